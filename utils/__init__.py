@@ -1,1 +1,1 @@
-"""Tools that know nothing of models/ or data/: boxes, NMS, loss, metrics, optimisation, plots, command line."""
+"""Tools that know nothing of models/ or data/: boxes, NMS, loss, metrics, optimisation, plots, cli."""

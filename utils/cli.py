@@ -43,7 +43,7 @@ def opt(
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What a field's annotation says: its plain type, whether it takes several values, may be None, its choices."""
+    """What a field's annotation says: plain type, several values or one, None allowed, choices."""
 
     type: type
     many: bool = False
@@ -126,12 +126,14 @@ def _parser(config_class: type, prog: str | None) -> _Parser:
         spellings = [flag, *field.metadata.get("aliases", ())]
         if "_" in field.name:
             spellings.append("--" + field.name)
-        options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": _help(field, kind)}
+        options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+        options["help"] = _help(field, kind)
         if kind.type is bool:
             parser.add_argument(*spellings, action=argparse.BooleanOptionalAction, **options)
             continue
         options["type"] = kind.type
-        options["metavar"] = "{" + ",".join(map(str, kind.choices)) + "}" if kind.choices else kind.type.__name__.upper()
+        choices = ",".join(map(str, kind.choices))
+        options["metavar"] = f"{{{choices}}}" if choices else kind.type.__name__.upper()
         if kind.many:
             options["nargs"] = "+"
         elif field.metadata.get("const") is not None:

@@ -20,7 +20,8 @@ def select_device(name: str = "") -> torch.device:
 
     name = name.strip().lower()
     if not name:
-        name = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        mps = torch.backends.mps.is_available()
+        name = "cuda:0" if torch.cuda.is_available() else "mps" if mps else "cpu"
     if name.isdigit():
         name = f"cuda:{name}"
     found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]

@@ -28,5 +28,6 @@ def make_run_folder(project: Path, name: str, exist_ok: bool = False) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"cannot write the run folder {folder}: {error.strerror}; choose another --project") from error
+        message = f"cannot write the run folder {folder}: {error.strerror}; choose another --project"
+        raise UserError(message) from error
     return folder
