@@ -1,0 +1,104 @@
+"""Hyperparameters: the recipe of a training run, from a YAML file with YOLOv5's names."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from utils.cli import opt, validate
+from utils.errors import UserError, suggest
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters:
+    """YOLOv5's hyperparameters, with its low-augmentation values, and what small data sets need besides."""
+
+    optimizer: Literal["SGD", "Adam", "AdamW"] = opt("SGD", "optimizer")
+    lr0: float = opt(0.01, "initial learning rate", min=0)
+    lrf: float = opt(0.01, "final learning rate, as a share of lr0", min=0)
+    momentum: float = opt(0.937, "SGD's momentum, Adam's first beta", min=0, max=0.9999)
+    weight_decay: float = opt(5e-4, "weight decay at the nominal batch", min=0)
+    nominal_batch: int = opt(64, "pictures an optimizer step; smaller batches are accumulated", min=1)
+    warmup_epochs: float = opt(3.0, "length of the warm-up, epochs", min=0)
+    warmup_iterations: int = opt(100, "shortest warm-up, iterations", min=0)
+    warmup_momentum: float = opt(0.8, "momentum at the start of the warm-up", min=0, max=0.9999)
+    warmup_bias_lr: float = opt(0.1, "learning rate of biases at the start of the warm-up", min=0)
+    ema_decay: float = opt(0.9999, "share of the old weights that the moving average keeps", min=0, max=1)
+    ema_tau: float = opt(2000.0, "updates over which that share rises", min=1e-9)
+    box: float = opt(0.05, "gain of the box loss", min=0)
+    cls: float = opt(0.5, "gain of the class loss", min=0)
+    cls_pw: float = opt(1.0, "weight of positives in the class loss", min=0)
+    obj: float = opt(1.0, "gain of the objectness loss", min=0)
+    obj_pw: float = opt(1.0, "weight of positives in the objectness loss", min=0)
+    anchor_t: float = opt(4.0, "largest ratio of sides between an object and its anchors", min=1)
+    hsv_h: float = opt(0.015, "hue, largest change as a share of the circle", min=0, max=1)
+    hsv_s: float = opt(0.7, "saturation, largest relative change", min=0, max=1)
+    hsv_v: float = opt(0.4, "brightness, largest relative change", min=0, max=1)
+    degrees: float = opt(0.0, "rotation, degrees either way", min=0, max=180)
+    translate: float = opt(0.1, "shift, as a share of the picture either way", min=0, max=1)
+    scale: float = opt(0.5, "zoom, relative change either way", min=0, max=0.99)
+    shear: float = opt(0.0, "shear, degrees either way", min=0, max=89)
+    perspective: float = opt(0.0, "perspective, a pixel's share either way", min=0, max=0.001)
+    flipud: float = opt(0.0, "probability of an upside-down flip", min=0, max=1)
+    fliplr: float = opt(0.5, "probability of a left-right flip", min=0, max=1)
+    rot90: float = opt(0.0, "probability of a quarter turn (pictures without an up)", min=0, max=1)
+    mosaic: float = opt(1.0, "probability of a mosaic of four pictures", min=0, max=1)
+    mixup: float = opt(0.0, "probability of a blend of two pictures", min=0, max=1)
+    tile_jitter: float = opt(0.0, "random shift of a tile, as a share of its side", min=0, max=1)
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        try:
+            validate(self)
+        except UserError as error:
+            raise UserError(str(error).replace("--", "", 1).replace("-", "_", 1)) from None
+
+
+# YOLOv5 keys without effect here: `iou_t` has none there either, `anchors` are fitted by autoanchor.
+UNUSED_KEYS = {"iou_t": None, "fl_gamma": 0.0, "copy_paste": 0.0, "anchors": None}
+
+
+def read_hyp(path: Path) -> Hyperparameters:
+    """Read a hyperparameter file.
+
+    Raises:
+        UserError: a missing file, an unknown key or a value out of range; it names file, key and choices.
+    """
+    import yaml
+
+    if not path.is_file():
+        here = sorted(str(file) for file in path.parent.glob("*.yaml")) or sorted(
+            map(str, HYPS.glob("*.yaml"))
+        )
+        raise UserError(f"no hyperparameter file {path}. Choose from: {', '.join(here)}")
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold 'key: value' lines")
+    known = [field.name for field in dataclasses.fields(Hyperparameters)]
+    chosen = {}
+    for key, value in values.items():
+        if key in known:
+            chosen[key] = _number(value)
+        elif key not in UNUSED_KEYS:
+            raise UserError(f"{path}: unknown hyperparameter '{key}'. {suggest(str(key), known)}")
+        elif UNUSED_KEYS[key] is not None and value != UNUSED_KEYS[key]:
+            raise UserError(f"{path}: {key} is not supported, only {UNUSED_KEYS[key]}; got {value}")
+    try:
+        return Hyperparameters(**chosen)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+HYPS = Path(__file__).resolve().parent.parent / "data" / "hyps"
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 5e-4 as text, since its numbers need a dot; read it as the number that was meant."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

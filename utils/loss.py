@@ -1,0 +1,160 @@
+"""The detection loss: YOLOv5's assignment, box, objectness and class terms.
+
+The assignment and its order, the gains and the objectness target follow YOLOv5 v7.0
+(github.com/ultralytics/yolov5); tests/golden holds the values that this file must reproduce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from utils.boxes import ciou
+
+LEVEL_BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06), 5: (4.0, 1.0, 0.25, 0.06, 0.02)}
+NEIGHBOUR_REACH = 0.5  # of a cell: nearer than this to a neighbouring cell, that cell predicts the object too
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The M predictions of one level that answer for an object.
+
+    image, anchor, row, column, category: (M,) int64; box: (M, 4) x, y offset inside the cell and w, h, all in
+    cells.
+    """
+
+    image: Tensor
+    anchor: Tensor
+    row: Tensor
+    column: Tensor
+    category: Tensor
+    box: Tensor
+
+
+def assign(targets: Tensor, anchors: Tensor, grid: tuple[int, int], anchor_t: float = 4.0) -> Assignment:
+    """Find the cells and anchors of one level that predict each object.
+
+    An anchor answers for an object when no side is more than `anchor_t` times the other's; it does so in the
+    object's cell and in its up to two nearest neighbours.
+
+    Args:
+        targets: (N, 6) image, class, cx, cy, w, h as fractions of the picture.
+        anchors: (A, 2) width and height in cells of this level.
+        grid: height and width of this level, cells.
+        anchor_t: largest ratio of sides.
+
+    Returns:
+        Rows ordered by neighbour (centre, left, up, right, down), then anchor, then target: where two rows
+        meet in one cell and anchor, the last one counts.
+    """
+    height, width = grid
+    size = targets.new_tensor([width, height])
+    centre, extent = targets[:, 2:4] * size, targets[:, 4:6] * size  # (N, 2) in cells
+
+    ratio = extent[None] / anchors[:, None]  # (A, N, 2)
+    fits = torch.maximum(ratio, 1 / ratio).amax(2) < anchor_t  # (A, N)
+
+    from_end = size - centre
+    left, up = ((centre % 1 < NEIGHBOUR_REACH) & (centre > 1)).T
+    right, down = ((from_end % 1 < NEIGHBOUR_REACH) & (from_end > 1)).T
+    used = torch.stack((torch.ones_like(left), left, up, right, down))  # (5, N)
+    offsets = targets.new_tensor([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]]) * NEIGHBOUR_REACH
+
+    neighbour, anchor, target = (used[:, None] & fits[None]).nonzero(as_tuple=True)  # each (M,)
+    cell = (centre[target] - offsets[neighbour]).long()
+    column, row = cell[:, 0].clamp(0, width - 1), cell[:, 1].clamp(0, height - 1)
+    box = torch.cat((centre[target] - torch.stack((column, row), 1), extent[target]), 1)  # (M, 4)
+    image, category = targets[target, 0].long(), targets[target, 1].long()
+    return Assignment(image, anchor, row, column, category, box)
+
+
+class DetectionLoss:
+    """Sum of the box, objectness and class losses over all levels, times the batch size.
+
+    Args:
+        anchors: (levels, A, 2) width and height in cells of each level.
+        num_classes: number of classes; the class term vanishes for one.
+        box: gain of 1 - CIoU.
+        obj: gain of the objectness cross-entropy, whose target is the CIoU of the assigned prediction.
+        cls: gain of the class cross-entropy.
+        obj_pw: weight of positives in the objectness term.
+        cls_pw: weight of positives in the class term.
+        anchor_t: largest ratio of sides between an object and the anchors that answer for it.
+        label_smoothing: e; class targets become 1 - e/2 and e/2.
+    """
+
+    names = ("box", "obj", "cls")
+
+    def __init__(
+        self,
+        anchors: Tensor,
+        num_classes: int,
+        *,
+        box: float = 0.05,
+        obj: float = 1.0,
+        cls: float = 0.5,
+        obj_pw: float = 1.0,
+        cls_pw: float = 1.0,
+        anchor_t: float = 4.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.anchors, self.num_classes, self.anchor_t = anchors, num_classes, anchor_t
+        self.gains = torch.tensor([box, obj, cls], device=anchors.device)
+        self.obj_pw = torch.tensor([obj_pw], device=anchors.device)
+        self.cls_pw = torch.tensor([cls_pw], device=anchors.device)
+        self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
+        self.balance = LEVEL_BALANCE[len(anchors)]
+
+    def __call__(self, raw: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Compare raw maps with the truth.
+
+        Args:
+            raw: per level (B, A, H_i, W_i, 5 + classes), a detector's output in training mode.
+            targets: (N, 6) image, class, cx, cy, w, h as fractions of the picture.
+
+        Returns:
+            The scalar to minimise, and (3,) its box, objectness and class parts per picture, detached.
+        """
+        levels = [self._level(i, maps, targets) for i, maps in enumerate(raw)]
+        parts = torch.stack(levels).sum(0) * self.gains
+        return parts.sum() * raw[0].shape[0], parts.detach()
+
+    def _level(self, level: int, maps: Tensor, targets: Tensor) -> Tensor:
+        """(3,) box, objectness and class loss of one level, without gains."""
+        maps = maps.float()  # sums over half a million cells need float32
+        anchors = self.anchors[level]
+        rows = assign(targets, anchors, (maps.shape[2], maps.shape[3]), self.anchor_t)
+        box_loss = class_loss = maps.new_zeros(())
+        objectness = maps.new_zeros(maps.shape[:4])
+        if len(rows.image):
+            predicted = maps[rows.image, rows.anchor, rows.row, rows.column]  # (M, 5 + classes)
+            xy = predicted[:, :2].sigmoid() * 2 - 0.5
+            wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * anchors[rows.anchor]
+            iou = ciou(torch.cat((xy, wh), 1), rows.box)  # (M,)
+            box_loss = (1 - iou).mean()
+            objectness = _write_last(objectness, rows, iou.detach().clamp(0))
+            if self.num_classes > 1:
+                wanted = torch.full_like(predicted[:, 5:], self.negative)
+                wanted.scatter_(1, rows.category[:, None], self.positive)
+                class_loss = F.binary_cross_entropy_with_logits(
+                    predicted[:, 5:], wanted, pos_weight=self.cls_pw
+                )
+        object_loss = F.binary_cross_entropy_with_logits(maps[..., 4], objectness, pos_weight=self.obj_pw)
+        return torch.stack((box_loss, object_loss * self.balance[level], class_loss))
+
+
+def _write_last(target: Tensor, rows: Assignment, values: Tensor) -> Tensor:
+    """Write `values` (M,) at the rows' cells of `target` (B, A, H, W); in a shared cell the last row wins.
+
+    Plain indexing leaves the winner open; keeping the largest row number per cell does not, on any device.
+    """
+    _, anchors, height, width = target.shape
+    cell = ((rows.image * anchors + rows.anchor) * height + rows.row) * width + rows.column  # (M,)
+    number = torch.arange(1, len(cell) + 1, device=cell.device)
+    winner = cell.new_zeros(target.numel()).scatter_reduce_(0, cell, number, "amax")
+    padded = torch.cat((values.new_zeros(1), values))  # row 0: no object
+    return padded[winner].view_as(target)
