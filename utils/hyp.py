@@ -32,6 +32,7 @@ class Hyperparameters:
     obj: float = opt(1.0, "gain of the objectness loss", min=0)
     obj_pw: float = opt(1.0, "weight of positives in the objectness loss", min=0)
     anchor_t: float = opt(4.0, "largest ratio of sides between an object and its anchors", min=1)
+    anchor_recall: float = opt(0.98, "fit new anchors below this best possible recall (2: always)", min=0)
     hsv_h: float = opt(0.015, "hue, largest change as a share of the circle", min=0, max=1)
     hsv_s: float = opt(0.7, "saturation, largest relative change", min=0, max=1)
     hsv_v: float = opt(0.4, "brightness, largest relative change", min=0, max=1)
