@@ -1,0 +1,124 @@
+"""Ultralytics behind one door: the only file that imports it, lazily, offline and without side effects.
+
+Importing Ultralytics writes a settings file, replaces `torch.save`, stops OpenCV's threads, changes how
+NumPy and torch print and may look for the network. `load` sets the environment that keeps it offline before
+the first import and puts the rest back afterwards.
+
+Its media loaders are not used: they end a video at the frame count its header claims and tell only a log
+which pictures were broken. `data/sources.py` reads media instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+
+_ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_VERBOSE": "0"}
+_WIDE_FONTS = (
+    "Noto Sans CJK",
+    "Arial Unicode MS",
+    "Microsoft YaHei",
+    "PingFang",
+    "WenQuanYi",
+    "Malgun Gothic",
+)
+
+
+def load(module: str) -> ModuleType:
+    """Return an Ultralytics module, such as 'ultralytics.utils.plotting', imported offline.
+
+    Raises:
+        ImportError: Ultralytics is not installed.
+    """
+    _import_offline()
+    return importlib.import_module(module)
+
+
+@functools.cache
+def _import_offline() -> None:
+    import torch
+
+    os.environ.update(_ENVIRONMENT)
+    threads, omp, save = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), torch.save
+    with np.printoptions():  # puts back what the import changes
+        utils = importlib.import_module("ultralytics.utils")
+        plotting: Any = importlib.import_module("ultralytics.utils.plotting")
+    cv2.setNumThreads(threads)
+    torch.set_printoptions(profile="default")
+    torch.save = save
+    if omp is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    dict.__setitem__(utils.SETTINGS, "sync", False)  # no analytics; the user's settings file stays as it is
+    plotting.check_font = _local_font  # the original downloads a font that is missing
+
+
+@functools.cache
+def _local_font(font: str = "") -> str:
+    """Return a local font file: one with East Asian letters where there is one, else DejaVu Sans."""
+    import matplotlib
+    from matplotlib import font_manager
+
+    for name in _WIDE_FONTS:
+        for entry in font_manager.fontManager.ttflist:
+            if entry.name.startswith(name) and os.path.exists(entry.fname):
+                return entry.fname
+    return os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
+
+def class_color(index: int) -> tuple[int, int, int]:
+    """Return the colour of a class, BGR."""
+    return load("ultralytics.utils.plotting").colors(int(index), True)
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    labels: Sequence[str],
+    classes: np.ndarray,
+    line_width: int | None = None,
+) -> np.ndarray:
+    """Draw boxes and labels on a copy of a picture, the first box on top.
+
+    Args:
+        image: (H, W, 3) BGR uint8.
+        boxes_xyxy: (n, 4) pixels.
+        labels: n texts; an empty one draws the box alone.
+        classes: (n,) class indices, which choose the colours.
+        line_width: pixels; None chooses it from picture and boxes, so that small objects stay visible.
+
+    Returns:
+        (H, W, 3) BGR uint8.
+    """
+    plotting = load("ultralytics.utils.plotting")
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    width = line_width or _line_width(image.shape, boxes)
+    scale = _font_scale(image.shape, line_width)
+    unicode = not all(label.isascii() for label in labels)  # OpenCV's own letters are ASCII only
+    options: dict[str, Any] = {"pil": True, "font_size": round(28 * scale)} if unicode else {}
+    annotator = plotting.Annotator(np.array(image, order="C"), line_width=width, **options)
+    annotator.sf, annotator.tf = scale, max(1, round(scale))
+    for box, label, index in reversed(list(zip(boxes.tolist(), labels, classes, strict=True))):
+        annotator.box_label(box, label, plotting.colors(int(index), True))
+    return np.array(annotator.result())
+
+
+def _line_width(shape: tuple[int, ...], boxes: np.ndarray) -> int:
+    """About .25% of the picture's mean side, but at most a fifteenth of the median box's short side."""
+    width = (shape[0] + shape[1]) / 2 * 0.0025
+    if len(boxes):
+        sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        width = min(width, float(np.median(sides)) / 15)
+    return max(1, round(width))
+
+
+def _font_scale(shape: tuple[int, ...], line_width: int | None) -> float:
+    """OpenCV's font scale; .4 is about 9 pixels, the smallest that reads well."""
+    wanted = line_width / 3 if line_width else (shape[0] + shape[1]) / 2 * 0.00035
+    return min(max(wanted, 0.4), 2.0)
