@@ -56,8 +56,9 @@ class Hyperparameters:
             raise UserError(str(error).replace("--", "", 1).replace("-", "_", 1)) from None
 
 
-# YOLOv5 keys without effect here: `iou_t` has none there either, `anchors` are fitted by autoanchor.
-UNUSED_KEYS = {"iou_t": None, "fl_gamma": 0.0, "copy_paste": 0.0, "anchors": None}
+# YOLOv5 keys without effect here, with the one value they may have (None: any). `iou_t` has no effect there
+# either, `copy_paste` only where labels are outlines, and `anchors` are autoanchor's to find.
+UNUSED_KEYS = {"iou_t": None, "copy_paste": None, "anchors": None, "fl_gamma": 0.0}
 
 
 def read_hyp(path: Path) -> Hyperparameters:

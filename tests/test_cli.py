@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from utils.cli import as_plain, opt, parse, run, validate
+from utils.errors import UserError, suggest
+
+
+@dataclass(frozen=True)
+class Config:
+    """An example."""
+
+    data: Path = opt("data.yaml", "a path")
+    imgsz: int = opt(640, "pixels", "--img", min=32, max=4096)
+    conf_thres: float = opt(0.25, "confidence", min=0, max=1)
+    mode: Literal["fast", "exact"] = opt("fast", "mode")
+    classes: tuple[int, ...] = opt((), "classes")
+    amp: bool = opt(True, "mixed precision")
+    resume: str | None = opt(None, "resume", const="newest")
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@pytest.mark.parametrize(
+    ("argv", "field", "expected"),
+    [
+        ([], "data", Path("data.yaml")),
+        (["--data", "x/y.yaml"], "data", Path("x/y.yaml")),
+        (["--img", "320"], "imgsz", 320),
+        (["--conf-thres", "1"], "conf_thres", 1.0),
+        (["--conf_thres=0.5"], "conf_thres", 0.5),
+        (["--mode", "exact"], "mode", "exact"),
+        (["--classes", "0", "2"], "classes", (0, 2)),
+        (["--no-amp"], "amp", False),
+        (["--resume"], "resume", "newest"),
+        (["--resume", "last.pt"], "resume", "last.pt"),
+    ],
+)
+def test_options_parse_by_their_annotation(argv: list[str], field: str, expected: object) -> None:
+    assert getattr(parse(Config, argv), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--imgz", "3"], "unknown option --imgz. Did you mean '--imgsz'"),
+        (["--imgsz", "8"], "--imgsz must be at least 32, got 8"),
+        (["--conf-thres", "1.5"], "--conf-thres must be at most 1, got 1.5"),
+        (["--conf-thres", "nan"], "--conf-thres must be a number"),
+        (["--mode", "fats"], "no choice 'fats'. Did you mean 'fast'? Choose from: exact, fast"),
+        (["--imgsz", "big"], "invalid int value: 'big'"),
+        (["stray"], "unexpected argument 'stray'"),
+    ],
+)
+def test_bad_options_are_named_with_the_right_ones(argv: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(Config, argv)
+    assert message in str(caught.value)
+
+
+def test_a_config_made_in_python_is_checked_too() -> None:
+    with pytest.raises(UserError, match="--imgsz takes int"):
+        Config(imgsz="640")  # type: ignore[arg-type]
+
+
+def test_plain_config_makes_the_same_config_again() -> None:
+    config = Config(classes=(1, 2), imgsz=64)
+    plain = as_plain(config)
+    assert all(isinstance(value, (str, int, float, list, type(None))) for value in plain.values())
+    assert Config(**plain) == config
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "printed"),
+    [
+        (UserError("no such\nthing"), 2, "no such thing"),
+        (FileNotFoundError(2, "No such file or directory", "x.pt"), 2, "No such file or directory: x.pt"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    error: BaseException, code: int, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(config: Config) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run(Config, fail, [])
+    assert caught.value.code == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == bool(printed)
+    assert not printed or printed in lines[0]
+
+
+def test_suggest_ignores_case_and_always_lists_the_choices() -> None:
+    assert suggest("conv", ["Conv", "C3"]) == "Did you mean 'Conv'? Choose from: C3, Conv"
+    assert suggest("zzz", ["Conv", "C3"]) == "Choose from: C3, Conv"

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from utils.errors import UserError
+from utils.hyp import HYPS, Hyperparameters, read_hyp
+
+
+@pytest.mark.parametrize("path", sorted(HYPS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_file_reads(path: Path) -> None:
+    assert read_hyp(path).lr0 > 0
+
+
+def test_low_is_the_default() -> None:
+    assert read_hyp(HYPS / "low.yaml") == Hyperparameters()
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "hyp.yaml"
+    file.write_text("weight_decay: 5e-4\n")  # text, by YAML's own rule
+    assert read_hyp(file).weight_decay == 5e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x: 0.1", "unknown hyperparameter 'x'. Choose from"),
+        ("mozaic: 1.0", "Did you mean 'mosaic'"),
+        ("mosaic: 2.0", "mosaic must be at most 1, got 2.0"),
+        ("warmup_epochs: soon", "warmup_epochs takes float, got 'soon'"),
+        ("optimizer: SDG", "Did you mean 'SGD'"),
+        ("- 1", "must hold 'key: value' lines"),
+        ("a: [", "is not YAML"),
+        ("fl_gamma: 1.5", "fl_gamma is not supported"),
+    ],
+)
+def test_bad_files_are_named_with_the_key(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "hyp.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"hyp\.yaml") as caught:
+        read_hyp(file)
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_lists_those_that_ship(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"low\.yaml"):
+        read_hyp(tmp_path / "nothing.yaml")

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from utils.loss import Assignment, DetectionLoss, _write_last, assign
+
+STRIDES = (8, 16, 32)
+ANCHORS = torch.tensor(
+    [
+        [[10, 13], [16, 30], [33, 23]],
+        [[30, 61], [62, 45], [59, 119]],
+        [[116, 90], [156, 198], [373, 326]],
+    ]
+) / torch.tensor(STRIDES).view(3, 1, 1)
+NETWORKS = ["yolov5n", "yolov5n_spd"]
+
+
+def load(golden: Path, name: str) -> dict[str, torch.Tensor]:
+    with np.load(golden / f"{name}.npz") as values:
+        return {key: torch.from_numpy(values[key]) for key in values.files}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_assignment_matches_the_reference(golden: Path, name: str) -> None:
+    values = load(golden, name)
+    for level in range(3):
+        grid = tuple(values[f"train_raw{level}"].shape[2:4])
+        rows = assign(values["targets"], ANCHORS[level], grid)
+        found = torch.stack((rows.image, rows.anchor, rows.row, rows.column, rows.category), 1)
+        found = torch.cat((found, rows.box.mul(1000).round()), 1).tolist()
+        wanted = torch.cat(
+            (values[f"assign{level}"], values[f"assign_box{level}"].mul(1000).round()), 1
+        ).tolist()
+        assert sorted(found) == sorted(wanted)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_loss_matches_the_reference(golden: Path, name: str) -> None:
+    values = load(golden, name)
+    raw = [values[f"train_raw{level}"] for level in range(3)]
+    total, parts = DetectionLoss(ANCHORS, num_classes=5)(raw, values["targets"])
+    torch.testing.assert_close(total.reshape(1), values["loss_total"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(parts, values["loss_box_obj_cls"], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_gradient_norm_matches_the_reference(golden: Path, name: str) -> None:
+    from models import load_model
+
+    values = load(golden, name)
+    model = load_model(golden / f"{name}.pt").train()
+    raw = model(values["images_uint8"].float() / 255)
+    loss, _ = DetectionLoss(ANCHORS, num_classes=5)(raw, values["targets"])
+    loss.backward()
+    names = json.loads((golden / f"{name}.json").read_text())["grad_names"]
+    parameters = dict(model.named_parameters())
+    norms = torch.stack([parameters[key].grad.double().norm() for key in names])
+    torch.testing.assert_close(norms, values["grad_l2"], rtol=1e-4, atol=1e-7)
+
+
+def assign_by_loops(
+    targets: torch.Tensor, anchors: torch.Tensor, grid: tuple[int, int], anchor_t: float
+) -> set:
+    """Who answers for what, one object, anchor and neighbour at a time."""
+    height, width = grid
+    rows = set()
+    for image, category, cx, cy, w, h in targets.tolist():
+        x, y = np.float32(cx) * np.float32(width), np.float32(cy) * np.float32(height)
+        cells = {(int(x), int(y))}
+        if x % 1 < 0.5 and x > 1:
+            cells.add((int(x) - 1, int(y)))
+        if y % 1 < 0.5 and y > 1:
+            cells.add((int(x), int(y) - 1))
+        if (width - x) % 1 < 0.5 and width - x > 1:
+            cells.add((int(x) + 1, int(y)))
+        if (height - y) % 1 < 0.5 and height - y > 1:
+            cells.add((int(x), int(y) + 1))
+        for number, (aw, ah) in enumerate(anchors.tolist()):
+            bw, bh = w * width, h * height
+            if max(bw / aw, aw / bw, bh / ah, ah / bh) < anchor_t:
+                rows |= {(image, number, row, column, category) for column, row in cells}
+    return rows
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), height=st.integers(1, 12), width=st.integers(1, 12))
+def test_assignment_equals_slow_loops(seed: int, height: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.rand(20, 6, generator=generator) * 0.98 + 0.01
+    targets[:, 0] = torch.arange(20)  # one object a picture, so that rows are distinct
+    targets[:, 1] = torch.randint(0, 3, (20,), generator=generator)
+    rows = assign(targets, ANCHORS[0], (height, width))
+    columns = (rows.image, rows.anchor, rows.row, rows.column, rows.category)
+    found = [tuple(row) for row in torch.stack(columns, 1).tolist()]
+    assert len(found) == len(set(found))
+    assert set(found) == assign_by_loops(targets, ANCHORS[0], (height, width), 4.0)
+
+
+def test_of_rows_that_share_a_cell_the_last_one_counts() -> None:
+    cell = torch.tensor([0, 0, 0, 0])
+    rows = Assignment(cell, cell, torch.tensor([1, 0, 1, 1]), cell, cell, torch.zeros(4, 4))
+    written = _write_last(torch.zeros(1, 1, 2, 2), rows, torch.tensor([0.9, 0.5, 0.8, 0.2]))
+    assert written.flatten().tolist() == pytest.approx([0.5, 0, 0.2, 0])
+
+
+def test_pictures_without_objects_cost_objectness_only() -> None:
+    torch.manual_seed(0)
+    raw = [torch.randn(2, 3, size, size, 8, requires_grad=True) for size in (8, 4, 2)]
+    loss, parts = DetectionLoss(ANCHORS, num_classes=3)(raw, torch.zeros(0, 6))
+    loss.backward()
+    assert parts[0] == parts[2] == 0 < parts[1]
+    assert all((maps.grad[..., :4] == 0).all() and (maps.grad[..., 4] != 0).any() for maps in raw)
+
+
+def test_one_class_costs_nothing() -> None:
+    torch.manual_seed(0)
+    raw = [torch.randn(1, 3, size, size, 6) for size in (8, 4, 2)]
+    targets = torch.tensor([[0, 0, 0.5, 0.5, 0.4, 0.4]])
+    _, parts = DetectionLoss(ANCHORS, num_classes=1)(raw, targets)
+    assert parts[2] == 0 < parts[0]
+
+
+def test_half_precision_maps_give_the_float32_loss() -> None:
+    torch.manual_seed(0)
+    raw = [torch.randn(2, 3, size, size, 8).bfloat16() for size in (8, 4, 2)]
+    targets = torch.rand(12, 6) * torch.tensor([2, 3, 1, 1, 1, 1])
+    loss = DetectionLoss(ANCHORS, num_classes=3)
+    assert loss(raw, targets)[0] == loss([maps.float() for maps in raw], targets)[0]
