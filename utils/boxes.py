@@ -1,0 +1,65 @@
+"""Boxes as tensors: formats, IoU and CIoU, all differentiable.
+
+`xyxy` is left, top, right, bottom; `xywh` is centre x, centre y, width, height; units are the caller's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+EPS = 1e-7
+
+
+def xywh_to_xyxy(boxes_xywh: Tensor) -> Tensor:
+    """(..., 4) centre and size -> (..., 4) corners."""
+    centre, half = boxes_xywh[..., :2], boxes_xywh[..., 2:4] / 2
+    return torch.cat((centre - half, centre + half), -1)
+
+
+def xyxy_to_xywh(boxes_xyxy: Tensor) -> Tensor:
+    """(..., 4) corners -> (..., 4) centre and size."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:4]
+    return torch.cat(((low + high) / 2, high - low), -1)
+
+
+def box_area(boxes_xyxy: Tensor) -> Tensor:
+    """(..., 4) corners -> (...) area; a box whose corners are swapped has none."""
+    width, height = (boxes_xyxy[..., 2:4] - boxes_xyxy[..., :2]).clamp(min=0).unbind(-1)
+    return width * height
+
+
+def box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
+    """IoU of every pair: (N, 4) and (M, 4) -> (N, M); 0 where both boxes are empty."""
+    low = torch.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    high = torch.minimum(a_xyxy[:, None, 2:4], b_xyxy[None, :, 2:4])
+    inter = (high - low).clamp(min=0).prod(-1)  # (N, M)
+    union = box_area(a_xyxy)[:, None] + box_area(b_xyxy)[None] - inter
+    return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def ciou(a_xywh: Tensor, b_xywh: Tensor, eps: float = EPS) -> Tensor:
+    """Complete IoU of box pairs, row by row: (n, 4) and (n, 4) -> (n,), at most 1.
+
+    CIoU = IoU - d²/c² - alpha·v with d the distance of the centres, c the diagonal of the enclosing box and
+    v = 4/pi² (atan(w/h) - atan(w'/h'))². The weight alpha is a constant to the gradient, and `eps` is added
+    to the union, to c² and to alpha's denominator, as YOLOv5 does.
+
+    Zheng et al., AAAI 2020, arXiv:1911.08287.
+    """
+    a_low, a_high = xywh_to_xyxy(a_xywh).split(2, -1)
+    b_low, b_high = xywh_to_xyxy(b_xywh).split(2, -1)
+    a_w, a_h = a_xywh[..., 2], a_xywh[..., 3]
+    b_w, b_h = b_xywh[..., 2], b_xywh[..., 3]
+
+    inter = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)
+    iou = inter / (a_w * a_h + b_w * b_h - inter + eps)
+
+    diagonal = (torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)).square().sum(-1) + eps
+    distance = (a_xywh[..., :2] - b_xywh[..., :2]).square().sum(-1)
+    shape = 4 / math.pi**2 * (torch.atan2(b_w, b_h) - torch.atan2(a_w, a_h)).square()
+    with torch.no_grad():
+        alpha = shape / (shape - iou + (1 + eps))
+    return iou - distance / diagonal - alpha * shape

@@ -1,0 +1,85 @@
+"""Non-maximum suppression of a detector's decoded output.
+
+Without torchvision and without a time limit: the result depends on the input alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from utils.boxes import xywh_to_xyxy
+from utils.overlap import spread_classes, suppress
+
+MAX_CANDIDATES = 30_000  # best-scoring (box, class) pairs of an image that are looked at, as in YOLOv5
+
+
+@torch.no_grad()
+def non_max_suppression(
+    pred: Tensor,
+    conf_thres: float = 0.25,
+    iou_thres: float = 0.45,
+    classes: Sequence[int] | None = None,
+    agnostic: bool = False,
+    multi_label: bool = False,
+    max_det: int = 300,
+) -> list[Tensor]:
+    """Pick the best of overlapping boxes, image by image.
+
+    Args:
+        pred: (B, N, 5 + nc) decoded output: cx, cy, w, h in pixels, objectness, class scores; any float type
+            and device. Rows with a NaN or an infinity are dropped.
+        conf_thres: smallest objectness · class score, exclusive.
+        iou_thres: the largest IoU that two kept boxes (of one class) may have.
+        classes: keep these classes only; None is all.
+        agnostic: let boxes of different classes suppress each other.
+        multi_label: a box may count for several classes (evaluation), not its best one only.
+        max_det: largest number of boxes kept in an image.
+
+    Returns:
+        For each image (n, 6) float32 on the device of `pred`: x1, y1, x2, y2, confidence, class; best first.
+
+    Raises:
+        ValueError: a threshold outside 0..1, or `pred` of another shape.
+    """
+    if pred.ndim != 3 or pred.shape[2] < 6:
+        raise ValueError(f"predictions must be (B, N, 5 + classes), got {tuple(pred.shape)}")
+    if not 0 <= conf_thres <= 1 or not 0 <= iou_thres <= 1:
+        raise ValueError(f"thresholds must lie in 0..1, got conf {conf_thres} and iou {iou_thres}")
+    return [
+        _suppress_image(_candidates(image, conf_thres, classes, multi_label), iou_thres, agnostic, max_det)
+        for image in pred
+    ]
+
+
+def _candidates(image: Tensor, conf_thres: float, classes: Sequence[int] | None, multi_label: bool) -> Tensor:
+    """(N, 5 + nc) -> (n, 6) float32 rows x1, y1, x2, y2, confidence, class, best first."""
+    rows = image[image[:, 4] > conf_thres].float()  # false for NaN
+    rows = rows[rows[:, :5].isfinite().all(1)]
+    scores = rows[:, 5:] * rows[:, 4:5]  # (n, nc)
+    if multi_label and scores.shape[1] > 1:
+        row, label = (scores > conf_thres).nonzero(as_tuple=True)
+        score = scores[row, label]
+    else:
+        score, label = scores.nan_to_num(nan=-1.0).max(1)
+        row = (score > conf_thres).nonzero()[:, 0]
+        score, label = score[row], label[row]
+    if classes is not None:
+        wanted = torch.isin(label, torch.as_tensor(list(classes), dtype=label.dtype, device=label.device))
+        row, score, label = row[wanted], score[wanted], label[wanted]
+    if len(score) > MAX_CANDIDATES:
+        score, best = score.topk(MAX_CANDIDATES)
+        row, label = row[best], label[best]
+    score, order = score.sort(descending=True, stable=True)
+    boxes = xywh_to_xyxy(rows[row[order], :4])
+    return torch.cat((boxes, score[:, None], label[order, None].float()), 1)
+
+
+def _suppress_image(candidates: Tensor, iou_thres: float, agnostic: bool, max_det: int) -> Tensor:
+    """(n, 6) best first -> (k, 6); the greedy search is sequential, so it runs on the CPU."""
+    columns = candidates.cpu().numpy()
+    boxes = columns[:, :4] if agnostic else spread_classes(columns[:, :4], columns[:, 5])
+    kept = suppress(boxes, iou_thres, max_det)
+    return candidates[torch.from_numpy(kept).to(candidates.device)]
