@@ -1,0 +1,71 @@
+"""YOLOv5's anchor-based detection head and its decoding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Detect(nn.Module):
+    """One 1x1 convolution a level; each anchor of each cell predicts a box, objectness and class scores.
+
+    Attributes:
+        nc, na, nl, no: classes, anchors a level, levels, numbers a prediction (5 + nc).
+        anchors: (nl, na, 2) widths and heights in strides of their level, always float32.
+        stride: (nl,) pixels a cell of each level, always float32.
+    """
+
+    anchors: Tensor
+    stride: Tensor
+
+    def __init__(self, num_classes: int, num_anchors: int, channels: Sequence[int]):
+        super().__init__()
+        self.nc, self.na, self.nl, self.no = num_classes, num_anchors, len(channels), num_classes + 5
+        self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in channels)
+        self.register_buffer("anchors", torch.ones(self.nl, self.na, 2))
+        self.register_buffer("stride", torch.ones(self.nl), persistent=False)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Detect:
+        """Move with the network, but keep anchors and strides in float32 when it goes to half precision."""
+        anchors, stride = self.anchors, self.stride
+        super()._apply(fn, recurse)
+        self.anchors, self.stride = anchors.to(self.anchors.device), stride.to(self.stride.device)
+        return self
+
+    def initialize_bias(self) -> None:
+        """Start from about 8 objects per 640-pixel image and evenly likely classes (RetinaNet, section 3.3)."""
+        with torch.no_grad():
+            for conv, stride in zip(self.m, self.stride.tolist(), strict=True):
+                bias = conv.bias.view(self.na, -1)
+                bias[:, 4] += math.log(8 / (640 / stride) ** 2)
+                bias[:, 5:] += math.log(0.6 / (self.nc - 0.99999))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Training: the raw maps, a list of (B, na, H_i, W_i, no). Eval: (decoded (B, N, no), raw maps)."""
+        raw = []
+        for conv, x in zip(self.m, maps, strict=True):
+            y = conv(x)  # (B, na*no, H, W)
+            batch, _, height, width = y.shape
+            y = y.view(batch, self.na, self.no, height, width)
+            raw.append(y.permute(0, 1, 3, 4, 2).contiguous())  # (B, na, H, W, no)
+        return raw if self.training else (self.decode(raw), raw)
+
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw maps -> (B, N, no) in float32: cx, cy, w, h in pixels, objectness, class scores."""
+        decoded = [self._decode_level(i, level.float()) for i, level in enumerate(raw)]
+        return torch.cat(decoded, 1)
+
+    def _decode_level(self, level: int, raw: Tensor) -> Tensor:
+        batch, _, height, width, _ = raw.shape
+        stride = self.stride[level]
+        columns = torch.arange(width, device=raw.device, dtype=raw.dtype)
+        rows = torch.arange(height, device=raw.device, dtype=raw.dtype)
+        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (H, W, 2): x, y
+        anchors = (self.anchors[level] * stride).view(self.na, 1, 1, 2)
+        y = raw.sigmoid()
+        xy = (y[..., :2] * 2 - 0.5 + grid) * stride
+        wh = (y[..., 2:4] * 2) ** 2 * anchors
+        return torch.cat((xy, wh, y[..., 4:]), -1).view(batch, -1, self.no)  # (B, na*H*W, no)

@@ -1,0 +1,87 @@
+"""Networks from checkpoints, whole or only the tensors that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.build import build_model
+from models.detector import Detector
+from utils.checkpoint import read_checkpoint
+from utils.errors import UserError
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu", fuse: bool = False) -> Detector:
+    """Return the network of a checkpoint, in eval mode and float32.
+
+    Args:
+        path: a checkpoint of ours, of YOLOv5 v6.0 or later, or a released YOLOv5-SPD one.
+        device: where to put it.
+        fuse: rewrite it for inference, see `models.fuse`.
+
+    Raises:
+        UserError: the file cannot be read, or its weights do not fit its architecture.
+    """
+    model = from_checkpoint(read_checkpoint(path), str(path))
+    if fuse:
+        model.fuse()
+    return model.to(device)
+
+
+def from_checkpoint(content: Mapping[str, Any], where: str = "checkpoint") -> Detector:
+    """Return the network that the content of a checkpoint describes, in eval mode and float32."""
+    try:
+        model = build_model(content["model"])
+    except UserError as error:
+        raise UserError(f"{where}: its architecture cannot be built: {error}") from error
+    weights = {key: value for key, value in content["weights"].items() if not key.endswith("anchor_grid")}
+    problem = _mismatch(model.state_dict(), weights)
+    if problem:
+        raise UserError(f"{where}: the weights do not fit the architecture: {problem}")
+    model.load_state_dict(weights)
+    model.set_anchors(model.head.anchors * model.head.stride.view(-1, 1, 1))
+    if len(content["names"]) != model.head.nc:
+        raise UserError(f"{where}: {len(content['names'])} names for {model.head.nc} classes")
+    model.names = list(content["names"])
+    return model.eval()
+
+
+def _mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Return what is wrong in one line, or nothing."""
+    for key, tensor in expected.items():
+        if key not in given:
+            return f"{key} is missing"
+        if given[key].shape != tensor.shape:
+            return f"{key} is {tuple(given[key].shape)}, and should be {tuple(tensor.shape)}"
+    extra = [key for key in given if key not in expected]
+    return f"there is no place for {extra[0]}" if extra else ""
+
+
+def to_checkpoint(model: Detector) -> dict[str, Any]:
+    """Return what `save_checkpoint` needs of a network: model, names and weights.
+
+    Raises:
+        ValueError: the network was rewritten for inference and cannot be built again from its YAML.
+    """
+    if model.fused:
+        raise ValueError("a fused network cannot be saved; save it before fuse()")
+    return {"model": model.yaml, "names": list(model.names), "weights": model.state_dict()}
+
+
+def transfer_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Copy the tensors that fit `model` by name and shape; return how many, and of how many in `model`.
+
+    Anchors stay the model's own: they belong to its data.
+    """
+    state = model.state_dict()
+    fitting = {
+        key: value
+        for key, value in weights.items()
+        if key in state and state[key].shape == value.shape and not key.endswith(".anchors")
+    }
+    model.load_state_dict(fitting, strict=False)
+    return len(fitting), len(state)

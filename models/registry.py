@@ -1,0 +1,114 @@
+"""The registry of blocks: what a row of a model YAML may name, and how its arguments are checked.
+
+A block is a function `(c_in, scale, *arguments of the row) -> (module, c_out)`; `c_in` holds the channels of
+its inputs. It takes the row's number as keyword `repeat` where it repeats something inside itself; otherwise
+the whole block is stacked. The annotations are the types a row may give.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from torch import nn
+
+from utils.errors import UserError, suggest
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Compound scaling: repeats are multiplied by depth, channels, capped first, by width."""
+
+    depth: float = 1.0
+    width: float = 1.0
+    max_channels: float = math.inf
+    multiple: int = 8
+
+    def channels(self, channels: int) -> int:
+        """Return the scaled channels, rounded up to a multiple (of 8)."""
+        if channels < 1:
+            raise UserError(f"the number of channels must be at least 1, got {channels}")
+        return math.ceil(min(channels, self.max_channels) * self.width / self.multiple) * self.multiple
+
+    def repeats(self, number: int) -> int:
+        """Return the scaled number of repeats, at least 1."""
+        return max(round(number * self.depth), 1) if number > 1 else number
+
+
+@dataclass(frozen=True)
+class Block:
+    """A registered block: its factory, and whether it takes several inputs."""
+
+    make: Callable[..., tuple[nn.Module, int]]
+    joins: bool
+
+
+BLOCKS: dict[str, Block] = {}
+
+
+def block(*names: str, joins: bool = False) -> Callable[[Callable], Callable]:
+    """Register the decorated factory under these names; `joins` if it takes a list of maps."""
+
+    def register(make: Callable) -> Callable:
+        for name in names:
+            assert name not in BLOCKS, f"block {name} is registered twice"
+            BLOCKS[name] = Block(make, joins)
+        return make
+
+    return register
+
+
+def make_layer(
+    name: str, c_in: list[int], scale: Scale, arguments: list[Any], repeat: int
+) -> tuple[nn.Module, int]:
+    """Return the layer a row describes and its output channels.
+
+    Raises:
+        UserError: unknown block, or arguments that do not fit it.
+    """
+    found = find_block(name)
+    if len(c_in) > 1 and not found.joins:
+        raise UserError(f"takes one input, and 'from' names {len(c_in)}")
+    parameters = inspect.signature(found.make).parameters
+    _check_arguments(found.make, arguments)
+    repeats = scale.repeats(repeat)
+    if "repeat" in parameters:
+        return found.make(c_in, scale, *arguments, repeat=repeats)
+    layers, c_out = [], 0
+    for _ in range(repeats):
+        layer, c_out = found.make(c_in, scale, *arguments)
+        layers.append(layer)
+        c_in = [c_out]
+    return (layers[0] if repeats == 1 else nn.Sequential(*layers)), c_out
+
+
+def find_block(name: str) -> Block:
+    """Return the block of that name, or raise a UserError that lists the choices."""
+    if name not in BLOCKS:
+        raise UserError(f"unknown block '{name}'. {suggest(name, BLOCKS)}")
+    return BLOCKS[name]
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a word", list: "a list"}
+
+
+def _check_arguments(make: Callable, arguments: list[Any]) -> None:
+    """Compare a row's arguments with the factory's signature; positions count from 1, as in the row."""
+    hints = get_type_hints(make)
+    parameters = [p for p in inspect.signature(make).parameters.values() if p.kind is not p.KEYWORD_ONLY][2:]
+    if len(arguments) > len(parameters):
+        extra = len(parameters)
+        raise UserError(f"unexpected argument {extra + 1}, {arguments[extra]!r}")
+    for position, parameter in enumerate(parameters, 1):
+        if position > len(arguments):
+            if parameter.default is parameter.empty:
+                raise UserError(f"argument {position}, '{parameter.name}', is missing")
+            continue
+        value, hint = arguments[position - 1], hints[parameter.name]
+        kinds = get_args(hint) or (hint,)
+        if type(value) not in kinds and not (float in kinds and type(value) is int):
+            wanted = " or ".join(_KINDS.get(kind, "None") for kind in kinds)
+            raise UserError(f"argument {position}, '{parameter.name}', takes {wanted}, got {value!r}")

@@ -1,0 +1,112 @@
+"""The blocks a row of a model YAML can name, each answering for its own channels."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from models.blocks import C3, SPP, SPPF, Bottleneck, Concat, Conv
+from models.downsample import make_downsampler
+from models.downsample.spd import Focus, SpaceToDepth
+from models.head import Detect
+from models.registry import Scale, block
+from utils.errors import UserError
+
+Made = tuple[nn.Module, int]
+
+
+@block("Conv")
+def conv(
+    c_in: list[int],
+    scale: Scale,
+    out: int,
+    kernel: int = 1,
+    stride: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
+) -> Made:
+    c_out = scale.channels(out)
+    return Conv(c_in[0], c_out, kernel, stride, padding, groups), c_out
+
+
+@block("DWConv")
+def depthwise_conv(c_in: list[int], scale: Scale, out: int, kernel: int = 1, stride: int = 1) -> Made:
+    c_out = scale.channels(out)
+    return Conv(c_in[0], c_out, kernel, stride, groups=math.gcd(c_in[0], c_out)), c_out
+
+
+@block("Bottleneck")
+def bottleneck(
+    c_in: list[int], scale: Scale, out: int, shortcut: bool = True, groups: int = 1, expansion: float = 0.5
+) -> Made:
+    c_out = scale.channels(out)
+    return Bottleneck(c_in[0], c_out, shortcut, groups, expansion), c_out
+
+
+@block("C3")
+def c3(
+    c_in: list[int],
+    scale: Scale,
+    out: int,
+    shortcut: bool = True,
+    groups: int = 1,
+    expansion: float = 0.5,
+    *,
+    repeat: int,
+) -> Made:
+    c_out = scale.channels(out)
+    return C3(c_in[0], c_out, repeat, shortcut, groups, expansion), c_out
+
+
+@block("SPP")
+def spp(c_in: list[int], scale: Scale, out: int, kernels: list | None = None) -> Made:
+    c_out = scale.channels(out)
+    return SPP(c_in[0], c_out, kernels or (5, 9, 13)), c_out
+
+
+@block("SPPF")
+def sppf(c_in: list[int], scale: Scale, out: int, kernel: int = 5) -> Made:
+    c_out = scale.channels(out)
+    return SPPF(c_in[0], c_out, kernel), c_out
+
+
+@block("Focus")
+def focus(c_in: list[int], scale: Scale, out: int, kernel: int = 1) -> Made:
+    c_out = scale.channels(out)
+    return Focus(c_in[0], c_out, kernel), c_out
+
+
+@block("space_to_depth", "SpaceToDepth")
+def space_to_depth(c_in: list[int], scale: Scale, dimension: int = 1) -> Made:
+    if dimension != 1:
+        raise UserError(f"stacks along dimension 1, the channels, not {dimension}")
+    return SpaceToDepth(), 4 * c_in[0]
+
+
+@block("Downsample")
+def downsample(c_in: list[int], scale: Scale, out: int, name: str) -> Made:
+    c_out = scale.channels(out)
+    return make_downsampler(name, c_in[0], c_out), c_out
+
+
+@block("Concat", joins=True)
+def concat(c_in: list[int], scale: Scale, dimension: int = 1) -> Made:
+    if dimension != 1:
+        raise UserError(f"joins along dimension 1, the channels, not {dimension}")
+    return Concat(dimension), sum(c_in)
+
+
+@block("nn.Upsample", "Upsample")
+def upsample(
+    c_in: list[int], scale: Scale, size: int | None, factor: int | float | None, mode: str = "nearest"
+) -> Made:
+    return nn.Upsample(size, factor, mode), c_in[0]
+
+
+@block("Detect", joins=True)
+def detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list) -> Made:
+    per_level = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
+    if isinstance(anchors, list) and len(anchors) != len(c_in):
+        raise UserError(f"has {len(c_in)} inputs, and there are anchors for {len(anchors)} levels")
+    return Detect(num_classes, per_level, c_in), 0
