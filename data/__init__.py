@@ -1,0 +1,1 @@
+"""Data sets: descriptions, labels, tiles, augmentation and loading."""

@@ -1,0 +1,147 @@
+"""COCO annotation files (instances_*.json): pictures, boxes, areas, crowds, and the original ids.
+
+Format: cocodataset.org/#format-data. A box is x, y, width, height in pixels; category ids need not be
+consecutive (COCO's 80 classes are numbered up to 90).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.image_record import Truth, truth_arrays
+from utils.errors import UserError, suggest
+
+_TRUTH = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
+
+
+@dataclass(frozen=True)
+class CocoPicture:
+    """One entry of `images` with its annotations."""
+
+    image_id: int | str
+    file_name: str
+    width: int
+    height: int
+    truth: Truth
+
+
+def read_coco(
+    file: Path, names: Sequence[str], category_ids: Sequence[int] | None = None
+) -> tuple[list[CocoPicture], list[str]]:
+    """Return the pictures of a COCO file, those without annotations included, and notes on what was dropped.
+
+    Args:
+        file: such as instances_val2017.json; without annotations (image_info_*.json) every picture is empty.
+        names: the class names; a category belongs to the class of its name.
+        category_ids: the category id of each class, if it is not to be found by name.
+
+    Raises:
+        UserError: the file is not COCO's, or names a class or picture that is not there.
+    """
+    content = _load(file)
+    classes = _class_of_category(file, content, names, category_ids)
+    pictures = {entry["id"]: entry for entry in content["images"]}
+    found: dict[Any, list[tuple]] = {image_id: [] for image_id in pictures}
+    dropped: Counter[str] = Counter()
+    for entry in content.get("annotations", []):
+        image_id, row = _annotation(file, entry, classes)
+        if image_id not in found:
+            raise UserError(
+                f"{file}: annotation {entry.get('id')} is of picture {image_id}, which is not in 'images'"
+            )
+        fault = _fault(row[0], pictures[image_id])
+        if fault:
+            dropped[fault] += 1
+            continue
+        found[image_id].append(row)
+    notes = [f"{file}: {count} box(es) dropped: {fault}" for fault, count in dropped.items()]
+    return [_picture(entry, found[image_id]) for image_id, entry in pictures.items()], notes
+
+
+def read_category_ids(file: Path, names: Sequence[str]) -> tuple[int, ...]:
+    """Return the category id of each class name of a COCO file.
+
+    Raises:
+        UserError: the file is not COCO's, or has no such category.
+    """
+    content = _load(file)
+    by_class = {
+        number: category for category, number in _class_of_category(file, content, names, None).items()
+    }
+    missing = [name for number, name in enumerate(names) if number not in by_class]
+    if missing:
+        raise UserError(f"{file}: no category '{missing[0]}'; the data set names it")
+    return tuple(by_class[number] for number in range(len(names)))
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(f"no COCO file {file}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not readable as JSON: {error}") from error
+    for key, wanted in (("images", ("id", "file_name", "width", "height")), ("categories", ("id", "name"))):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise UserError(f"{file}: no list '{key}'; a COCO file has images, annotations and categories")
+        for number, entry in enumerate(entries):
+            missing = [name for name in wanted if not isinstance(entry, dict) or name not in entry]
+            if missing:
+                raise UserError(f"{file}: entry {number} of '{key}' has no '{missing[0]}'")
+    return content
+
+
+def _class_of_category(
+    file: Path, content: dict[str, Any], names: Sequence[str], category_ids: Sequence[int] | None
+) -> dict[int, int]:
+    if category_ids is not None:
+        return {category: number for number, category in enumerate(category_ids)}
+    numbers = {name: number for number, name in enumerate(names)}
+    for entry in content["categories"]:
+        if entry["name"] not in numbers:
+            raise UserError(
+                f"{file}: category '{entry['name']}' is not in the data set's names. "
+                f"{suggest(str(entry['name']), names)}"
+            )
+    return {entry["id"]: numbers[entry["name"]] for entry in content["categories"]}
+
+
+def _annotation(file: Path, entry: dict[str, Any], classes: dict[int, int]) -> tuple[Any, tuple]:
+    """Return image id and (box x1 y1 x2 y2, class, area, crowd) of one annotation."""
+    where = f"{file}: annotation {entry.get('id')}"
+    for key in ("image_id", "category_id", "bbox"):
+        if key not in entry:
+            raise UserError(f"{where} has no '{key}'")
+    try:
+        x, y, width, height = map(float, entry["bbox"])
+        area = float(entry.get("area", width * height))
+        if not np.isfinite([x, y, width, height, area]).all():
+            raise ValueError("not finite")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: bbox {entry['bbox']!r} is not x, y, width, height in pixels") from error
+    if entry["category_id"] not in classes:
+        known = ", ".join(map(str, sorted(classes)))
+        raise UserError(f"{where}: category {entry['category_id']} is not one of the data set's: {known}")
+    row = ((x, y, x + width, y + height), classes[entry["category_id"]], area, bool(entry.get("iscrowd", 0)))
+    return entry["image_id"], row
+
+
+def _fault(box: tuple[float, ...], picture: dict[str, Any]) -> str:
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return "of no size"
+    outside = box[0] >= picture["width"] or box[1] >= picture["height"] or box[2] <= 0 or box[3] <= 0
+    return "outside its picture" if outside else ""
+
+
+def _picture(entry: dict[str, Any], rows: list[tuple]) -> CocoPicture:
+    table = np.array(rows, _TRUTH)
+    truth = truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
+    return CocoPicture(entry["id"], entry["file_name"], int(entry["width"]), int(entry["height"]), truth)

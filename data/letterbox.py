@@ -1,0 +1,114 @@
+"""Fitting a picture into a network's input: one scale, grey borders, and the exact way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+
+GREY = 114
+Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a view lies in the network's input.
+
+    Attributes:
+        scale: input pixels a view pixel, horizontally.
+        pad_x: border to the left, input pixels.
+        pad_y: border above, input pixels.
+        width: of the view, pixels.
+        height: of the view, pixels.
+        stretch: vertical over horizontal scale; not quite 1, because a resized picture has whole pixels.
+    """
+
+    scale: float
+    pad_x: float
+    pad_y: float
+    width: int
+    height: int
+    stretch: float = 1.0
+
+    def to_network(self, boxes_xyxy: Boxes) -> Boxes:
+        """Boxes (..., 4+) in pixels of the view -> pixels of the input; further columns are left alone."""
+        return self._moved(boxes_xyxy, (self.scale, self.scale * self.stretch), (self.pad_x, self.pad_y))
+
+    def to_view(self, boxes_xyxy: Boxes) -> Boxes:
+        """Boxes (..., 4+) in pixels of the input -> pixels of the view, clipped to it."""
+        scale = (1 / self.scale, 1 / (self.scale * self.stretch))
+        boxes = self._moved(boxes_xyxy, scale, (-self.pad_x * scale[0], -self.pad_y * scale[1]))
+        boxes[..., 0:4:2] = boxes[..., 0:4:2].clip(0, self.width)
+        boxes[..., 1:4:2] = boxes[..., 1:4:2].clip(0, self.height)
+        return boxes
+
+    @staticmethod
+    def _moved(boxes_xyxy: Boxes, scale: tuple[float, float], shift: tuple[float, float]) -> Boxes:
+        boxes = boxes_xyxy.clone() if isinstance(boxes_xyxy, torch.Tensor) else np.array(boxes_xyxy)
+        boxes[..., 0:4:2] = boxes[..., 0:4:2] * scale[0] + shift[0]
+        boxes[..., 1:4:2] = boxes[..., 1:4:2] * scale[1] + shift[1]
+        return boxes
+
+
+def fit(
+    width: int, height: int, size: tuple[int, int], scale: float | None = None
+) -> tuple[Letterbox, int, int]:
+    """Return how a view fits an input, and the view's width and height there in whole pixels.
+
+    Args:
+        width: of the view.
+        height: of the view.
+        size: height and width of the input.
+        scale: input pixels a view pixel; None takes the largest that fits.
+    """
+    if scale is None:
+        scale = min(size[0] / height, size[1] / width)
+    new_w = min(max(round(width * scale), 1), size[1])
+    new_h = min(max(round(height * scale), 1), size[0])
+    scale_x, scale_y = new_w / width, new_h / height
+    pad_x, pad_y = (size[1] - new_w) // 2, (size[0] - new_h) // 2
+    return Letterbox(scale_x, pad_x, pad_y, width, height, scale_y / scale_x), new_w, new_h
+
+
+def letterbox(
+    image: np.ndarray,
+    size: int | tuple[int, int],
+    stride: int | None = None,
+    scale: float | None = None,
+) -> tuple[np.ndarray, Letterbox]:
+    """Resize a picture, keeping its aspect ratio, and centre it on grey.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: side of the input, or its height and width, pixels.
+        stride: shrink the input to the smallest multiple of this that holds the resized picture.
+        scale: input pixels a picture pixel; None takes the largest that fits `size`.
+
+    Returns:
+        the input (h, w, 3) uint8, and where the picture lies in it.
+    """
+    height, width = image.shape[:2]
+    shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    placed, new_w, new_h = fit(width, height, shape, scale)
+    if stride is not None:
+        shape = (-(-new_h // stride) * stride, -(-new_w // stride) * stride)
+        placed, new_w, new_h = fit(width, height, shape, min(new_w / width, new_h / height))
+    resized = resize(image, new_w, new_h)
+    if resized.shape[:2] == shape:
+        return resized, placed
+    canvas = np.full((*shape, 3), GREY, np.uint8)
+    canvas[int(placed.pad_y) : int(placed.pad_y) + new_h, int(placed.pad_x) : int(placed.pad_x) + new_w] = (
+        resized
+    )
+    return canvas, placed
+
+
+def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resize by averaging where it shrinks, by interpolation where it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

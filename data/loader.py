@@ -1,0 +1,117 @@
+"""Batches of a data set, in worker processes, the same whatever their number."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from data.batch import Batch, Request, collate
+
+if TYPE_CHECKING:
+    from data.dataset import DetectionDataset
+
+
+class BatchLoader:
+    """Iterates over batches; `set_epoch` decides the order and the augmentation.
+
+    A broken picture is reported once, in one line on stderr, and left out of its batch.
+
+    Args:
+        dataset: what to load.
+        batch_size: pictures a batch; the last batch may be smaller.
+        shuffle: a new order each epoch; with rect batches, of the batches.
+        workers: processes that prepare batches; 0 prepares them in this one.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, dataset: DetectionDataset, batch_size: int, shuffle: bool, workers: int, seed: int
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self._batches = _Batches(dataset, batch_size, shuffle, seed)
+        self._reported: set[str] = set()
+        self._loader: DataLoader = DataLoader(
+            dataset,
+            batch_sampler=self._batches,
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=_one_thread,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration will load."""
+        self._batches.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch, problems in self._loader:
+            for problem in problems:
+                if problem not in self._reported:
+                    self._reported.add(problem)
+                    print(f"left out: {problem}", file=sys.stderr)
+            if batch is not None:
+                yield batch
+
+
+def build_loader(
+    dataset: DetectionDataset, batch_size: int, shuffle: bool, workers: int, seed: int = 0
+) -> BatchLoader:
+    """Return a loader of `dataset`; see BatchLoader."""
+    return BatchLoader(dataset, batch_size, shuffle, workers, seed)
+
+
+class _Batches(Sampler[list[Request]]):
+    """The requests of each batch. A request carries its epoch, so that persistent workers need no telling."""
+
+    def __init__(self, dataset: DetectionDataset, batch_size: int, shuffle: bool, seed: int) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.dataset.rect:
+            yield from self._rect_batches(rng)
+            return
+        count = len(self.dataset)
+        order = rng.permutation(count) if self.shuffle else np.arange(count)
+        for start in range(0, count, self.batch_size):
+            yield [Request(int(index), self.epoch) for index in order[start : start + self.batch_size]]
+
+    def _rect_batches(self, rng: np.random.Generator) -> Iterator[list[Request]]:
+        """Batches of neighbours in aspect ratio, each with the smallest input that holds them."""
+        records = self.dataset.records
+        aspect = np.array([record.height / record.width for record in records])
+        order = np.argsort(aspect, kind="stable")
+        starts = np.arange(0, len(order), self.batch_size)
+        for start in rng.permutation(starts) if self.shuffle else starts:
+            members = order[start : start + self.batch_size]
+            shape = self._shape(aspect[members])
+            yield [Request(int(index), self.epoch, shape) for index in members]
+
+    def _shape(self, aspect: np.ndarray) -> tuple[int, int]:
+        """Height and width of an input that holds pictures of these height-to-width ratios."""
+        sides = np.array([min(aspect.max(), 1.0), min(1 / aspect.min(), 1.0)])
+        strides = self.dataset.imgsz * sides / self.dataset.stride + self.dataset.rect_pad
+        height, width = (np.ceil(strides - 1e-6).astype(int) * self.dataset.stride).tolist()
+        return height, width
+
+
+def _one_thread(_worker: int) -> None:
+    cv2.setNumThreads(0)

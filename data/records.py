@@ -1,0 +1,198 @@
+"""The checked pictures of a split, from YOLO's layout or from COCO files."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from data.coco_json import CocoPicture, read_category_ids, read_coco
+from data.description import DataDescription
+from data.image_record import ImageRecord, Window, truth_arrays
+from data.pictures import PICTURE_SUFFIXES, BrokenPicture, is_picture, read_size
+from data.record_cache import fingerprint, load_cache, save_cache
+from data.yolo_labels import label_path, read_labels
+from utils.errors import UserError
+
+__all__ = ["ImageRecord", "Window", "coco_category_ids", "read_records"]
+
+
+def read_records(
+    description: DataDescription, split: str, cache: bool = True
+) -> tuple[list[ImageRecord], list[str]]:
+    """Return the whole pictures of a split and what was found wrong and left out, one line each.
+
+    The result is kept in `<root>/<yaml>-<split>.cache.npz` and used again while nothing changed.
+
+    Args:
+        description: the data set.
+        split: "train", "val" or "test".
+        cache: read and write the cache.
+
+    Raises:
+        UserError: the split is not there, has no readable picture, or a label row is bad.
+    """
+    sources = split_sources(description, split)
+    cache_file = description.path / f"{description.file.stem}-{split}.cache.npz"
+    about = json.dumps(
+        [description.names, description.category_ids, dict(description.images), list(map(str, sources))]
+    )
+    pictures: list[Path] = []
+    files: list[Path] | None = None  # a COCO file's pictures are known when it has been read
+    if sources[0].suffix.lower() != ".json":
+        pictures = [picture for source in sources for picture in _list_pictures(source)]
+        files = [*pictures, *map(label_path, pictures)]
+    saved = load_cache(cache_file, about, files) if cache else None
+    if saved is not None:
+        return saved
+    if files is None:
+        records, problems, files = _read_coco_files(description, split, sources)
+    else:
+        records, problems = _read_yolo(pictures, description.names)
+    if not records:
+        first = f" ({len(problems)} broken: {problems[0]})" if problems else ""
+        raise UserError(f"no readable picture in {', '.join(map(str, sources))}{first}")
+    if cache:
+        problems += save_cache(cache_file, fingerprint(about, files), records, problems, files)
+    return records, problems
+
+
+def split_sources(description: DataDescription, split: str) -> list[Path]:
+    """Return the files or folders of a split: its COCO file from `annotations` if that exists, else its own.
+
+    Raises:
+        UserError: the split is not described, or a source is not there.
+    """
+    if split not in description.splits:
+        known = ", ".join(description.splits)
+        raise UserError(f"{description.file}: no key '{split}'; it describes {known}")
+    tried = []
+    if split in description.annotations:
+        truth = description.path / description.annotations[split]
+        if truth.is_file():
+            return [truth]
+        tried.append(truth)
+    sources = [description.path / source for source in description.splits[split]]
+    for source in sources:
+        if not source.exists():
+            places = " and ".join(map(str, [source, *tried]))
+            raise UserError(f"{description.file}: '{split}' is not there; looked for {places}")
+    if len({source.suffix.lower() == ".json" for source in sources}) > 1:
+        raise UserError(f"{description.file}: '{split}' mixes COCO files and pictures; use one form")
+    return sources
+
+
+def coco_category_ids(description: DataDescription, split: str) -> tuple[int, ...] | None:
+    """Return COCO's category id of each class: the YAML's, else the COCO file's, else None."""
+    if description.category_ids is not None:
+        return description.category_ids
+    source = split_sources(description, split)[0]
+    return read_category_ids(source, description.names) if source.suffix.lower() == ".json" else None
+
+
+def _list_pictures(source: Path) -> list[Path]:
+    """The pictures of a folder (and its subfolders), or those named by a list file."""
+    if source.is_dir():
+        pictures = sorted(path for path in source.rglob("*") if is_picture(path))
+        if not pictures:
+            suffixes = " ".join(sorted(PICTURE_SUFFIXES))
+            raise UserError(f"no pictures in the folder {source}; looked for {suffixes}")
+        return pictures
+    if is_picture(source):
+        return [source]
+    try:
+        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source} is not a list of pictures: {error}") from error
+    pictures = [source.parent / line for line in dict.fromkeys(lines) if line]
+    if not pictures:
+        raise UserError(f"the list {source} names no picture; it holds one path a line")
+    wrong = next((path for path in pictures if not is_picture(path)), None)
+    if wrong is not None:
+        raise UserError(f"the list {source} names {wrong}, which is not a picture by its name")
+    return pictures
+
+
+def _read_yolo(pictures: list[Path], names: tuple[str, ...]) -> tuple[list[ImageRecord], list[str]]:
+    def read(picture: Path) -> tuple[ImageRecord | None, list[str], list[str]]:
+        try:
+            width, height = read_size(picture)
+        except BrokenPicture as error:
+            return None, [str(error)], []
+        labels = read_labels(label_path(picture), names)
+        boxes = labels.boxes_xyxy_norm * [width, height, width, height]
+        truth = truth_arrays(boxes, labels.classes)
+        stem = picture.stem
+        record = ImageRecord(picture, int(stem) if stem.isdecimal() else stem, width, height, *truth)
+        return record, labels.notes, labels.bad_rows
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(read, pictures))
+    _refuse_bad_rows([row for _, _, bad_rows in found for row in bad_rows])
+    records = [record for record, _, _ in found if record is not None]
+    return _with_unique_ids(records), [note for _, notes, _ in found for note in notes]
+
+
+def _refuse_bad_rows(bad_rows: list[str]) -> None:
+    if bad_rows:
+        more = f" ({len(bad_rows) - 1} more bad rows in the data set)" if len(bad_rows) > 1 else ""
+        raise UserError(bad_rows[0] + more)
+
+
+def _with_unique_ids(records: list[ImageRecord]) -> list[ImageRecord]:
+    """Where two pictures share a stem, every id is the whole path."""
+    if len({record.image_id for record in records}) == len(records):
+        return records
+    return [replace(record, image_id=record.path.as_posix()) for record in records]
+
+
+def _read_coco_files(
+    description: DataDescription, split: str, sources: list[Path]
+) -> tuple[list[ImageRecord], list[str], list[Path]]:
+    """Records, problems, and every file that they depend on."""
+    records: list[ImageRecord] = []
+    problems: list[str] = []
+    files = list(sources)
+    for source in sources:
+        pictures, notes = read_coco(source, description.names, description.category_ids)
+        if not pictures:
+            raise UserError(f"{source}: 'images' is empty")
+        folder = _picture_folder(description, split, source, pictures)
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(lambda picture, root=folder: _open_coco_picture(root, picture), pictures))
+        records += [record for record in found if isinstance(record, ImageRecord)]
+        problems += notes + [problem for problem in found if isinstance(problem, str)]
+        files += [folder / picture.file_name for picture in pictures]
+    return _with_unique_ids(records), problems, files
+
+
+def _open_coco_picture(folder: Path, picture: CocoPicture) -> ImageRecord | str:
+    """A record, or why the picture is left out."""
+    path = folder / picture.file_name
+    try:
+        size = read_size(path)
+    except BrokenPicture as error:
+        return str(error)
+    if size != (picture.width, picture.height):
+        return f"{path}: is {size[0]}x{size[1]}, but its COCO entry says {picture.width}x{picture.height}"
+    return ImageRecord(path, picture.image_id, *size, *picture.truth)
+
+
+def _picture_folder(
+    description: DataDescription, split: str, source: Path, pictures: list[CocoPicture]
+) -> Path:
+    """The folder of a COCO file's pictures: from the YAML's `images`, else the usual places around it."""
+    if split in description.images:
+        tried = [description.path / description.images[split]]
+    else:
+        stem = source.stem.removeprefix("instances_").removeprefix("image_info_")
+        roots = dict.fromkeys([description.path, source.parent.parent, source.parent])
+        tried = [root / place for root in roots for place in (f"images/{stem}", stem, "images", "")]
+    probes = [picture.file_name for picture in pictures[:20]]
+    for folder in tried:
+        if any((folder / name).is_file() for name in probes):
+            return folder
+    places = ", ".join(str(folder) for folder in tried)
+    hint = f"'images: {{{split}: folder}}' in {description.file} says where they are"
+    raise UserError(f"{source}: its pictures (such as {probes[0]}) are not in {places}; {hint}")

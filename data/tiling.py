@@ -1,0 +1,108 @@
+"""Large pictures as overlapping tiles: where the tiles lie, and which box belongs to which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.image_record import ImageRecord, Window, truth_arrays
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How pictures are cut.
+
+    Attributes:
+        size: side of a tile, pixels of the file.
+        overlap: least share of a tile's side that it has in common with its neighbour, 0 to below 1.
+        min_area: a box belongs to a tile when at least this share of its area is inside.
+    """
+
+    size: int
+    overlap: float = 0.2
+    min_area: float = 0.4
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise UserError(f"tile size must be a whole number of pixels, got {self.size!r}")
+        for name, below in (("overlap", True), ("min_area", False)):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not (0 <= value < 1 or (value == 1 and not below)):
+                range_text = "from 0 to below 1" if below else "from 0 to 1"
+                raise UserError(f"tile {name} must be a share {range_text}, got {value!r}")
+
+
+def tile_windows(width: int, height: int, size: int, overlap: float) -> np.ndarray:
+    """Return (T, 4) int64 windows x0, y0, x1, y1 that cover a picture, row by row, evenly spread.
+
+    Neighbours share at least `overlap` of a side (up to one pixel of rounding). A window is never larger
+    than the picture and never reaches beyond it.
+    """
+    x0, y0 = _starts(width, size, overlap), _starts(height, size, overlap)
+    grid_y, grid_x = np.meshgrid(y0, x0, indexing="ij")
+    corners = np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
+    side = np.minimum(size, [width, height])
+    return np.concatenate([corners, corners + side], axis=1)
+
+
+def _starts(length: int, size: int, overlap: float) -> np.ndarray:
+    """First pixel of each tile along one side."""
+    if length <= size:
+        return np.zeros(1, np.int64)
+    step = max(size * (1 - overlap), 1.0)
+    count = int(np.ceil((length - size) / step - 1e-9)) + 1
+    return np.floor(np.linspace(0, length - size, count) + 0.5).astype(np.int64)
+
+
+def crop_record(record: ImageRecord, window: Window, min_area: float) -> ImageRecord:
+    """Return one window of a whole picture's record.
+
+    Boxes with at least `min_area` of their area inside are kept and clipped to the window; a crowd is kept
+    wherever it reaches inside. COCO's `area` shrinks with the part of the box that is left.
+
+    Args:
+        record: of a whole picture.
+        window: x0, y0, x1, y1 in the picture's pixels.
+        min_area: share of a box's area, 0 to 1.
+    """
+    boxes = record.boxes_xyxy.astype(np.float64)
+    low, high = np.array(window[:2], np.float64), np.array(window[2:], np.float64)
+    clipped = np.concatenate([np.clip(boxes[:, :2], low, high), np.clip(boxes[:, 2:], low, high)], axis=1)
+    inside = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
+    share = inside / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-9)
+    keep = (inside > 0) & (record.crowd | (share >= min_area - 1e-9))
+    truth = truth_arrays(
+        clipped[keep] - np.tile(low, 2),
+        record.classes[keep],
+        record.areas[keep] * share[keep],
+        record.crowd[keep],
+    )
+    x0, y0, x1, y1 = window
+    return ImageRecord(
+        record.path,
+        record.image_id,
+        x1 - x0,
+        y1 - y0,
+        *truth,
+        window=window,
+        parent=record,
+        min_area=min_area,
+    )
+
+
+def tile_records(records: Iterable[ImageRecord], tiling: Tiling) -> list[ImageRecord]:
+    """Return the tiles of whole pictures, picture by picture; a picture that fits one tile stays whole."""
+    tiles: list[ImageRecord] = []
+    for record in records:
+        windows = tile_windows(record.width, record.height, tiling.size, tiling.overlap)
+        if len(windows) == 1:
+            tiles.append(record)
+            continue
+        tiles += [
+            crop_record(record, (x0, y0, x1, y1), tiling.min_area) for x0, y0, x1, y1 in windows.tolist()
+        ]
+    return tiles
