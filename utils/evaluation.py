@@ -1,0 +1,241 @@
+"""Running a detector over a data set and scoring it, on the views it sees and on the whole pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import UserError
+from utils.merge import merge_tiles
+from utils.metrics import PROTOCOLS, Detections, Evaluator, GroundTruth, Metrics, evaluate_detections
+
+if TYPE_CHECKING:  # torch is imported when something is detected, so that a command's --help need not
+    import torch
+    from torch import Tensor
+
+
+class View(Protocol):
+    """What is read of a data set's record: a picture, or a tile of the picture `parent`."""
+
+    path: Any
+    image_id: int | str
+    width: int
+    height: int
+    boxes_xyxy: NDArray  # (n, 4) pixels of the view
+    classes: NDArray
+    areas: NDArray
+    crowd: NDArray
+    window: tuple[int, int, int, int] | None
+    parent: View | None
+
+
+class Batches(Protocol):
+    """A loader: yields batches of `dataset.records`."""
+
+    dataset: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches with images, targets, indices and letterboxes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Truth, detections and metrics of some views: pictures, or tiles of them."""
+
+    records: list[View]
+    rows: list[NDArray]  # for each view (n, 6): x1, y1, x2, y2 in pixels of the view, confidence, class
+    truth: GroundTruth
+    detections: Detections
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class FirstBatch:
+    """The first batch as the network saw it, for pictures."""
+
+    images: Tensor  # (B, 3, H, W) uint8
+    targets: Tensor  # (n, 6) image, class, cx, cy, w, h as fractions
+    found: list[Tensor]  # for each image (n, 6) x1, y1, x2, y2 in pixels of the input, confidence, class
+
+    def found_targets(self, conf_thres: float) -> NDArray[np.float32]:
+        """(n, 7) detections like targets, with the confidence as a seventh column."""
+        height, width = self.images.shape[2:]
+        parts = [np.zeros((0, 7), np.float32)]
+        for place, boxes in enumerate(self.found):
+            rows = boxes.numpy()
+            rows = rows[rows[:, 4] >= conf_thres]
+            low, high = rows[:, :2] / (width, height), rows[:, 2:4] / (width, height)
+            columns = (np.full(len(rows), place), rows[:, 5], (low + high) / 2, high - low, rows[:, 4])
+            parts.append(np.column_stack(columns))
+        return np.concatenate(parts).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` returns."""
+
+    views: Scored  # as the network sees them: whole pictures, or tiles
+    whole: Scored | None  # tiled data: the whole photographs, detections of the tiles merged
+    seconds: dict[str, float]  # "inference" and "nms" of an image, on average
+    first_batch: FirstBatch
+
+    @property
+    def metrics(self) -> Metrics:
+        """Of the views."""
+        return self.views.metrics
+
+    @property
+    def fitness(self) -> float:
+        """Of the views: 0.1·AP50 + 0.9·AP."""
+        return self.metrics.fitness
+
+
+def evaluate(
+    predict: Callable[[Tensor], Any],
+    loader: Batches,
+    names: Sequence[str],
+    device: torch.device | str | None = None,
+    conf_thres: float = 0.001,
+    iou_thres: float = 0.6,
+    max_det: int = 300,
+    protocol: str = "coco",
+    max_dets: Sequence[int] | None = None,
+    evaluator: Evaluator = "hotcoco",
+    progress: bool = True,
+) -> Evaluation:
+    """Detect on every view of the loader and score what was found.
+
+    Args:
+        predict: (B, 3, H, W) float RGB in 0..1 on `device` -> (B, N, 5 + classes) decoded output; a detector
+            in eval mode, whose output is (decoded, raw), will do.
+        loader: yields batches; `loader.dataset.records` are their views.
+        names: the classes.
+        device: where the images go; None is where the detector's weights are, else the CPU.
+        conf_thres: smallest confidence, exclusive.
+        iou_thres: NMS, and the merging of tiles: the largest IoU of two boxes of a class.
+        max_det: largest number of detections in a view.
+        protocol: size classes and limits.
+        max_dets: detection limits instead of the protocol's. Without them, whole photographs get a limit
+            of as many detections as the fullest holds objects, if these are more than the protocol's.
+        evaluator: which implementation counts.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: none of the pictures could be read.
+    """
+    device = device or _home(predict)
+    rows, first_batch, seconds = _detect(predict, loader, device, (conf_thres, iou_thres, max_det), progress)
+    seen = sorted(rows)
+    if first_batch is None:
+        raise UserError("none of the pictures could be read")
+    records = [loader.dataset.records[i] for i in seen]
+    views = _score(records, [rows[i] for i in seen], names, protocol, max_dets, evaluator)
+    whole = None
+    if any(record.window for record in records):
+        pictures, merged = _whole_pictures(loader.dataset.records, rows, iou_thres)
+        limits = max_dets or whole_limits(pictures, protocol)
+        whole = _score(pictures, merged, names, protocol, limits, evaluator)
+    return Evaluation(views, whole, {key: value / len(seen) for key, value in seconds.items()}, first_batch)
+
+
+def _detect(
+    predict: Callable[[Tensor], Any],
+    loader: Batches,
+    device: torch.device | str,
+    thresholds: tuple[float, float, int],
+    progress: bool,
+) -> tuple[dict[int, NDArray], FirstBatch | None, dict[str, float]]:
+    """Return the detections of each view by its index, the first batch and the seconds spent."""
+    import torch
+    from tqdm import tqdm
+
+    from utils.nms import non_max_suppression
+
+    conf_thres, iou_thres, max_det = thresholds
+    rows: dict[int, NDArray] = {}
+    first_batch = None
+    seconds = {"inference": 0.0, "nms": 0.0}
+    for batch in tqdm(
+        loader, desc="val", unit="batch", leave=False, dynamic_ncols=True, disable=not progress
+    ):
+        images = batch.images.to(device, non_blocking=True).float() / 255
+        start = _now(device)
+        with torch.no_grad():
+            output = predict(images)
+        decoded = output[0] if isinstance(output, tuple) else output
+        middle = _now(device)
+        found = non_max_suppression(decoded, conf_thres, iou_thres, multi_label=True, max_det=max_det)
+        found = [boxes.cpu() for boxes in found]
+        seconds["inference"] += middle - start
+        seconds["nms"] += _now(device) - middle
+        for index, placed, boxes in zip(batch.indices, batch.letterboxes, found, strict=True):
+            rows[index] = placed.to_view(boxes).numpy()
+        if first_batch is None:
+            first_batch = FirstBatch(batch.images, batch.targets, found)
+    return rows, first_batch, seconds
+
+
+def _home(predict: Any) -> torch.device | str:
+    """Where a network's weights are; the CPU for anything else."""
+    weights = next(predict.parameters(), None) if hasattr(predict, "parameters") else None
+    return "cpu" if weights is None else weights.device
+
+
+def _now(device: torch.device | str) -> float:
+    """Seconds, after the device has done its work."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _whole_pictures(
+    views: Sequence[View], rows: dict[int, NDArray], iou_thres: float
+) -> tuple[list[View], list[NDArray]]:
+    """Merge the detections of the tiles of each picture; a picture with an unread tile is left out."""
+    tiles: dict[int, list[int]] = {}
+    pictures: dict[int, View] = {}
+    for index, view in enumerate(views):
+        picture = view.parent or view
+        pictures[id(picture)] = picture
+        tiles.setdefault(id(picture), []).append(index)
+    complete = {key: members for key, members in tiles.items() if all(i in rows for i in members)}
+    merged = []
+    for members in complete.values():
+        windows = [views[i].window or (0, 0, views[i].width, views[i].height) for i in members]
+        merged.append(merge_tiles([rows[i] for i in members], windows, iou_thres))
+    return [pictures[key] for key in complete], merged
+
+
+def _score(
+    records: list[View],
+    rows: list[NDArray],
+    names: Sequence[str],
+    protocol: str,
+    max_dets: Sequence[int] | None,
+    evaluator: Evaluator,
+) -> Scored:
+    truth, detections = truth_of(records), Detections.stack(rows)
+    metrics = evaluate_detections(truth, detections, names, PROTOCOLS[protocol], max_dets, evaluator)
+    return Scored(records, rows, truth, detections, metrics)
+
+
+def truth_of(records: Iterable[View]) -> GroundTruth:
+    """Return the truth of some views as columns."""
+    columns = [(record.boxes_xyxy, record.classes, record.areas, record.crowd) for record in records]
+    boxes, classes, areas, crowd = zip(*columns, strict=True) if columns else ((), (), (), ())
+    return GroundTruth.stack(boxes, classes, areas, crowd)
+
+
+def whole_limits(pictures: Sequence[View], protocol: str = "coco") -> tuple[int, ...]:
+    """Return the protocol's detection limits and, if it is larger, the objects in the fullest picture."""
+    limits = PROTOCOLS[protocol].max_dets
+    fullest = max((int((~picture.crowd).sum()) for picture in pictures), default=0)
+    return (*limits, fullest) if fullest > limits[-1] else limits

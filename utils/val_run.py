@@ -1,0 +1,101 @@
+"""What an evaluation prints and leaves behind: tables, metrics.json, predictions and pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.evaluation import Evaluation, Scored
+from utils.metrics import confidence_curves, confusion_matrix, match
+from utils.metrics.tables import metrics_dict, metrics_table, sizes_line
+from utils.plots import plot_batch, plot_confidence_curve, plot_confusion, plot_precision_recall
+from utils.predictions import write_coco_results, write_yolo_labels
+
+PLOT_IOU = 0.5
+
+
+def report(evaluation: Evaluation, per_class: bool = True) -> str:
+    """Return the tables for the terminal."""
+    views, whole = evaluation.views, evaluation.whole
+    several = per_class and len(views.metrics.names) > 1
+    lines = [sizes_line(views.metrics.protocol)]
+    for scored, what in ((views, "tile" if whole else "image"), (whole, "whole photograph, tiles merged")):
+        if scored is None:
+            continue
+        limit = scored.metrics.protocol.max_dets[-1]
+        lines += ["", f"per {what}, at most {limit} detections of a class in each:"]
+        lines += [metrics_table(scored.metrics, several), *limit_notes(scored)]
+    speed = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in evaluation.seconds.items())
+    return "\n".join([*lines, "", f"per {'tile' if whole else 'image'}: {speed}"])
+
+
+def limit_notes(scored: Scored) -> list[str]:
+    """Warn where an image holds more objects of a class than detections count."""
+    truth, limit = scored.truth, scored.metrics.protocol.max_dets[-1]
+    key = truth.image * len(scored.metrics.names) + truth.classes
+    counts = np.bincount(key[~truth.crowd], minlength=1)
+    over = int((counts > limit).sum())
+    if not over:
+        return []
+    return [
+        f"warning: {over} image{'s hold' if over > 1 else ' holds'} up to {counts.max()} objects of a class, "
+        f"but only {limit} detections count: perfect boxes would not score 1; see --max-dets"
+    ]
+
+
+def write_metrics(evaluation: Evaluation, path: Path) -> None:
+    """Write metrics.json; the numbers of whole photographs are under "whole"."""
+    content = metrics_dict(evaluation.metrics)
+    if evaluation.whole:
+        content["whole"] = metrics_dict(evaluation.whole.metrics)
+    content["seconds_per_image"] = evaluation.seconds
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_json(evaluation: Evaluation, path: Path, category_ids: Sequence[int] | None) -> None:
+    """Write predictions.json, of whole photographs where the data set is tiled."""
+    scored = evaluation.whole or evaluation.views
+    pairs = ((record.image_id, rows) for record, rows in zip(scored.records, scored.rows, strict=True))
+    count = write_coco_results(path, pairs, category_ids)
+    print(f"{count} detections in {path}")
+
+
+def write_labels(evaluation: Evaluation, folder: Path, with_confidence: bool) -> None:
+    """Write a text file an image, named like it; images of one name keep their subfolders."""
+    scored = evaluation.whole or evaluation.views
+    paths = [Path(record.path) for record in scored.records]
+    names = [Path(path.stem) for path in paths]
+    if len(set(names)) < len(names):
+        root = os.path.commonpath([path.parent for path in paths])
+        names = [path.relative_to(root).with_suffix("") for path in paths]
+    for name, record, rows in zip(names, scored.records, scored.rows, strict=True):
+        file = folder / f"{name}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_yolo_labels(file, rows, record.width, record.height, with_confidence)
+    print(f"{len(names)} label files in {folder}")
+
+
+def plot(evaluation: Evaluation, folder: Path) -> None:
+    """Draw curves, confusion matrix and the first batch; detections at the confidence of the best F1."""
+    views, names = evaluation.views, evaluation.metrics.names
+    matching = match(views.truth, views.detections, PLOT_IOU)
+    curves = confidence_curves(views.truth, views.detections, matching, len(names))
+    plot_precision_recall(evaluation.metrics, folder / "PR_curve.png", PLOT_IOU)
+    for values, label, png in (
+        (curves.f1, "F1", "F1_curve.png"),
+        (curves.precision, "precision", "P_curve.png"),
+        (curves.recall, "recall", "R_curve.png"),
+    ):
+        plot_confidence_curve(curves, values, label, names, folder / png)
+    best = curves.best_confidence
+    counts = confusion_matrix(views.truth, views.detections, len(names), best, PLOT_IOU)
+    plot_confusion(counts, names, best, PLOT_IOU, folder / "confusion_matrix.png")
+
+    batch = evaluation.first_batch
+    plot_batch(batch.images, batch.targets, names, folder / "val_batch0_labels.png", "truth")
+    title = f"detections of confidence {best:.3f} and more (the best F1)"
+    plot_batch(batch.images, batch.found_targets(best), names, folder / "val_batch0_pred.png", title)
