@@ -21,6 +21,13 @@ from utils.errors import UserError, suggest
 _TRUTH = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
 
 
+_ID, _NUMBER = int | str, int | float
+_ENTRIES: dict[str, dict[str, Any]] = {
+    "images": {"id": _ID, "file_name": str, "width": _NUMBER, "height": _NUMBER},
+    "categories": {"id": int, "name": str},
+}
+
+
 @dataclass(frozen=True)
 class CocoPicture:
     """One entry of `images` with its annotations."""
@@ -48,6 +55,8 @@ def read_coco(
     content = _load(file)
     classes = _class_of_category(file, content, names, category_ids)
     pictures = {entry["id"]: entry for entry in content["images"]}
+    if len(pictures) < len(content["images"]):
+        raise UserError(f"{file}: two entries of 'images' have the same id")
     found: dict[Any, list[tuple]] = {image_id: [] for image_id in pictures}
     dropped: Counter[str] = Counter()
     for entry in content.get("annotations", []):
@@ -88,14 +97,14 @@ def _load(file: Path) -> dict[str, Any]:
         raise UserError(f"no COCO file {file}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
-    for key, wanted in (("images", ("id", "file_name", "width", "height")), ("categories", ("id", "name"))):
+    for key, wanted in _ENTRIES.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
             raise UserError(f"{file}: no list '{key}'; a COCO file has images, annotations and categories")
         for number, entry in enumerate(entries):
-            missing = [name for name in wanted if not isinstance(entry, dict) or name not in entry]
-            if missing:
-                raise UserError(f"{file}: entry {number} of '{key}' has no '{missing[0]}'")
+            for name, kind in wanted.items():
+                if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
+                    raise UserError(f"{file}: entry {number} of '{key}' has no usable '{name}'")
     return content
 
 
@@ -116,17 +125,19 @@ def _class_of_category(
 
 def _annotation(file: Path, entry: dict[str, Any], classes: dict[int, int]) -> tuple[Any, tuple]:
     """Return image id and (box x1 y1 x2 y2, class, area, crowd) of one annotation."""
-    where = f"{file}: annotation {entry.get('id')}"
-    for key in ("image_id", "category_id", "bbox"):
-        if key not in entry:
-            raise UserError(f"{where} has no '{key}'")
+    where = f"{file}: annotation {entry.get('id') if isinstance(entry, dict) else entry}"
+    for key, kind in (("image_id", _ID), ("category_id", int), ("bbox", list)):
+        if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+            raise UserError(f"{where} has no usable '{key}'")
     try:
         x, y, width, height = map(float, entry["bbox"])
-        area = float(entry.get("area", width * height))
+        area = float(width * height if entry.get("area") is None else entry["area"])
         if not np.isfinite([x, y, width, height, area]).all():
             raise ValueError("not finite")
     except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: bbox {entry['bbox']!r} is not x, y, width, height in pixels") from error
+        raise UserError(
+            f"{where}: bbox {entry['bbox']!r} is not x, y, width, height, or area no number"
+        ) from error
     if entry["category_id"] not in classes:
         known = ", ".join(map(str, sorted(classes)))
         raise UserError(f"{where}: category {entry['category_id']} is not one of the data set's: {known}")

@@ -17,6 +17,7 @@ from data.loader import BatchLoader, build_loader
 from data.picture_store import CacheMode, PictureStore
 from data.pictures import BrokenPicture
 from data.tiling import crop_record
+from utils.errors import UserError
 
 __all__ = ["Batch", "BatchLoader", "DetectionDataset", "build_loader"]
 
@@ -35,7 +36,8 @@ class DetectionDataset(Dataset):
         rect_pad: border that `rect` adds, in strides; YOLOv5 validates with 0.5.
 
     Raises:
-        ValueError: no records, a size that is no multiple of the stride, or `rect` with augmentation.
+        UserError: the size is no multiple of the stride.
+        ValueError: no records, or `rect` with augmentation.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class DetectionDataset(Dataset):
         if not records:
             raise ValueError("a data set needs at least one record")
         if imgsz % stride:
-            raise ValueError(f"imgsz {imgsz} is not a multiple of the stride {stride}")
+            raise UserError(f"imgsz {imgsz} is not a multiple of the stride {stride}")
         if rect and augmentation is not None:
             raise ValueError("rect batches are for validation: they cannot be augmented")
         self.records = list(records)

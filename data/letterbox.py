@@ -47,7 +47,10 @@ class Letterbox:
 
     @staticmethod
     def _moved(boxes_xyxy: Boxes, scale: tuple[float, float], shift: tuple[float, float]) -> Boxes:
-        boxes = boxes_xyxy.clone() if isinstance(boxes_xyxy, torch.Tensor) else np.array(boxes_xyxy)
+        if isinstance(boxes_xyxy, torch.Tensor):
+            boxes = boxes_xyxy.clone() if boxes_xyxy.is_floating_point() else boxes_xyxy.float()
+        else:
+            boxes = np.array(boxes_xyxy, np.result_type(boxes_xyxy, np.float32))
         boxes[..., 0:4:2] = boxes[..., 0:4:2] * scale[0] + shift[0]
         boxes[..., 1:4:2] = boxes[..., 1:4:2] * scale[1] + shift[1]
         return boxes

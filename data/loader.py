@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ class BatchLoader:
             batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=collate,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_prepare_worker,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -113,5 +114,7 @@ class _Batches(Sampler[list[Request]]):
         return height, width
 
 
-def _one_thread(_worker: int) -> None:
+def _prepare_worker(_worker: int) -> None:
+    """One thread a worker; Ctrl-C is the main process's to handle."""
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

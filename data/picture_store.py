@@ -32,7 +32,7 @@ class PictureStore:
         self.cache = cache
         self._recent: OrderedDict[Path, np.ndarray] = OrderedDict()
         self._kept: dict[Path, np.ndarray] = {}
-        if cache == "ram":
+        if cache == "ram" and _fits_memory(records):
             self._keep_all(list(dict.fromkeys(record.path for record in records)))
 
     def view(self, record: ImageRecord) -> np.ndarray:
@@ -82,6 +82,30 @@ class PictureStore:
     def __getstate__(self) -> dict[str, Any]:
         """Pictures kept only because they were read lately do not travel to worker processes."""
         return {**self.__dict__, "_recent": OrderedDict()}
+
+
+def _fits_memory(records: Sequence[ImageRecord]) -> bool:
+    """Whether all decoded pictures take less than 80% of the memory that is free, where that is known."""
+    wholes = {record.path: record.parent or record for record in records}
+    need = sum(3 * whole.width * whole.height for whole in wholes.values())
+    free = _free_memory()
+    if free is None or need < 0.8 * free:
+        return True
+    gib = 2**30
+    print(
+        f"cache ram: the decoded pictures take {need / gib:.1f} GiB and {free / gib:.1f} are free: not kept",
+        file=sys.stderr,
+    )
+    return False
+
+
+def _free_memory() -> int | None:
+    """Bytes that Linux calls available; None elsewhere."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _memory_mapped(path: Path) -> np.ndarray:

@@ -131,7 +131,11 @@ def _read_yolo(pictures: list[Path], names: tuple[str, ...]) -> tuple[list[Image
         found = list(pool.map(read, pictures))
     _refuse_bad_rows([row for _, _, bad_rows in found for row in bad_rows])
     records = [record for record, _, _ in found if record is not None]
-    return _with_unique_ids(records), [note for _, notes, _ in found for note in notes]
+    problems = [note for _, notes, _ in found for note in notes]
+    if records and not any(len(record.classes) for record in records):
+        where = label_path(records[0].path)
+        problems.append(f"none of {len(records)} pictures has a labelled object; looked for such as {where}")
+    return _with_unique_ids(records), problems
 
 
 def _refuse_bad_rows(bad_rows: list[str]) -> None:

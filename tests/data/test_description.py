@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data.description import read_description
+from data.tiling import Tiling
+from utils.errors import UserError
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "mine.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_names_may_be_a_list_or_numbered(tmp_path: Path) -> None:
+    numbered = read_description(write(tmp_path, "train: a\nnames: {1: person, 0: car}"))
+    assert numbered.names == ("car", "person")
+    assert read_description(write(tmp_path, "train: a\nnames: [car, person]")).names == numbered.names
+
+
+def test_foreign_keys_are_noted_and_never_run(tmp_path: Path) -> None:
+    planted = tmp_path / "planted"
+    text = f"train: a\nnames: [car]\nnc: 1\ndownload: |\n  import os; os.mkdir('{planted}')\n"
+    description = read_description(write(tmp_path, text))
+    assert [note.split("key ")[1].split(" ")[0] for note in description.notes] == ["'nc'", "'download'"]
+    assert not planted.exists()
+
+
+def test_path_is_looked_for_beside_the_yaml_then_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here/root").mkdir(parents=True)
+    (tmp_path / "yamls").mkdir()
+    file = write(tmp_path / "yamls", "path: root\ntrain: a\nnames: [car]")
+    monkeypatch.chdir(tmp_path / "here")
+    assert read_description(file).path == tmp_path / "here/root"
+    (tmp_path / "yamls/root").mkdir()
+    assert read_description(file).path == tmp_path / "yamls/root"
+
+
+def test_a_missing_root_names_every_place_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yamls").mkdir()
+    with pytest.raises(UserError) as caught:
+        read_description(write(tmp_path / "yamls", "path: nowhere\ntrain: a\nnames: [car]"))
+    assert str(tmp_path / "yamls/nowhere") in str(caught.value)
+    assert str(tmp_path / "nowhere") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: [car]", "no key 'train'"),
+        ("train: a", "no key 'names'"),
+        ("train: 3\nnames: [car]", "'train' must be"),
+        ("train: a\nnames: car", "'names' must list"),
+        ("train: a\nnames: [no]", "put it in quotes"),
+        ("train: a\nnames: {0: car, 2: bus}", "must count 0 to 1"),
+        ("train: a\nnames: [car]\ntile: 640", "'tile' must be like"),
+        ("train: a\nnames: [car]\ntile: {size: 640, overlp: .2}", "Did you mean 'overlap'"),
+        ("train: a\nnames: [car]\ntile: {size: 640, overlap: 1}", "from 0 to below 1"),
+        ("train: a\nnames: [car]\ntile: {size: -1}", "whole number"),
+        ("train: a\nnames: [car]\ncategory_ids: [1, 2]", "1 different ids"),
+        ("train: a\nnames: [car]\nimages: {trian: a}", "Did you mean 'train'"),
+        ("- a", "found a list"),
+        ("train: [", "not readable as YAML"),
+    ],
+)
+def test_bad_descriptions_say_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match="mine") as caught:
+        read_description(write(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_missing_description_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no data-set file .*none\.yaml"):
+        read_description(tmp_path / "none.yaml")
+
+
+def test_tile_settings_are_read(tmp_path: Path) -> None:
+    description = read_description(write(tmp_path, "train: a\nnames: [car]\ntile: {size: 640, overlap: .25}"))
+    assert description.tile == Tiling(640, 0.25, 0.4)
+
+
+def test_coco_yaml_numbers_its_80_classes_as_coco_does() -> None:
+    content = yaml.safe_load(Path("data/coco.yaml").read_text())
+    ids = dict(zip(content["names"], content["category_ids"], strict=True))
+    assert len(ids) == 80
+    known = {"person": 1, "fire hydrant": 11, "stop sign": 13, "dining table": 67, "tv": 72, "toothbrush": 90}
+    assert {name: ids[name] for name in known} == known
