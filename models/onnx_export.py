@@ -1,0 +1,109 @@
+"""A detector as an ONNX file: input `images` (B, 3, H, W), output `output0` (B, N, 5 + classes), decoded."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from models.detector import Detector
+from models.metadata import Metadata
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class _Decoded(nn.Module):
+    """The first of a detector's two outputs."""
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)[0]
+
+
+def export_onnx(model: Detector, file: Path, metadata: Metadata, batch: int, opset: int) -> None:
+    """Write `model`, which is in eval mode, as ONNX with its metadata.
+
+    Args:
+        model: best fused, which makes a smaller and faster graph.
+        file: is overwritten.
+        metadata: goes into the file; its `imgsz` is the graph's size, unless `dynamic` frees batch, H and W.
+        batch: pictures in a batch of a graph that is not dynamic.
+        opset: version of ONNX's operators.
+
+    Raises:
+        UserError: a package is missing, or this opset cannot be had.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (torch's exporter needs it)
+    except ImportError as error:
+        raise UserError(f"ONNX export needs the package {error.name}: pip install onnx onnxscript") from error
+    assert metadata.imgsz is not None, "an export has a size"
+    example = torch.zeros(2 if metadata.dynamic else batch, 3, *metadata.imgsz, device=model.stride.device)
+    with _quiet():
+        program = torch.onnx.export(
+            _Decoded(model).eval(),
+            (example,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["output0"],
+            opset_version=opset,
+            dynamic_shapes=_dynamic_shapes(metadata.stride) if metadata.dynamic else None,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    if written != opset:
+        raise UserError(f"this network cannot be exported to opset {opset}; try --opset {written}")
+    _strip(proto)
+    proto.producer_name = "YOLOv5-SPD"
+    onnx.helper.set_model_props(proto, metadata.to_strings())
+    file.write_bytes(proto.SerializeToString())
+
+
+def _dynamic_shapes(stride: int) -> dict[str, Any]:
+    from torch.export import Dim
+
+    return {"images": {0: Dim("batch"), 2: stride * Dim("rows"), 3: stride * Dim("columns")}}
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: stack traces with paths of this machine, half a megabyte of them."""
+    graph = proto.graph
+    for noted in (
+        proto,
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.initializer,
+        *graph.input,
+        *graph.output,
+    ):
+        if hasattr(noted, "metadata_props"):
+            del noted.metadata_props[:]
+        noted.doc_string = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of what only its authors can change."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,110 @@
+"""Running a detector from its file, whatever its format, behind one small interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+
+_RUNTIMES = {".pt": "models.runtime_torch", ".onnx": "models.runtime_onnx"}  # suffix -> module with `load`
+
+
+class Predictor(Protocol):
+    """A detector ready for use.
+
+    Attributes:
+        names: the classes.
+        stride: height and width of images must be multiples of this, pixels.
+        imgsz: the only height and width it takes, pixels; None takes any.
+        task: "detect".
+        config: how it was trained, or {}.
+        device: where the output is; images are best there, too.
+    """
+
+    names: list[str]
+    stride: int
+    imgsz: tuple[int, int] | None
+    task: str
+    config: dict[str, Any]
+    device: torch.device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float RGB in 0..1 -> (B, N, 5 + classes).
+
+        Each row: cx, cy, w, h in pixels, objectness, class scores.
+        """
+        ...
+
+
+def load_predictor(
+    weights: str | Path | Sequence[str | Path],
+    device: torch.device | str = "cpu",
+    fuse: bool = True,
+    half: bool = False,
+    names: Sequence[str] | None = None,
+) -> Predictor:
+    """Load a detector for inference; several files become one ensemble.
+
+    Args:
+        weights: a .pt or .onnx file, or several.
+        device: where to compute.
+        fuse: rewrite a PyTorch network for speed, with the same outputs.
+        half: compute in 16 bits (PyTorch on a GPU).
+        names: the classes, for a file that does not name them; their number must fit.
+
+    Raises:
+        UserError: no such file, not a detector of ours, or a number of classes that does not fit.
+    """
+    files = [Path(weights)] if isinstance(weights, str | Path) else [Path(file) for file in weights]
+    if not files:
+        raise UserError("no weights given")
+    device = torch.device(device)
+    if half and device.type == "cpu":
+        raise UserError("16-bit inference needs a GPU; leave out --half or choose a --device")
+    loaded = [_load(file, device, fuse, half, names) for file in files]
+    return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
+
+
+def _load(file: Path, device: torch.device, fuse: bool, half: bool, names: Sequence[str] | None) -> Predictor:
+    suffix = file.suffix.lower()
+    if suffix not in _RUNTIMES:
+        raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(_RUNTIMES)}")
+    predictor: Predictor = import_module(_RUNTIMES[suffix]).load(file, device, fuse, half, names)
+    if predictor.task != "detect":
+        raise UserError(f"{file}: weights for the task '{predictor.task}', not for detection")
+    if names is not None:
+        if len(names) != len(predictor.names):
+            raise UserError(
+                f"{file}: weights for {len(predictor.names)} classes, but the data set names {len(names)}"
+            )
+        predictor.names = list(names)
+    return predictor
+
+
+class Ensemble:
+    """Several detectors of the same classes; NMS then chooses among all their boxes."""
+
+    def __init__(self, predictors: Sequence[Predictor]):
+        self.predictors = list(predictors)
+        first = self.predictors[0]
+        if any(other.names != first.names for other in self.predictors):
+            raise UserError("the weights of an ensemble must have the same classes in the same order")
+        sizes = {other.imgsz for other in self.predictors} - {None}
+        if len(sizes) > 1:
+            raise UserError(
+                f"the weights of an ensemble take different image sizes: {sorted(map(str, sizes))}"
+            )
+        self.names, self.task, self.config = first.names, first.task, first.config
+        self.device = first.device
+        self.stride = max(other.stride for other in self.predictors)
+        self.imgsz = next(iter(sizes), None)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, sum of N, 5 + classes)."""
+        return torch.cat([predictor(images).float() for predictor in self.predictors], 1)
