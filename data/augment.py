@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data import boxwarp
+from data.boxwarp import draw_warped, shift, warp_boxes
 from data.image_record import ImageRecord, Window
 from data.letterbox import GREY, fit, letterbox
 from utils.errors import UserError
@@ -58,7 +58,7 @@ class Augmentation:
     tile_jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        largest = {"degrees": 180.0, "shear": 80.0, "perspective": 0.01, "scale": 0.99}
+        largest = {"degrees": 180.0, "shear": 40.0, "perspective": 0.01, "scale": 0.99}
         for item in fields(self):
             value, high = getattr(self, item.name), largest.get(item.name, 1.0)
             if not 0 <= value <= high:
@@ -125,8 +125,8 @@ def _composed(
     image = np.full((size, size, 3), GREY, np.uint8)
     boxes, classes = [], []
     for view, place in zip(views, places, strict=True):
-        boxwarp.draw_warped(image, view.image, warp @ place)
-        moved, keep = boxwarp.warp_boxes(view.boxes_xyxy, warp @ place, size)
+        draw_warped(image, view.image, warp @ place)
+        moved, keep = warp_boxes(view.boxes_xyxy, warp @ place, size)
         boxes.append(moved[keep])
         classes.append(view.classes[keep])
     return View(image, np.concatenate(boxes), np.concatenate(classes))
@@ -146,11 +146,6 @@ def mosaic_places(views: list[View], size: int, rng: np.random.Generator) -> lis
         top = centre[1] - (height * scale if number < 2 else 0)
         places.append(shift(left, top) @ np.diag([scale, scale, 1.0]))
     return places
-
-
-def shift(x: float, y: float) -> np.ndarray:
-    """Return the 3x3 matrix of a translation by x, y pixels."""
-    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
 def random_warp(augmentation: Augmentation, canvas: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-_PIXEL_CENTRE = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
-_AVERAGE_BELOW = 0.6  # interpolating alone would skip pixels; shrink by averaging first
 _MIN_SIDE, _MIN_AREA, _MAX_ASPECT = 2.0, 0.1, 100.0
+
+
+def shift(x: float, y: float) -> np.ndarray:
+    """Return the 3x3 matrix of a translation by x, y pixels."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -32,15 +35,17 @@ def zoom_of(matrix: np.ndarray) -> float:
 def draw_warped(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> None:
     """Draw a picture into the canvas (H, W, 3), in place, where the matrix puts it; the rest stays.
 
+    Below half size, interpolation would skip pixels: whole groups of them are averaged first.
+
     Args:
         canvas: what is drawn on.
         image: (h, w, 3) uint8.
         matrix: 3x3, pixels of the image -> pixels of the canvas.
     """
     height, width = image.shape[:2]
-    zoom = zoom_of(matrix)
-    if zoom < _AVERAGE_BELOW:
-        small = max(round(width * zoom), 1), max(round(height * zoom), 1)
+    group = int(1 / max(zoom_of(matrix), 0.01))
+    if group > 1:
+        small = max(width // group, 1), max(height // group, 1)
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
         matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
         width, height = small
@@ -50,11 +55,10 @@ def draw_warped(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> No
     x1, y1 = np.clip(np.ceil(outline.max(axis=0)), 0, limit).astype(int)
     if x1 <= x0 or y1 <= y0:
         return
-    here = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]])
-    matrix = np.linalg.inv(_PIXEL_CENTRE) @ here @ matrix @ _PIXEL_CENTRE
+    matrix = shift(-x0 - 0.5, -y0 - 0.5) @ matrix @ shift(0.5, 0.5)  # OpenCV counts from pixel centres
     part, size = canvas[y0:y1, x0:x1], (int(x1 - x0), int(y1 - y0))
     options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_TRANSPARENT}
-    if np.allclose(matrix[2], [0, 0, 1], rtol=0, atol=1e-12):
+    if (matrix[2] == (0, 0, 1)).all():
         cv2.warpAffine(image, matrix[:2], size, dst=part, **options)
     else:
         cv2.warpPerspective(image, matrix, size, dst=part, **options)
