@@ -92,8 +92,7 @@ def _draw_lines(
 
 def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: float, png: Path) -> None:
     """Draw a (K + 1, K + 1) confusion matrix: shares of each true class, counts where they are legible."""
-    labels = [*names, "background"]
-    size = len(labels)
+    size = len(names) + 1
     share = counts / np.maximum(counts.sum(0, keepdims=True), 1)
     side = min(max(5.0, 2.5 + 0.7 * size), 16.0)
     figure, axes = _figure(side + 1, side)
@@ -103,14 +102,16 @@ def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: floa
     if size <= MANY_CELLS:
         fontsize = 10 if size <= 12 else 6
         for row, column in np.argwhere(counts > 0):
-            text = f"{share[row, column]:.2f}\n{counts[row, column]}"
+            text = str(counts[row, column])
+            text += f"\n{share[row, column]:.0%}" if column < len(names) else ""
             tone = "white" if share[row, column] > 0.5 else "black"
             axis.text(column, row, text, ha="center", va="center", color=tone, fontsize=fontsize)
     fontsize = 10 if size <= MANY_CELLS else 5
-    axis.set_xticks(range(size), labels, rotation=90 if size > 4 else 0, fontsize=fontsize)
-    axis.set_yticks(range(size), labels, fontsize=fontsize)
-    axis.set(xlabel="true", ylabel="predicted", title=f"confidence ≥ {conf:.3g}, IoU ≥ {iou:g}")
-    figure.savefig(png)
+    axis.set_xticks(range(size), [*names, "(false alarm)"], rotation=90 if size > 4 else 0, fontsize=fontsize)
+    axis.set_yticks(range(size), [*names, "(missed)"], fontsize=fontsize)
+    title = f"confusion at confidence ≥ {conf:.3g}, IoU ≥ {iou:g}"
+    axis.set(xlabel="true class", ylabel="predicted class", title=title)
+    figure.savefig(png, bbox_inches="tight")
 
 
 def plot_results(csv_file: Path, png: Path) -> None:
@@ -198,7 +199,7 @@ def plot_batch(
     targets = np.asarray(targets)
     targets = targets[targets[:, 0] < len(images)]
     mosaic, corners = _grid(images)
-    zoom = max(1, 1600 // mosaic.shape[1])
+    zoom = max(1.0, 1600 / mosaic.shape[1])
     head = 30 if title else 0
     width, height = mosaic.shape[1] * zoom, mosaic.shape[0] * zoom
     figure = Figure(figsize=(width / 100, (height + head) / 100), dpi=100)
@@ -207,9 +208,10 @@ def plot_batch(
     axis.set_axis_off()
 
     size = np.array([images.shape[2], images.shape[1]])
-    centre = targets[:, 2:4] * size + corners[targets[:, 0].astype(int)]
-    half = targets[:, 4:6] * size / 2
-    low, high = centre - half, centre + half
+    centre, half = targets[:, 2:4], targets[:, 4:6] / 2
+    corner = corners[targets[:, 0].astype(int)]
+    low = np.clip(centre - half, 0, 1) * size + corner
+    high = np.clip(centre + half, 0, 1) * size + corner
     outline: Any = np.stack(
         (low, np.stack((high[:, 0], low[:, 1]), 1), high, np.stack((low[:, 0], high[:, 1]), 1)), 1
     )

@@ -97,5 +97,5 @@ def plot(evaluation: Evaluation, folder: Path) -> None:
 
     batch = evaluation.first_batch
     plot_batch(batch.images, batch.targets, names, folder / "val_batch0_labels.png", "truth")
-    title = f"detections of confidence {best:.3f} and more (the best F1)"
+    title = f"detections with confidence ≥ {best:.3f}, where F1 is best"
     plot_batch(batch.images, batch.found_targets(best), names, folder / "val_batch0_pred.png", title)
