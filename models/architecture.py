@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +15,42 @@ from utils.errors import UserError, suggest
 CONFIGS = Path(__file__).parent / "configs"
 
 KEYS = {
-    "nc": "number of classes",
-    "ch": "input channels",
-    "anchors": "rows of width, height in pixels, or their number a level",
+    "nc": "the number of classes",
+    "ch": "the number of input channels",
+    "anchors": "rows of width, height in pixels, or a number a level",
     "scales": "letter: [depth, width, max_channels]",
     "scale": "the letter chosen",
-    "depth_multiple": "YOLOv5's spelling of one scale",
-    "width_multiple": "",
-    "max_channels": "",
-    "channel_multiple": "",
+    "depth_multiple": "the factor of repeats",
+    "width_multiple": "the factor of channels",
+    "max_channels": "the most channels before width",
+    "channel_multiple": "what channels are rounded up to",
     "activation": "such as nn.ReLU()",
-    "inplace": "accepted, without effect",
     "backbone": "rows [from, number, block, arguments]",
-    "head": "",
+    "head": "rows [from, number, block, arguments]",
+    "inplace": "YOLOv5's; without effect",
+    "yaml_file": "Ultralytics'; without effect",
 }
+_WITHOUT_EFFECT = ("inplace", "yaml_file")
 
 Architecture = dict[str, Any]
 
 
-def read_architecture(cfg: str | Path | dict[str, Any]) -> Architecture:
+def read_architecture(
+    cfg: str | Path | dict[str, Any], overrides: Mapping[str, Any] | None = None
+) -> Architecture:
     """Return the architecture `cfg` means, checked, with one scale chosen.
 
     Args:
         cfg: a name with its scale letter such as "yolov5s-spd", the path of a YAML, or what one holds.
+        overrides: values of keys, instead of the YAML's.
 
     Raises:
         UserError: no such model, or a mistake in the YAML; the message names the place.
     """
     if isinstance(cfg, dict):
-        return _normalized(cfg, cfg.get("scale"), "model YAML")
+        return _normalized({**cfg, **(overrides or {})}, None, "model YAML")
     path, letter = find_config(cfg)
-    return _normalized(_read_yaml(path), letter, str(cfg))
+    return _normalized({**_read_yaml(path), **(overrides or {})}, letter, str(cfg))
 
 
 def model_names() -> list[str]:
@@ -95,22 +100,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _normalized(content: dict[str, Any], letter: str | None, where: str) -> Architecture:
     """Return a checked copy with its scale written as multiples."""
     for key in content:
-        if key not in KEYS and key != "yaml_file":
+        if key not in KEYS:
             raise UserError(f"{where}: unknown key '{key}'. {suggest(str(key), KEYS)}")
-    result = {
-        key: copy.deepcopy(value) for key, value in content.items() if key not in ("yaml_file", "inplace")
-    }
-    result.update(_scale_of(result.pop("scales", None), letter or result.pop("scale", None), where))
+    result = {key: copy.deepcopy(value) for key, value in content.items() if key not in _WITHOUT_EFFECT}
+    letter = letter or result.get("scale")
     result.pop("scale", None)
+    result.update(_chosen_scale(result.pop("scales", None), letter, where))
+    result.setdefault("ch", 3)
+    for key in ("nc", "ch"):
+        if type(result.get(key)) is not int or result[key] < 1:
+            raise UserError(
+                f"{where}: {key}, {KEYS[key]}, must be a whole number above 0, got {result.get(key)!r}"
+            )
     for key in ("depth_multiple", "width_multiple", "max_channels", "channel_multiple"):
         _check_positive(result.get(key, 1), f"{where}: {key}")
+    result["anchors"] = check_anchors(result.get("anchors"), f"{where}: anchors")
     for section in ("backbone", "head"):
         for number, row in enumerate(_rows(result, section, where), 1):
             _check_row(row, f"{where}: {section} row {number}")
     return result
 
 
-def _scale_of(scales: Any, letter: str | None, where: str) -> dict[str, float]:
+def _chosen_scale(scales: Any, letter: str | None, where: str) -> dict[str, float]:
     if not scales:
         return {}
     if not isinstance(scales, dict):
@@ -175,7 +186,7 @@ def check_anchors(anchors: Any, where: str = "anchors") -> int | list[list[float
     for number, row in enumerate(anchors, 1):
         if not isinstance(row, (list, tuple)) or not row or len(row) % 2 or len(row) != len(anchors[0]):
             raise UserError(
-                f"{where} row {number}: must be width, height pairs, as many in each row, got {row!r}"
+                f"{where} row {number}: must be width, height pairs, as many as in the others, got {row!r}"
             )
         for value in row:
             _check_positive(value, f"{where} row {number}")
@@ -196,6 +207,6 @@ def swap_downsampling(architecture: Architecture, name: str) -> Architecture:
                 row[2:] = ["Downsample", [row[3][0], name]]
     if not swapped:
         raise UserError(
-            f"--downsample {name} replaces stride-2 3x3 Conv rows, and this model has none; start from yolov5n"
+            f"--downsample {name} replaces stride-2 3x3 Conv rows, and this model has none; try yolov5n"
         )
     return result

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 
 class Conv(nn.Module):
-    """Convolution without bias, BatchNorm, activation: (B, c_in, H, W) -> (B, c_out, H', W').
+    """Convolution without bias, BatchNorm, activation; padded by kernel // 2 unless `padding` is given.
 
-    The padding keeps H/stride and W/stride unless it is given. `models.fuse` replaces `bn` by an identity
-    when it folds it into `conv`.
+    `models.fuse` folds `bn` into `conv` and leaves an identity in its place.
     """
 
     def __init__(
@@ -32,6 +31,7 @@ class Conv(nn.Module):
         self.act: nn.Module = nn.SiLU(inplace=True) if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, H/stride, W/stride), rounded up for odd kernels."""
         return self.act(self.bn(self.conv(x)))
 
 
@@ -46,6 +46,7 @@ class Bottleneck(nn.Module):
         self.add = shortcut and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, H, W)."""
         y = self.cv2(self.cv1(x))
         return x + y if self.add else y
 
@@ -67,9 +68,12 @@ class C3(nn.Module):
         self.cv1 = Conv(c_in, hidden)
         self.cv2 = Conv(c_in, hidden)
         self.cv3 = Conv(2 * hidden, c_out)
-        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(repeat)))
+        self.m: nn.Module = nn.Sequential(
+            *(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(repeat))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, H, W)."""
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
 
 
@@ -84,6 +88,7 @@ class SPP(nn.Module):
         self.m = nn.ModuleList(nn.MaxPool2d(k, stride=1, padding=k // 2) for k in kernels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, H, W)."""
         x = self.cv1(x)
         return self.cv2(torch.cat([x, *(pool(x) for pool in self.m)], 1))
 
@@ -99,6 +104,7 @@ class SPPF(nn.Module):
         self.m = nn.MaxPool2d(kernel, stride=1, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, H, W)."""
         x = self.cv1(x)
         y = self.m(x)
         z = self.m(y)
@@ -113,4 +119,5 @@ class Concat(nn.Module):
         self.d = dimension
 
     def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, C_i, H, W) each -> (B, sum of C_i, H, W) for dimension 1."""
         return torch.cat(maps, self.d)

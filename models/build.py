@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import models.rows  # noqa: F401  (fills the registry)
-from models.architecture import Architecture, check_anchors, read_architecture, scale_of, swap_downsampling
+from models.architecture import Architecture, read_architecture, scale_of, swap_downsampling
 from models.detector import Detector, Source
 from models.downsample import check_downsampler
 from models.head import Detect
@@ -35,72 +35,77 @@ def build_model(
     Args:
         cfg: a name with its scale letter ("yolov5s-spd"), the path of a model YAML, or its content.
         num_classes: instead of the YAML's nc.
-        anchors: instead of the YAML's: a row of widths and heights in pixels a level, or their number a level.
+        anchors: instead of the YAML's: a row of widths and heights in pixels a level, or a number a level.
         downsample: replace every stride-2 3x3 Conv of backbone and neck by this downsampler.
 
     Raises:
         UserError: an unknown name, or a mistake in the YAML; the message names the place.
     """
-    architecture = read_architecture(cfg)
-    if num_classes is not None:
-        architecture["nc"] = num_classes
-    if anchors is not None:
-        architecture["anchors"] = anchors
+    where = "model YAML" if isinstance(cfg, dict) else str(cfg)
+    given = {"nc": num_classes, "anchors": anchors}
+    architecture = read_architecture(cfg, {key: value for key, value in given.items() if value is not None})
     if downsample is not None:
         check_downsampler(downsample)
         architecture = swap_downsampling(architecture, downsample)
-    nc = architecture.get("nc")
-    if type(nc) is not int or nc < 1:
-        raise UserError(
-            f"{_shown(cfg)}: nc, the number of classes, must be a whole number above 0, got {nc!r}"
-        )
-    architecture["anchors"] = check_anchors(architecture.get("anchors"), f"{_shown(cfg)}: anchors")
-    layers, sources, strides = _build_layers(architecture, _shown(cfg))
-    _set_activation(layers, architecture.get("activation"))
-    head = layers[-1]
-    assert isinstance(head, Detect)
-    head.stride = torch.tensor(strides)
-    head.initialize_bias()
-    detector = Detector(layers, sources, architecture, [str(i) for i in range(nc)])
-    detector.set_anchors(_anchor_pixels(architecture["anchors"], head.stride))
-    return detector.train()
+    chain = _build_layers(architecture, where)
+    _set_activation(chain.layers, architecture.get("activation"), where)
+    return chain.detector()
 
 
-def _shown(cfg: str | Path | dict[str, Any]) -> str:
-    return "model YAML" if isinstance(cfg, dict) else str(cfg)
+class _Chain:
+    """The layers built so far, and what a black image became on its way through them."""
+
+    def __init__(self, architecture: Architecture):
+        self.architecture = architecture
+        self.scale = scale_of(architecture)
+        image_channels = architecture["ch"]
+        self.layers: list[nn.Module] = []
+        self.sources: list[Source] = []
+        self.channels: dict[int, int] = {-1: image_channels}
+        self.outputs: dict[int, Any] = {-1: torch.zeros(1, image_channels, PROBE, PROBE)}
+
+    def add(self, given: int | list[int], repeat: int, name: str, arguments: list[Any]) -> None:
+        """Build the layer of one row and run it once."""
+        index = len(self.layers)
+        source = _resolve_source(given, index, find_block(name).joins)
+        feeding = source if isinstance(source, list) else [source]
+        values = [_literal(value, self.architecture) for value in arguments]
+        c_in = [self.channels[i] for i in feeding]
+        layer, self.channels[index] = make_layer(name, c_in, self.scale, values, repeat)
+        inputs = [self.outputs[i] for i in feeding]
+        with torch.no_grad():
+            self.outputs[index] = layer.eval()(inputs if isinstance(source, list) else inputs[0])
+        self.layers.append(layer)
+        self.sources.append(source)
+
+    def detector(self) -> Detector:
+        """Return the finished chain; its last layer is the head."""
+        head, (_, raw) = self.layers[-1], self.outputs[len(self.layers) - 1]
+        assert isinstance(head, Detect)
+        head.stride = torch.tensor([PROBE / level.shape[2] for level in raw])
+        head.initialize_bias()
+        channels = [self.channels[i] for i in range(len(self.layers))]
+        names = [str(i) for i in range(head.nc)]
+        detector = Detector(self.layers, self.sources, channels, self.architecture, names)
+        detector.set_anchors(_anchor_pixels(self.architecture["anchors"], head.stride))
+        return detector.train()
 
 
-def _build_layers(
-    architecture: Architecture, where: str
-) -> tuple[list[nn.Module], list[Source], list[float]]:
-    """Return the layers, what feeds each, and the strides of the head's levels."""
-    channels, scale = [architecture.get("ch", 3)], scale_of(architecture)  # channels[i + 1]: of layer i
-    outputs: list[Any] = [torch.zeros(1, channels[0], PROBE, PROBE)]
-    layers: list[nn.Module] = []
-    sources: list[Source] = []
-    rows = [
-        (section, i, row)
-        for section in ("backbone", "head")
-        for i, row in enumerate(architecture[section], 1)
-    ]
-    for section, number, (given, repeat, name, arguments) in rows:
-        try:
-            source = _resolve_source(given, len(layers), find_block(name).joins)
-            feeding = source if isinstance(source, list) else [source]
-            if len(layers) == len(rows) - 1 and name != "Detect":
-                raise UserError("the last row must be Detect")
-            c_in = [channels[i + 1] for i in feeding]
-            values = [_literal(value, architecture) for value in arguments]
-            layer, c_out = make_layer(name, c_in, scale, values, repeat)
-            inputs = [outputs[i + 1] for i in feeding]
-            outputs.append(_probe(layer, inputs if isinstance(source, list) else inputs[0]))
-        except (ValueError, RuntimeError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{where}: {section} row {number} ({name}): {reason}") from error
-        layers.append(layer)
-        sources.append(source)
-        channels.append(c_out)
-    return layers, sources, [PROBE / raw.shape[2] for raw in outputs[-1][1]]
+def _build_layers(architecture: Architecture, where: str) -> _Chain:
+    """Build every row; a mistake is reported with the row it is in."""
+    chain = _Chain(architecture)
+    total = len(architecture["backbone"]) + len(architecture["head"])
+    for section in ("backbone", "head"):
+        for number, row in enumerate(architecture[section], 1):
+            name = row[2]
+            try:
+                if (name == "Detect") != (len(chain.layers) == total - 1):
+                    raise UserError("Detect must be the last row, and only that")
+                chain.add(*row)
+            except (ValueError, RuntimeError, TypeError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(f"{where}: {section} row {number} ({name}): {reason}") from error
+    return chain
 
 
 def _resolve_source(given: int | list[int], index: int, joins: bool) -> Source:
@@ -117,7 +122,7 @@ def _resolve_source(given: int | list[int], index: int, joins: bool) -> Source:
 
 
 def _literal(value: Any, architecture: Architecture) -> Any:
-    """Return what a word in a row's arguments stands for; YOLOv5 evaluates them as Python, we look them up."""
+    """Return what a word among a row's arguments stands for; it is looked up, never evaluated."""
     words = {
         "nc": architecture["nc"],
         "anchors": architecture["anchors"],
@@ -128,18 +133,15 @@ def _literal(value: Any, architecture: Architecture) -> Any:
     return words.get(value, value) if isinstance(value, str) else value
 
 
-def _probe(layer: nn.Module, inputs: Tensor | list[Tensor]) -> Any:
-    """Run the layer once, without touching its BatchNorm statistics."""
-    with torch.no_grad():
-        return layer.eval()(inputs)
-
-
 def _anchor_pixels(anchors: int | list[list[float]], stride: Tensor) -> Tensor:
-    """(nl, na, 2) pixels; for a bare number, squares of 1.5 to 6 strides until autoanchor fits them to data."""
+    """(nl, na, 2) pixels; for a bare number, squares of 1.5 to 6 strides until autoanchor fits them."""
     if isinstance(anchors, int):
         sides = 1.5 * 4 ** torch.linspace(0, 1, anchors)  # strides
         return (stride.view(-1, 1) * sides).unsqueeze(-1).repeat(1, 1, 2)
-    return torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2)
+    pixels = torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2)
+    areas = pixels.prod(-1).mean(-1)  # (nl,)
+    upside_down = (areas[-1] - areas[0]) * (stride[-1] - stride[0]) < 0
+    return pixels.flip(0) if upside_down else pixels  # rows may come largest first
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -154,13 +156,15 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def _set_activation(layers: list[nn.Module], text: str | None) -> None:
+def _set_activation(layers: list[nn.Module], text: str | None, where: str) -> None:
     """Replace SiLU by what `activation:` says, such as nn.ReLU() or nn.LeakyReLU(0.1)."""
     if text is None:
         return
     match = re.fullmatch(r"(?:torch\.)?(?:nn\.)?(\w+)(?:\(([\d.]*)\))?", str(text).strip())
     if match is None or match[1] not in ACTIVATIONS:
-        raise UserError(f"unknown activation '{text}'. {suggest(match[1] if match else '', ACTIVATIONS)}")
+        raise UserError(
+            f"{where}: unknown activation '{text}'. {suggest(match[1] if match else '', ACTIVATIONS)}"
+        )
     arguments = [float(match[2])] if match[2] else []
     for layer in layers:
         for module in layer.modules():

@@ -16,26 +16,35 @@ def _as_list(source: Source) -> list[int]:
 
 
 class Detector(nn.Module):
-    """(B, 3, H, W) in 0..1 -> raw maps in training mode, (decoded, raw maps) in eval mode; see `Detect`.
+    """Layers run in order, and a last one, `Detect`, that returns the boxes.
 
     Attributes:
         model: the layers; their state-dict keys are YOLOv5's.
         yaml: the architecture it was built from, plain data that builds it again.
         names: the classes.
+        sources: what feeds each layer: a layer's index, -1 for the image, or a list of them.
+        channels: of each layer's output.
+        skips: the layers that feed others than the next one.
         fused: whether `fuse` has rewritten it for inference.
     """
 
     def __init__(
-        self, layers: list[nn.Module], sources: list[Source], architecture: dict[str, Any], names: list[str]
+        self,
+        layers: list[nn.Module],
+        sources: list[Source],
+        channels: list[int],
+        architecture: dict[str, Any],
+        names: list[str],
     ):
         super().__init__()
         self.model = nn.Sequential(*layers)
         self.sources = sources
+        self.channels = channels
         self.yaml = architecture
         self.names = names
         self.fused = False
         self.max_stride = int(self.head.stride.max())
-        self._skips = {i for n, source in enumerate(sources) for i in _as_list(source) if i != n - 1}
+        self.skips = {i for n, source in enumerate(sources) for i in _as_list(source) if i != n - 1}
 
     @property
     def head(self) -> Detect:
@@ -62,16 +71,22 @@ class Detector(nn.Module):
         self.yaml["anchors"] = anchors.flatten(1).tolist()
 
     def forward(self, images: Tensor) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """(B, 3, H, W) in 0..1 -> raw maps in training mode, (decoded, raw maps) in eval mode; see `Detect`.
+
+        Raises:
+            ValueError: H or W is not a multiple of the largest stride.
+        """
         height, width = images.shape[-2:]
         if height % self.max_stride or width % self.max_stride:
             raise ValueError(
                 f"image height {height} and width {width} must be multiples of the stride, {self.max_stride}"
             )
-        x, kept = images, {-1: images}
+        x: Any = images
+        kept = {-1: images}
         for index, (layer, source) in enumerate(zip(self.model, self.sources, strict=True)):
             inputs = [x if i == index - 1 else kept[i] for i in _as_list(source)]
             x = layer(inputs if isinstance(source, list) else inputs[0])
-            if index in self._skips:
+            if index in self.skips:
                 kept[index] = x
         return x
 
@@ -79,7 +94,4 @@ class Detector(nn.Module):
         """Rewrite the network in place for inference, with the same outputs; return it."""
         from models.fuse import fuse
 
-        if not self.fused:
-            fuse(self)
-            self.fused = True
-        return self
+        return fuse(self)

@@ -1,22 +1,41 @@
-"""Exact rewrites for inference: the outputs stay, to float rounding, and the network gets smaller and faster."""
+"""Exact rewrites of a detector for inference: same outputs to float rounding, fewer and larger operations.
+
+1. BatchNorm is folded into the convolution before it.
+2. The two 1x1 convolutions that both read a C3's input become one.
+3. Space-to-depth and the convolution behind it become one strided convolution (see `strided_weight`):
+   in `Focus` and `SPDConv`; and in the released YOLOv5-SPD layout, where the C3 behind a bare `SpaceToDepth`,
+   with or without a `Concat` between them, gives its entry convolution to it.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from models.blocks import Conv
+from models.blocks import C3, Concat, Conv
+from models.downsample.spd import Focus, SpaceToDepth, SPDConv, pad_to_even, strided_weight
+
+if TYPE_CHECKING:
+    from models.detector import Detector
 
 
-def fuse(model: nn.Module) -> None:
-    """Apply every rewrite to `model`, in place."""
-    for module in model.modules():
-        if isinstance(module, Conv):
-            fold_batchnorm(module)
+def fuse(detector: Detector) -> Detector:
+    """Apply every rewrite in place, once, put the network in eval mode and return it."""
+    if not detector.fused:
+        detector.eval().requires_grad_(False)
+        for module in detector.modules():
+            if isinstance(module, Conv):
+                fold_batchnorm(module)
+        _replace_blocks(detector)
+        _move_entries_into_space_to_depth(detector)
+        detector.fused = True
+    return detector
 
 
 def fold_batchnorm(block: Conv) -> None:
-    """Fold the running statistics and the affine map of `block.bn` into `block.conv`, computed in float64.
+    """Fold `block.bn`, with its running statistics, into `block.conv`, computed in float64.
 
     w' = w * gamma / sqrt(var + eps); b' = beta - mean * gamma / sqrt(var + eps).
     """
@@ -24,9 +43,111 @@ def fold_batchnorm(block: Conv) -> None:
     if not isinstance(norm, nn.BatchNorm2d):
         return
     assert norm.running_mean is not None and norm.running_var is not None
-    gain = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    weight = conv.weight.detach().double() * gain.view(-1, 1, 1, 1)
-    bias = norm.bias.detach().double() - norm.running_mean.double() * gain
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+    gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    bias = norm.bias.double() - norm.running_mean.double() * gain
+    weight = conv.weight.double() * gain.view(-1, 1, 1, 1)
+    conv.weight = _frozen(weight.to(conv.weight.dtype))
+    conv.bias = _frozen(bias.to(conv.weight.dtype))
     block.bn = nn.Identity()
+
+
+class MergedC3(nn.Module):
+    """A C3 whose two entry convolutions are one; an identity where that moved to an earlier layer."""
+
+    def __init__(self, block: C3):
+        super().__init__()
+        first, second = block.cv1.conv, block.cv2.conv
+        assert first.bias is not None and second.bias is not None
+        self.entry: nn.Module = _conv(
+            torch.cat((first.weight, second.weight)), torch.cat((first.bias, second.bias))
+        )
+        self.act, self.m, self.cv3 = block.cv1.act, block.m, block.cv3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, H, W)."""
+        left, right = self.act(self.entry(x)).chunk(2, 1)
+        return self.cv3(torch.cat((self.m(left), right), 1))
+
+
+class StridedSPD(nn.Module):
+    """An SPD block as one strided convolution."""
+
+    def __init__(self, block: Conv):
+        super().__init__()
+        conv = block.conv
+        assert isinstance(conv.padding[0], int)
+        self.conv = _conv(strided_weight(conv.weight), conv.bias, stride=2, padding=2 * conv.padding[0])
+        self.act = block.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, ceil(H/2), ceil(W/2))."""
+        return self.act(self.conv(pad_to_even(x)))
+
+
+class AddConvolved(nn.Module):
+    """A 1x1 convolution of joined maps, split: the first map arrives convolved, the others are here."""
+
+    def __init__(self, weights: list[Tensor]):
+        super().__init__()
+        self.convs = nn.ModuleList(_conv(weight, None) for weight in weights)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, c_out, H, W), (B, c_i, H, W), ... -> (B, c_out, H, W)."""
+        total, *others = maps
+        for conv, x in zip(self.convs, others, strict=True):
+            total = total + conv(x)
+        return total
+
+
+def _replace_blocks(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        _replace_blocks(child)
+        if isinstance(child, Focus):
+            setattr(module, name, StridedSPD(child.conv))
+        elif isinstance(child, SPDConv):
+            setattr(module, name, StridedSPD(child))
+        elif isinstance(child, C3):
+            setattr(module, name, MergedC3(child))
+
+
+def _move_entries_into_space_to_depth(detector: Detector) -> None:
+    """Rewrite SpaceToDepth -> C3 and SpaceToDepth -> Concat -> C3 where nothing else reads between."""
+    layers, sources = detector.model, detector.sources
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, SpaceToDepth) or index in detector.skips:
+            continue
+        reader, joined = index + 1, sources[index + 1]
+        split = (
+            isinstance(layers[reader], Concat)
+            and isinstance(joined, list)
+            and joined[0] == index not in joined[1:]
+        )
+        if split and reader not in detector.skips:
+            reader += 1
+        block = layers[reader]
+        if (
+            not isinstance(block, MergedC3)
+            or sources[reader] != reader - 1
+            or not isinstance(block.entry, nn.Conv2d)
+        ):
+            continue
+        first, others = block.entry.weight, []
+        if isinstance(joined, list):
+            first, *others = first.split([detector.channels[i] for i in joined], 1)
+            layers[index + 1] = AddConvolved(others)
+        layers[index] = _conv(strided_weight(first), block.entry.bias, stride=2)
+        block.entry = nn.Identity()
+
+
+def _conv(weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """Return the convolution with these weights, untrainable."""
+    c_out, c_in, kernel, _ = weight.shape
+    with torch.device("meta"):
+        conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=bias is not None)
+    conv.weight = _frozen(weight)
+    conv.bias = None if bias is None else _frozen(bias)
+    return conv
+
+
+def _frozen(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.detach().clone(), requires_grad=False)

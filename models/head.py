@@ -29,16 +29,17 @@ class Detect(nn.Module):
         self.register_buffer("stride", torch.ones(self.nl), persistent=False)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> Detect:
-        """Move with the network, but keep anchors and strides in float32 when it goes to half precision."""
+        """Move with the network, but keep anchors and strides in float32 when it goes to 16 bits."""
         anchors, stride = self.anchors, self.stride
         super()._apply(fn, recurse)
         self.anchors, self.stride = anchors.to(self.anchors.device), stride.to(self.stride.device)
         return self
 
     def initialize_bias(self) -> None:
-        """Start from about 8 objects per 640-pixel image and evenly likely classes (RetinaNet, section 3.3)."""
+        """Start from about 8 objects a 640-pixel image and evenly likely classes (arXiv:1708.02002, 3.3)."""
         with torch.no_grad():
             for conv, stride in zip(self.m, self.stride.tolist(), strict=True):
+                assert isinstance(conv, nn.Conv2d) and conv.bias is not None
                 bias = conv.bias.view(self.na, -1)
                 bias[:, 4] += math.log(8 / (640 / stride) ** 2)
                 bias[:, 5:] += math.log(0.6 / (self.nc - 0.99999))

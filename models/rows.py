@@ -9,15 +9,17 @@ from torch import nn
 from models.blocks import C3, SPP, SPPF, Bottleneck, Concat, Conv
 from models.downsample import make_downsampler
 from models.downsample.spd import Focus, SpaceToDepth
+from models.ghost import C3Ghost, GhostConv
 from models.head import Detect
 from models.registry import Scale, block
+from models.transformer import C3TR
 from utils.errors import UserError
 
 Made = tuple[nn.Module, int]
 
 
 @block("Conv")
-def conv(
+def _conv(
     c_in: list[int],
     scale: Scale,
     out: int,
@@ -31,13 +33,13 @@ def conv(
 
 
 @block("DWConv")
-def depthwise_conv(c_in: list[int], scale: Scale, out: int, kernel: int = 1, stride: int = 1) -> Made:
+def _depthwise_conv(c_in: list[int], scale: Scale, out: int, kernel: int = 1, stride: int = 1) -> Made:
     c_out = scale.channels(out)
     return Conv(c_in[0], c_out, kernel, stride, groups=math.gcd(c_in[0], c_out)), c_out
 
 
 @block("Bottleneck")
-def bottleneck(
+def _bottleneck(
     c_in: list[int], scale: Scale, out: int, shortcut: bool = True, groups: int = 1, expansion: float = 0.5
 ) -> Made:
     c_out = scale.channels(out)
@@ -45,7 +47,7 @@ def bottleneck(
 
 
 @block("C3")
-def c3(
+def _c3(
     c_in: list[int],
     scale: Scale,
     out: int,
@@ -59,53 +61,85 @@ def c3(
     return C3(c_in[0], c_out, repeat, shortcut, groups, expansion), c_out
 
 
+@block("GhostConv")
+def _ghost_conv(
+    c_in: list[int], scale: Scale, out: int, kernel: int = 1, stride: int = 1, groups: int = 1
+) -> Made:
+    c_out = scale.channels(out)
+    return GhostConv(c_in[0], c_out, kernel, stride, groups), c_out
+
+
+@block("C3Ghost")
+def _c3_ghost(c_in: list[int], scale: Scale, out: int, *, repeat: int) -> Made:
+    c_out = scale.channels(out)
+    return C3Ghost(c_in[0], c_out, repeat), c_out
+
+
+@block("C3TR")
+def _c3_transformer(c_in: list[int], scale: Scale, out: int, *, repeat: int) -> Made:
+    c_out = scale.channels(out)
+    return C3TR(c_in[0], c_out, repeat), c_out
+
+
 @block("SPP")
-def spp(c_in: list[int], scale: Scale, out: int, kernels: list | None = None) -> Made:
+def _spp(c_in: list[int], scale: Scale, out: int, kernels: list | None = None) -> Made:
     c_out = scale.channels(out)
     return SPP(c_in[0], c_out, kernels or (5, 9, 13)), c_out
 
 
 @block("SPPF")
-def sppf(c_in: list[int], scale: Scale, out: int, kernel: int = 5) -> Made:
+def _sppf(c_in: list[int], scale: Scale, out: int, kernel: int = 5) -> Made:
     c_out = scale.channels(out)
     return SPPF(c_in[0], c_out, kernel), c_out
 
 
 @block("Focus")
-def focus(c_in: list[int], scale: Scale, out: int, kernel: int = 1) -> Made:
+def _focus(c_in: list[int], scale: Scale, out: int, kernel: int = 1) -> Made:
     c_out = scale.channels(out)
     return Focus(c_in[0], c_out, kernel), c_out
 
 
 @block("space_to_depth", "SpaceToDepth")
-def space_to_depth(c_in: list[int], scale: Scale, dimension: int = 1) -> Made:
+def _space_to_depth(c_in: list[int], scale: Scale, dimension: int = 1) -> Made:
     if dimension != 1:
         raise UserError(f"stacks along dimension 1, the channels, not {dimension}")
     return SpaceToDepth(), 4 * c_in[0]
 
 
 @block("Downsample")
-def downsample(c_in: list[int], scale: Scale, out: int, name: str) -> Made:
+def _downsample(c_in: list[int], scale: Scale, out: int, name: str) -> Made:
     c_out = scale.channels(out)
     return make_downsampler(name, c_in[0], c_out), c_out
 
 
 @block("Concat", joins=True)
-def concat(c_in: list[int], scale: Scale, dimension: int = 1) -> Made:
+def _concat(c_in: list[int], scale: Scale, dimension: int = 1) -> Made:
     if dimension != 1:
         raise UserError(f"joins along dimension 1, the channels, not {dimension}")
     return Concat(dimension), sum(c_in)
 
 
 @block("nn.Upsample", "Upsample")
-def upsample(
+def _upsample(
     c_in: list[int], scale: Scale, size: int | None, factor: int | float | None, mode: str = "nearest"
 ) -> Made:
     return nn.Upsample(size, factor, mode), c_in[0]
 
 
+@block("nn.MaxPool2d")
+def _max_pool(
+    c_in: list[int], scale: Scale, kernel: int, stride: int | None = None, padding: int = 0
+) -> Made:
+    return nn.MaxPool2d(kernel, stride, padding), c_in[0]
+
+
+@block("nn.ZeroPad2d")
+def _zero_pad(c_in: list[int], scale: Scale, sides: int | list) -> Made:
+    return nn.ZeroPad2d(sides if isinstance(sides, int) else tuple(sides)), c_in[0]
+
+
 @block("Detect", joins=True)
-def detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list) -> Made:
+def _detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list) -> Made:
     per_level = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
     if isinstance(anchors, list) and len(anchors) != len(c_in):
         raise UserError(f"has {len(c_in)} inputs, and there are anchors for {len(anchors)} levels")

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.detector import Detector
+from utils.errors import UserError
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -22,7 +23,7 @@ def count_gflops(model: Detector, imgsz: int = 640) -> float:
     Nothing is computed: a copy runs on torch's meta device.
     """
     twin = copy.deepcopy(model).to("meta").eval()
-    images = torch.empty(1, model.yaml.get("ch", 3), imgsz, imgsz, device="meta")
+    images = torch.empty(1, model.yaml["ch"], imgsz, imgsz, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(images)
     return counter.get_total_flops() / 1e9
@@ -34,8 +35,6 @@ def summarize(model: Detector, imgsz: int = 640) -> str:
     Raises:
         UserError: `imgsz` is not a multiple of the model's largest stride.
     """
-    from utils.errors import UserError
-
     if imgsz % model.max_stride:
         raise UserError(f"--imgsz must be a multiple of the model's stride {model.max_stride}, got {imgsz}")
     rows = [*model.yaml["backbone"], *model.yaml["head"]]

@@ -25,16 +25,14 @@ RESAMPLERS: dict[str, Callable[[], nn.Module]] = {"max": max_pool, "avg": averag
 
 
 class ResampledConv(Conv):
-    """A stride-1 3x3 Conv, then a resampler: (B, c_in, H, W) -> (B, c_out, ceil(H/2), ceil(W/2)).
-
-    The weights have the names and shapes of the strided Conv it replaces.
-    """
+    """A stride-1 3x3 Conv, then a resampler; names and shapes of its weights are the strided Conv's."""
 
     def __init__(self, c_in: int, c_out: int, resampler: nn.Module):
         super().__init__(c_in, c_out, 3)
         self.resampler = resampler
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, ceil(H/2), ceil(W/2))."""
         return self.resampler(super().forward(x))
 
 

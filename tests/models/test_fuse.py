@@ -1,0 +1,106 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from models import build_model
+from models.blocks import Conv
+from models.downsample.spd import SpaceToDepth, SPDConv, space_to_depth, strided_weight
+from models.fuse import AddConvolved, MergedC3, fold_batchnorm
+
+
+def randomize_norms(model):
+    """Give every BatchNorm statistics and an affine map that matter."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def test_folding_batchnorm_keeps_the_output():
+    block = randomize_norms(Conv(3, 8, 3)).double()
+    x = torch.rand(2, 3, 9, 9, dtype=torch.float64)
+    with torch.no_grad():
+        before = block(x)
+        fold_batchnorm(block)
+        fold_batchnorm(block)  # a second time changes nothing
+        torch.testing.assert_close(block(x), before, rtol=1e-12, atol=1e-12)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in block.modules())
+
+
+CASES = [("yolov5n", None), ("yolov5n-spd", None), ("yolov5n-spd-p2", None)] + [
+    ("yolov5n", name) for name in ("spd", "avg")
+]
+
+
+@pytest.mark.parametrize(("name", "downsample"), CASES)
+def test_fusing_keeps_the_outputs(name, downsample):
+    model = randomize_norms(build_model(name, num_classes=4, downsample=downsample)).double()
+    images = torch.rand(1, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        before = model(images)[1]
+        after = model.fuse()(images)[1]
+    for ours, reference in zip(after, before, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
+
+
+def test_released_spd_runs_without_space_to_depth_once_fused():
+    model = build_model("yolov5n-spd", num_classes=2).fuse()
+    kinds = [type(module) for module in model.modules()]
+    assert SpaceToDepth not in kinds
+    assert kinds.count(MergedC3) == 8
+    assert kinds.count(AddConvolved) == 2
+
+
+def test_fusing_twice_is_fusing_once_and_the_result_can_be_copied():
+    model = build_model("yolov5n", num_classes=2).fuse()
+    keys = list(model.state_dict())
+    assert model.fuse() is model
+    assert list(copy.deepcopy(model).state_dict()) == keys
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_space_to_depth_that_others_read_stays():
+    model = build_model(
+        {
+            "nc": 2,
+            "anchors": 2,
+            "backbone": [
+                [-1, 1, "Conv", [8, 3, 1]],
+                [-1, 1, "space_to_depth", [1]],
+                [-1, 1, "C3", [8]],
+                [[-1, 1], 1, "Concat", [1]],
+            ],
+            "head": [[[-1], 1, "Detect", ["nc", "anchors"]]],
+        }
+    )
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        before = randomize_norms(model)(images)[1][0]
+        after = model.fuse()(images)[1][0]
+    assert any(isinstance(module, SpaceToDepth) for module in model.modules())
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_space_to_depth_and_a_convolution_equal_one_strided_convolution(kernel):
+    x = torch.rand(2, 3, 12, 14, dtype=torch.float64)
+    weight = torch.rand(4, 12, kernel, kernel, dtype=torch.float64)
+    expected = nn.functional.conv2d(space_to_depth(x), weight, padding=kernel // 2)
+    ours = nn.functional.conv2d(x, strided_weight(weight), stride=2, padding=kernel // 2 * 2)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_fused_spd_block_still_takes_odd_sizes():
+    holder = build_model("yolov5n", num_classes=2, downsample="spd")
+    block = holder.model[1]
+    assert isinstance(block, SPDConv)
+    x = torch.rand(1, 16, 7, 9)
+    with torch.no_grad():
+        before = randomize_norms(holder).model[1](x)
+        after = holder.fuse().model[1](x)
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
