@@ -7,6 +7,7 @@ consecutive (COCO's 80 classes are numbered up to 90).
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def _annotation(file: Path, entry: dict[str, Any], classes: dict[int, int]) -> t
     try:
         x, y, width, height = map(float, entry["bbox"])
         area = float(width * height if entry.get("area") is None else entry["area"])
-        if not np.isfinite([x, y, width, height, area]).all():
+        if not all(map(math.isfinite, (x, y, width, height, area))):
             raise ValueError("not finite")
     except (TypeError, ValueError) as error:
         raise UserError(

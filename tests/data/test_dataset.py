@@ -205,3 +205,11 @@ def test_wrong_uses_are_named(tmp_path: Path) -> None:
         DetectionDataset([record], 65)
     with pytest.raises(ValueError, match="cannot be augmented"):
         DetectionDataset([record], 64, ALL, rect=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_batches_are_page_locked_where_there_is_cuda(tmp_path: Path) -> None:
+    record = picture_with_boxes(tmp_path, 64, 64)
+    (batch,) = build_loader(DetectionDataset([record], 64), 1, False, 0)
+    assert batch.images.is_pinned()
