@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,7 +112,6 @@ def main(cfg: DetectConfig) -> int:
     from models.runtime import load_predictor
     from models.test_time_augmentation import TestTimeAugmentation
     from utils.device import select_device
-    from utils.runs import make_run_folder
     from val import newest_weights
 
     source = open_source(cfg.source, cfg.vid_stride)
@@ -119,24 +120,37 @@ def main(cfg: DetectConfig) -> int:
     names = description.names if description else None
     predictor = load_predictor(weights, select_device(cfg.device), half=cfg.half, names=names)
     settings = _settings(cfg, predictor)
-    folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok) if cfg.saves else None
-    if folder and any(path.parent.resolve() == folder.resolve() for path in source.files):
-        raise UserError(f"results in {folder} would overwrite the source; choose another --project or --name")
     if cfg.augment:
         predictor = TestTimeAugmentation(predictor)
-    print(f"{' + '.join(map(str, weights))} on {predictor.device}: {len(source.files)} files")
+    print(f"{' + '.join(map(str, weights))} on {predictor.device}: {_number(len(source.files), 'file')}")
+    frames = iter(source)
+    first = list(islice(frames, 1))  # a broken source leaves no run folder behind
+    folder = _make_folder(cfg, source) if first and cfg.saves else None
     tally, code = Tally(), 0
     with ExitStack() as stack:
         outputs = _open_outputs(cfg, folder, description)
         for output in outputs:
             stack.enter_context(closing(output))
         try:
-            _detect(cfg, source, predictor, settings, outputs, tally)
+            _detect(cfg, chain(first, frames), predictor, settings, outputs, tally)
         except KeyboardInterrupt:
             print("\nstopped; what was finished is saved", file=sys.stderr)
             code = 130
     _summarize(tally, folder, source.problems)
     return code or bool(source.problems)
+
+
+def _make_folder(cfg: DetectConfig, source: MediaFiles) -> Path:
+    from utils.runs import make_run_folder
+
+    folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+    if any(path.parent.resolve() == folder.resolve() for path in source.files):
+        raise UserError(f"results in {folder} would overwrite the source; choose another --project or --name")
+    return folder
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _description(cfg: DetectConfig) -> DataDescription | None:
@@ -199,7 +213,7 @@ def _open_outputs(
 
 def _detect(
     cfg: DetectConfig,
-    source: MediaFiles,
+    frames: Iterable[Frame],
     predictor: Predictor,
     settings: DetectSettings,
     outputs: list[Output],
@@ -211,10 +225,10 @@ def _detect(
 
     style = Style(cfg.line_thickness, not cfg.hide_labels, not cfg.hide_conf)
     name_of = UniqueNames()
-    for frame in source:
+    for frame in frames:
         found = find_objects(predictor, frame.image, settings)
         tally.add(found)
-        print(_line(frame, found, predictor.names))
+        print(_line(frame, found, predictor.names), flush=True)
         result = Result(frame, name_of(frame.path), found.rows, predictor.names, style)
         for output in outputs:
             output.add(result)
@@ -240,12 +254,13 @@ def _times(seconds: list[float]) -> str:
 
 def _summarize(tally: Tally, folder: Path | None, problems: list[str]) -> None:
     if tally.frames:
+        counted = f"{_number(tally.objects, 'object')} in {_number(tally.frames, 'image')}"
         mean = _times([spent / tally.frames for spent in tally.seconds])
-        print(f"{tally.objects} objects in {tally.frames} images; mean time of an image: {mean}")
+        print(f"{counted}; mean of an image: {mean}")
     if folder is not None:
         print(f"saved in {folder}")
     if problems:
-        print(f"{len(problems)} files could not be read, wholly or in part:", file=sys.stderr)
+        print(f"{_number(len(problems), 'file')} could not be read, wholly or in part:", file=sys.stderr)
         print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
 
 

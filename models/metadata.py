@@ -68,6 +68,8 @@ class Metadata:
         try:
             if int(values.get("format") or FORMAT) > FORMAT:
                 raise UserError(f"{where}: written by a newer version of this project; update it")
+            if not isinstance(names, list | dict):
+                raise TypeError(f"names are {names!r}")
             named = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
             config = values.get("config")
             return cls(

@@ -46,5 +46,9 @@ def load(
     model = from_checkpoint(content, str(file))
     if fuse:
         model.fuse()
-    config = content.get("config")
-    return TorchPredictor(model, device, half, config if isinstance(config, dict) else {})
+    config = dict(content.get("config") or {})
+    if content.get("tile"):  # how the training cut its pictures
+        config["tile"] = content["tile"]
+    predictor = TorchPredictor(model, device, half, config)
+    predictor.task = str(content.get("task") or "detect")
+    return predictor
