@@ -66,9 +66,11 @@ def find_config(cfg: str | Path) -> tuple[Path, str | None]:
     folder = CONFIGS if given.parent == Path(".") else given.parent
     wanted = given.name.removesuffix(".yaml").removesuffix(".yml")
     for path in sorted(folder.glob("*.yaml")):
-        for name, letter in _names_in(path):
-            if name == wanted:
-                return path, letter
+        cut = len(path.stem.partition("-")[0])  # the scale letter stands here
+        if path.stem in (wanted, wanted[:cut] + wanted[cut + 1 :]):
+            for name, letter in _names_in(path):
+                if name == wanted:
+                    return path, letter
     if given.suffix in (".yaml", ".yml") and given.parent != Path("."):
         raise FileNotFoundError(f"no model file {given}")
     raise UserError(f"unknown model '{cfg}'. {suggest(wanted, model_names())}, or give the path of a YAML")

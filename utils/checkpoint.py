@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.pickled_checkpoint import read_pickled_model
+from utils.pickled_checkpoint import classes_named_in, load_plain, read_pickled_model
 
 FORMAT = 1
 PUBLISHED = "YOLOv5's are published at https://github.com/ultralytics/yolov5/releases"
@@ -92,17 +93,10 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if not path.is_file():
         raise UserError(f"no weights file {path}; {PUBLISHED}")
     _check_container(path)
-    try:
-        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception as error:  # whatever a damaged file makes of the reader
-        raise UserError(f"{path} is damaged and cannot be read: {_first_line(error)}") from error
-    if unknown:
-        return {"format": FORMAT, **read_pickled_model(path, unknown, map_location)}
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # likewise
-        raise UserError(f"{path} is damaged and cannot be read: {_first_line(error)}") from error
-    return _checked(content, path)
+    named = classes_named_in(path)
+    if named:
+        return {"format": FORMAT, **read_pickled_model(path, named, map_location)}
+    return _checked(load_plain(path, map_location), path)
 
 
 def _check_container(path: Path) -> None:
@@ -110,7 +104,7 @@ def _check_container(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(4)
     if start == b"PK\x03\x04":
-        return
+        return _check_archive(path)
     if not start:
         raise UserError(f"{path} is empty")
     if start[:1] == b"\x80":
@@ -119,6 +113,18 @@ def _check_container(path: Path) -> None:
             "load it where it was made and save it again"
         )
     raise UserError(f"{path} is not a PyTorch checkpoint")
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path} is damaged and cannot be read, perhaps cut short: {error}") from error
+    if "constants.pkl" in members:
+        raise UserError(f"{path} is a TorchScript export; give the checkpoint it was made from")
+    if "data.pkl" not in members:
+        raise UserError(f"{path} is a zip archive, not a PyTorch checkpoint")
 
 
 def _checked(content: Any, path: Path) -> dict[str, Any]:
@@ -134,7 +140,3 @@ def _checked(content: Any, path: Path) -> dict[str, Any]:
         if not isinstance(content.get(key), kind):
             raise UserError(f"{path} has no '{key}': it is not a detector checkpoint")
     return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,7 +7,9 @@ only keeps what is stored in it; any other name is refused before anything is re
 
 from __future__ import annotations
 
+import pickletools
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ from torch import Tensor
 
 from utils.errors import UserError
 
-# Modules of networks, and what YOLOv5's training options and metrics leave in an unfinished checkpoint.
+# Parts of networks, and what training options and scores leave in an unfinished YOLOv5 checkpoint.
 _HARMLESS = re.compile(
-    r"(torch\.nn\.modules\.\w+\.[A-Z]\w*"
-    r"|(models|ultralytics\.nn)\.\w+(\.\w+)?\.\w+"
-    r"|utils\.(activations|general|autoanchor|loss)\.[A-Z]\w*"
+    r"torch\.nn\.modules\.\w+\.[A-Z]\w*"
+    r"|models\.\w+\.\w+"
+    r"|utils\.activations\.[A-Z]\w*"
     r"|pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
-    r"|numpy\.(dtype|ndarray|dtypes\.\w+)|numpy\._?core\.multiarray\.(scalar|_reconstruct))"
+    r"|numpy\.(dtype|ndarray|dtypes\.\w+)|numpy\._?core\.multiarray\.(scalar|_reconstruct)"
+)
+_TENSORS = re.compile(
+    r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.(\w+Storage|Size|device|\w+\d+)"
 )
 
 
@@ -40,23 +45,83 @@ class _Inert:
             self.__dict__.update(state)
 
 
+def classes_named_in(path: Path) -> list[str]:
+    """Return the classes the file's pickle names beyond tensors and containers; nothing of it runs.
+
+    Raises:
+        UserError: one of them is no part of a network, or the pickle is damaged.
+    """
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        problem = ""
+    except Exception as error:  # whatever a damaged or hand-made file makes of the reader
+        problem = _first_line(error)
+        named = [name for name in _list_globals(path) if not _TENSORS.fullmatch(name)]
+    refused = sorted(name for name in named if not _HARMLESS.fullmatch(name))
+    if any(name.startswith("ultralytics.") for name in refused):
+        raise UserError(
+            f"{path} is a checkpoint of the ultralytics package, not of YOLOv5; it names {refused[0]}"
+        )
+    if refused:
+        raise UserError(f"{path} is refused: it names {', '.join(refused)}, and loading would run that code")
+    if problem:
+        raise UserError(f"{path} is damaged and cannot be read: {problem}")
+    return named
+
+
+def _list_globals(path: Path) -> list[str]:
+    """Return every global a pickle names, whatever its protocol, as far as it can be followed."""
+    with zipfile.ZipFile(path) as archive:
+        member = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
+        payload = archive.read(member)
+    found, texts = [], ["", ""]
+    memo: dict[Any, str] = {}
+    argument: Any
+    try:
+        for operation, argument, _ in pickletools.genops(payload):
+            if operation.name in ("GLOBAL", "INST"):
+                found.append(argument.replace(" ", "."))
+            elif operation.name == "STACK_GLOBAL":
+                found.append(f"{texts[-2]}.{texts[-1]}")
+            elif operation.name == "MEMOIZE":
+                memo[len(memo)] = texts[-1]
+            elif operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                memo[argument] = texts[-1]
+            elif operation.name in ("GET", "BINGET", "LONG_BINGET"):
+                texts.append(memo.get(argument, "?"))
+            elif isinstance(argument, str):
+                texts.append(argument)
+    except ValueError:  # the pickle ends in the middle of something
+        pass
+    return found
+
+
+def load_plain(path: Path, map_location: str | torch.device) -> Any:
+    """Return what `torch.load(weights_only=True)` makes of the file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # whatever a damaged file makes of the reader
+        raise UserError(f"{path} is damaged and cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def read_pickled_model(path: Path, named: list[str], map_location: str | torch.device) -> dict[str, Any]:
-    """Return model (architecture), names and weights of a pickled network; `named` are the globals in it.
+    """Return model (architecture), names and weights of a pickled network that names the classes `named`.
 
     The averaged weights (`ema`) are taken where the file has them.
 
     Raises:
-        UserError: a name that is no part of a network, a damaged file, or no network in it.
+        UserError: a damaged file, or no network in it.
     """
-    refused = sorted(name for name in named if not _HARMLESS.fullmatch(name))
-    if refused:
-        raise UserError(f"{path} is refused: it names {', '.join(refused)}, and loading would run that code")
-    try:
-        with torch.serialization.safe_globals([_stand_in(name) for name in named]):
-            content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # whatever a damaged file makes of the reader
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is damaged and cannot be read: {reason}") from error
+    with torch.serialization.safe_globals([_stand_in(name) for name in named]):
+        content = load_plain(path, map_location)
     network = content
     if isinstance(content, dict):
         network = content.get("ema") or content.get("model")

@@ -6,9 +6,9 @@ import yaml
 
 from models import build_model
 from models.architecture import CONFIGS, model_names, read_architecture
+from models.blocks import Conv
 from models.build import BuildConfig, main
 from models.fuse import fold_batchnorm
-from models.blocks import Conv
 from models.summary import count_gflops, count_parameters, summarize
 from utils.cli import run
 from utils.errors import UserError
@@ -44,7 +44,7 @@ def test_parameter_counts_are_the_published_ones(name):
         assert count_parameters(model) == FOLDED[name]
 
 
-@pytest.mark.parametrize(("name", "gflops"), [("yolov5n", 4.5), ("yolov5s", 16.5), ("yolov5m", 49.0)])
+@pytest.mark.parametrize(("name", "gflops"), [("yolov5n", 4.5), ("yolov5s", 16.5)])
 def test_arithmetic_agrees_with_yolov5(name, gflops):
     assert count_gflops(build_model(name)) == pytest.approx(gflops, rel=0.01)
 
@@ -58,7 +58,7 @@ def test_released_spd_needs_almost_twice_the_arithmetic_of_its_baseline():
 def test_p2_networks_have_a_fourth_level_at_stride_4(name):
     model = build_model(name, num_classes=3)
     assert model.stride.tolist() == [4, 8, 16, 32]
-    assert [tuple(level.shape) for level in model(torch.rand(2, 3, 64, 96))][0] == (2, 3, 16, 24, 8)
+    assert model(torch.rand(2, 3, 64, 96))[0].shape == (2, 3, 16, 24, 8)
     assert (model.head.anchors[0] == model.head.anchors[3]).all()  # a bare number: the same in strides
 
 
