@@ -9,6 +9,7 @@ tile: {size: 640, overlap: .2, min_area: .4}    # optional: read pictures as ove
 annotations: {val: annotations/val.json}        # optional: COCO files that are the truth where they exist
 images: {val: images/val}                       # optional: where the pictures of a COCO file are
 category_ids: [1, 3]                            # optional: COCO's category id of each class
+recipe: {hyp: data/hyps/low.yaml, imgsz: 640, epochs: 100, batch_size: 16}  # optional: for train.py
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from data.tiling import Tiling
 from utils.errors import UserError, suggest
 
 SPLITS = ("train", "val", "test")
-KEYS = ("path", *SPLITS, "names", "tile", "annotations", "images", "category_ids")
+KEYS = ("path", *SPLITS, "names", "tile", "annotations", "images", "category_ids", "recipe")
+SHIPPED = Path(__file__).parent  # the data sets that ship are described here
+RECIPE: dict[str, type] = {"hyp": str, "imgsz": int, "epochs": int, "batch_size": int}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class DataDescription:
         category_ids: COCO's category id of each class, or None.
         annotations: the COCO file of a split, the truth where it exists.
         images: the folder that holds the pictures of a split's COCO file.
+        recipe: what `train.py` takes for its options of the same names where they are left out.
         notes: what was found and ignored, one line each.
     """
 
@@ -49,16 +53,20 @@ class DataDescription:
     category_ids: tuple[int, ...] | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def read_description(path: str | Path) -> DataDescription:
     """Read a data-set YAML; foreign keys such as `nc` and `download` are noted and ignored, never run.
 
+    Args:
+        path: the YAML; a bare name such as `coco.yaml` or `coco` is also looked for among those that ship.
+
     Raises:
         UserError: the file or its root folder is not there, or a key is missing or of the wrong type.
     """
-    file = Path(path)
+    file = find_description(path)
     content = _load_yaml(file)
     notes = tuple(
         f"{file}: key '{key}' ignored" + (" (nothing is downloaded or run)" if key == "download" else "")
@@ -78,15 +86,32 @@ def read_description(path: str | Path) -> DataDescription:
         category_ids=_category_ids(file, content.get("category_ids"), len(names)),
         annotations=_per_split(file, "annotations", content.get("annotations"), splits),
         images=_per_split(file, "images", content.get("images"), splits),
+        recipe=_recipe(file, content.get("recipe")),
         notes=notes,
+    )
+
+
+def find_description(path: str | Path) -> Path:
+    """Return the YAML that is meant: `path` itself, else the one that ships under this name.
+
+    Raises:
+        UserError: there is none; the message lists those that ship.
+    """
+    file = Path(path)
+    if file.is_file():
+        return file
+    shipped = {yaml.stem: yaml for yaml in sorted(SHIPPED.glob("*.yaml"))}
+    name = file.stem if file.suffix in (".yaml", ".yml") else file.name
+    if file.parent in (Path(), Path("data")) and name in shipped:
+        return shipped[name]
+    raise UserError(
+        f"no data-set file {file}; give a YAML of your own or one that ships. {suggest(name, shipped)}"
     )
 
 
 def _load_yaml(file: Path) -> dict[Any, Any]:
     import yaml
 
-    if not file.is_file():
-        raise UserError(f"no data-set file {file}; --data takes a YAML with the keys path, train, val, names")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -183,3 +208,23 @@ def _per_split(file: Path, key: str, written: Any, splits: Mapping[str, Any]) ->
         if split not in SPLITS:
             raise UserError(f"{file}: unknown key '{split}' in '{key}'. {suggest(str(split), SPLITS)}")
     return dict(written)
+
+
+def _recipe(file: Path, written: Any) -> dict[str, Any]:
+    """Training options; the hyperparameter file is looked for beside the YAML and beside `data/`."""
+    if written is None:
+        return {}
+    if not isinstance(written, dict):
+        raise UserError(
+            f"{file}: 'recipe' must be like {{hyp: hyps/low.yaml, imgsz: 640}}, found {_kind(written)}"
+        )
+    for key, value in written.items():
+        if key not in RECIPE:
+            raise UserError(f"{file}: unknown key '{key}' in 'recipe'. {suggest(str(key), RECIPE)}")
+        if type(value) is not RECIPE[key] or (key != "hyp" and value < 1):
+            wanted = "a YAML file" if key == "hyp" else "a whole number from 1"
+            raise UserError(f"{file}: '{key}' in 'recipe' must be {wanted}, found {_kind(value)}")
+    if "hyp" not in written:
+        return dict(written)
+    places = [Path(written["hyp"]), file.parent / written["hyp"], SHIPPED.parent / written["hyp"]]
+    return {**written, "hyp": str(next((place for place in places if place.is_file()), places[0]))}

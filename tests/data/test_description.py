@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data.description import read_description
+from data.description import find_description, read_description
 from data.tiling import Tiling
 from utils.errors import UserError
 
@@ -68,6 +68,10 @@ def test_a_missing_root_names_every_place_tried(tmp_path: Path, monkeypatch: pyt
         ("train: a\nnames: [car]\nimages: {trian: a}", "Did you mean 'train'"),
         ("- a", "found a list"),
         ("train: [", "not readable as YAML"),
+        ("train: a\nnames: [car]\nrecipe: low.yaml", "'recipe' must be like"),
+        ("train: a\nnames: [car]\nrecipe: {epoch: 3}", "Did you mean 'epochs'"),
+        ("train: a\nnames: [car]\nrecipe: {epochs: 0}", "whole number from 1"),
+        ("train: a\nnames: [car]\nrecipe: {hyp: 3}", "must be a YAML file"),
     ],
 )
 def test_bad_descriptions_say_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -79,6 +83,30 @@ def test_bad_descriptions_say_what_is_wrong(tmp_path: Path, text: str, message: 
 def test_a_missing_description_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no data-set file .*none\.yaml"):
         read_description(tmp_path / "none.yaml")
+
+
+def test_a_bare_name_finds_the_data_sets_that_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path("data").resolve()
+    monkeypatch.chdir(tmp_path)
+    for name in ("treecrowns", "treecrowns.yaml", "data/treecrowns.yaml"):
+        assert read_description(name).file == here / "treecrowns.yaml"
+    write(tmp_path, "train: a\nnames: [car]").rename(tmp_path / "treecrowns.yaml")
+    assert read_description("treecrowns.yaml").names == ("car",)
+    with pytest.raises(UserError, match=r"no data-set file treecrown; .*Did you mean 'treecrowns'.*coco"):
+        find_description("treecrown")
+    with pytest.raises(UserError, match="no data-set file other/treecrowns"):
+        find_description("other/treecrowns.yaml")
+
+
+def test_a_recipe_is_read_and_its_hyp_file_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "train: a\nnames: [car]\nrecipe: {hyp: data/hyps/low.yaml, imgsz: 256}"
+    assert read_description(write(tmp_path, text)).recipe == {"hyp": "data/hyps/low.yaml", "imgsz": 256}
+    low = Path("data/hyps/low.yaml").resolve()
+    monkeypatch.chdir(tmp_path)
+    assert read_description(write(tmp_path, text)).recipe["hyp"] == str(low)
+    assert read_description(write(tmp_path, "train: a\nnames: [car]")).recipe == {}
 
 
 def test_tile_settings_are_read(tmp_path: Path) -> None:
