@@ -18,6 +18,7 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     from models.metadata import Metadata
+    from models.runtime import Predictor
     from models.runtime_torch import TorchPredictor
 
 
@@ -86,7 +87,6 @@ def _export(cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata:
     """Write one format under a temporary name; it gets its own once it is proved equal."""
     from models.onnx_export import export_onnx
     from models.parity import PIXELS, RELATIVE, SCORES, compare
-    from models.runtime import load_predictor
 
     target = cfg.weights.with_suffix(f".{format}")
     draft = target.with_name(f".{target.stem}.{os.getpid()}.draft.{format}")
@@ -96,7 +96,7 @@ def _export(cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata:
         export_onnx(predictor.model, draft, metadata, cfg.batch_size, cfg.opset)
         seconds, size = time.perf_counter() - start, draft.stat().st_size / 1e6
         print(f"{format}: opset {cfg.opset}, {size:.1f} MB, exported in {seconds:.1f} s")
-        found = compare(predictor, load_predictor(draft, "cpu"), _shapes(cfg, metadata))
+        found = compare(predictor, _reload(draft, format), _shapes(cfg, metadata))
         print(
             f"{format}: largest difference from PyTorch on {found.inputs} inputs: "
             f"{found.pixels:.2g} pixels, {found.scores:.2g} in scores "
@@ -110,6 +110,15 @@ def _export(cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata:
         draft.unlink(missing_ok=True)
     print(f"{format}: saved {target}; try: python detect.py --weights {target}")
     return 0
+
+
+def _reload(draft: Path, format: str) -> Predictor:
+    from models.runtime import load_predictor
+
+    try:
+        return load_predictor(draft, "cpu")
+    except UserError as error:
+        raise UserError(f"the {format} file does not run here, so it was not kept: {error}") from error
 
 
 def _shapes(cfg: ExportConfig, metadata: Metadata) -> list[tuple[int, int, int]]:

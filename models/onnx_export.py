@@ -67,6 +67,8 @@ def export_onnx(model: Detector, file: Path, metadata: Metadata, batch: int, ops
     written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     if written != opset:
         raise UserError(f"this network cannot be exported to opset {opset}; try --opset {written}")
+    if written < 18:
+        _mend_split(proto)
     _strip(proto)
     proto.producer_name = "YOLOv5-SPD"
     onnx.helper.set_model_props(proto, metadata.to_strings())
@@ -77,6 +79,15 @@ def _dynamic_shapes(stride: int) -> dict[str, Any]:
     from torch.export import Dim
 
     return {"images": {0: Dim("batch"), 2: stride * Dim("rows"), 3: stride * Dim("columns")}}
+
+
+def _mend_split(proto: onnx.ModelProto) -> None:
+    """Take back `num_outputs`, which opset 17 does not have: there a Split without sizes is even anyway."""
+    for node in proto.graph.node:
+        if node.op_type == "Split" and len(node.input) == 1:
+            kept = [attribute for attribute in node.attribute if attribute.name != "num_outputs"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
 
 
 def _strip(proto: onnx.ModelProto) -> None:
