@@ -17,7 +17,7 @@ from data.loader import build_loader
 from utils.errors import UserError
 from utils.evaluation import whole_limits
 from utils.val_run import limit_notes, report, write_metrics
-from val import ValConfig, choose_size, evaluate, read_views
+from val import ValConfig, evaluate, read_views, square_size
 
 TWELVE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR1", "AR10", "AR100", "AR_S", "AR_M", "AR_L"]
 SIZES = [(120, 90), (90, 120), (100, 100)]  # width, height of the pictures
@@ -212,6 +212,11 @@ def test_coco_truth_gives_original_image_and_category_ids(weights, data_yaml, tm
     assert {row["category_id"] for row in results} <= {3, 90}
 
 
+def test_augmented_evaluation_runs(weights, data_yaml, tmp_path):
+    val.main(config(weights, data_yaml, tmp_path, augment=True))
+    assert (tmp_path / "runs/exp/metrics.json").exists()
+
+
 def test_single_class_forgets_the_classes(weights, data_yaml, tmp_path):
     val.main(config(weights, data_yaml, tmp_path, single_cls=True))
     content = json.loads((tmp_path / "runs/exp/metrics.json").read_text())
@@ -249,20 +254,20 @@ def test_other_names_are_noted(weights, data_yaml, tmp_path, capsys):
         (None, None, {}, 640),
         (None, None, {"imgsz": 320}, 320),
         (None, 416, {"imgsz": 320}, 416),
-        (None, 100, {}, 128),
+        (None, 100, {}, "multiple of the stride 32; try --imgsz 128"),
         ((256, 256), None, {}, 256),
         ((256, 256), 256, {}, 256),
-        ((256, 256), 320, {}, "take 256 px only, not --imgsz 320"),
+        ((256, 256), 320, {}, "fixed to --imgsz 256 256"),
         ((256, 320), None, {}, "take 256x320 only"),
     ],
 )
 def test_input_size(fixed, asked, trained, expected):
     predictor = SimpleNamespace(imgsz=fixed, stride=32, config=trained)
     if isinstance(expected, int):
-        assert choose_size(asked, predictor) == expected
+        assert square_size(asked, predictor) == expected
     else:
         with pytest.raises(UserError, match=expected):
-            choose_size(asked, predictor)
+            square_size(asked, predictor)
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,15 @@ def non_max_suppression(
     if not 0 <= conf_thres <= 1 or not 0 <= iou_thres <= 1:
         raise ValueError(f"thresholds must lie in 0..1, got conf {conf_thres} and iou {iou_thres}")
     return [
-        _suppress_image(_candidates(image, conf_thres, classes, multi_label), iou_thres, agnostic, max_det)
+        _suppress_image(candidates_of(image, conf_thres, classes, multi_label), iou_thres, agnostic, max_det)
         for image in pred
     ]
 
 
-def _candidates(image: Tensor, conf_thres: float, classes: Sequence[int] | None, multi_label: bool) -> Tensor:
-    """(N, 5 + nc) -> (n, 6) float32 rows x1, y1, x2, y2, confidence, class, best first."""
+def candidates_of(
+    image: Tensor, conf_thres: float, classes: Sequence[int] | None, multi_label: bool
+) -> Tensor:
+    """(N, 5 + nc) of an image -> (n, 6) float32 x1, y1, x2, y2, confidence, class; the 30,000 best in order."""
     rows = image[image[:, 4] > conf_thres].float()  # false for NaN
     rows = rows[rows[:, :5].isfinite().all(1)]
     scores = rows[:, 5:] * rows[:, 4:5]  # (n, nc)

@@ -94,19 +94,20 @@ def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: floa
     """Draw a (K + 1, K + 1) confusion matrix: shares of each true class, counts where they are legible."""
     size = len(names) + 1
     share = counts / np.maximum(counts.sum(0, keepdims=True), 1)
-    side = min(max(5.0, 2.5 + 0.7 * size), 16.0)
+    side = max(5.0, 2.5 + 0.7 * size) if size <= FEW_CLASSES else min(4 + 0.35 * size, 14.0)
     figure, axes = _figure(side + 1, side)
     axis = axes[0, 0]
     image = axis.imshow(np.where(counts > 0, share, np.nan), cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axis, fraction=0.046, label="share of the column")
     if size <= MANY_CELLS:
-        fontsize = 10 if size <= 12 else 6
         for row, column in np.argwhere(counts > 0):
             text = str(counts[row, column])
-            text += f"\n{share[row, column]:.0%}" if column < len(names) else ""
+            if column < len(names) and size <= FEW_CLASSES:
+                text += f"\n{share[row, column]:.0%}"
             tone = "white" if share[row, column] > 0.5 else "black"
+            fontsize = 10 if size <= FEW_CLASSES else 7
             axis.text(column, row, text, ha="center", va="center", color=tone, fontsize=fontsize)
-    fontsize = 10 if size <= MANY_CELLS else 5
+    fontsize = 10 if size <= MANY_CELLS else 6
     axis.set_xticks(range(size), [*names, "(false alarm)"], rotation=90 if size > 4 else 0, fontsize=fontsize)
     axis.set_yticks(range(size), [*names, "(missed)"], fontsize=fontsize)
     title = f"confusion at confidence ≥ {conf:.3g}, IoU ≥ {iou:g}"
@@ -115,19 +116,22 @@ def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: floa
 
 
 def plot_results(csv_file: Path, png: Path) -> None:
-    """Draw every column of a results.csv over its column `epoch`."""
+    """Draw every column of a results.csv that holds numbers over its column `epoch`."""
     with csv_file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    columns = [name for name in (rows[0] if rows else {}) if name != "epoch"]
+    values = {
+        name: [float(row[name]) if row[name] else np.nan for row in rows]
+        for name in (rows[0] if rows else {})
+    }
+    epochs = values.pop("epoch", [])
+    columns = [name for name, column in values.items() if not np.isnan(column).all()]
     if not columns:
         return
-    epochs = [float(row["epoch"]) for row in rows]
     width = min(4, len(columns))
     height = -(-len(columns) // width)
     figure, axes = _figure(3.2 * width, 2.5 * height, height, width)
     for axis, name in zip(axes.flat, columns, strict=False):
-        values = [float(row[name]) if row[name] not in ("", None) else np.nan for row in rows]
-        axis.plot(epochs, values, color="#1f4fd8", marker="." if len(rows) < 40 else "", linewidth=1.5)
+        axis.plot(epochs, values[name], color="#1f4fd8", marker="." if len(rows) < 40 else "", linewidth=1.5)
         axis.set_title(name, fontsize=10)
         axis.grid(color="0.9")
     for axis in axes.flat[len(columns) :]:
@@ -216,11 +220,11 @@ def plot_batch(
         (low, np.stack((high[:, 0], low[:, 1]), 1), high, np.stack((low[:, 0], high[:, 1]), 1)), 1
     )
     colours = [colour_of(int(k)) for k in targets[:, 1]]
-    axis.add_collection(PolyCollection(outline, facecolors="none", edgecolors=colours, linewidths=1.2))
-    for (x, y), text, colour in zip(low, _captions(targets, names), colours, strict=True):
+    axis.add_collection(PolyCollection(outline, facecolors="none", edgecolors=colours, linewidths=1.5))
+    for (x, y), text in zip(low, _captions(targets, names), strict=True):
         if text:
-            box = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-            axis.text(x, y, text, fontsize=6, va="bottom", bbox=box, clip_on=True)
+            box = {"facecolor": "black", "edgecolor": "none", "pad": 0.8, "alpha": 0.6}
+            axis.text(x, y, text, fontsize=7, va="bottom", color="white", bbox=box, clip_on=True)
     axis.set(xlim=(0, mosaic.shape[1]), ylim=(mosaic.shape[0], 0))
     if title:
         figure.text(0.005, 1 - head / 2 / (height + head), title, va="center", fontsize=11)
