@@ -29,17 +29,22 @@ def offline(monkeypatch):
 IMPORT_SCRIPT = """
 import os, socket, sys
 import cv2, numpy, torch
+from PIL import Image
 
 def refuse(*args, **kwargs):
     os._exit(9)
 
 socket.socket.connect = socket.getaddrinfo = refuse
-before = cv2.getNumThreads(), torch.save, numpy.get_printoptions(), str(torch.tensor([1e-7, 1.5]))
+def settings():
+    printed = str(torch.tensor([1e-7, 1.5]))
+    return cv2.getNumThreads(), torch.save, Image.open, numpy.get_printoptions(), printed
+
+before = settings()
 from utils.ultralytics_adapter import draw_boxes
 assert "ultralytics" not in sys.modules
 for label in ("tree", "дерево", "樹"):
     draw_boxes(numpy.zeros((64, 64, 3), "uint8"), numpy.array([[8, 30, 40, 50]]), [label], numpy.array([0]))
-assert before == (cv2.getNumThreads(), torch.save, numpy.get_printoptions(), str(torch.tensor([1e-7, 1.5])))
+assert before == settings()
 assert "OMP_NUM_THREADS" not in os.environ
 assert os.environ["YOLO_OFFLINE"] == "1" and os.environ["YOLO_AUTOINSTALL"] == "0"
 assert "torchvision" not in sys.modules

@@ -1,7 +1,8 @@
 """Ultralytics behind one door: the only file that imports it, lazily, offline and without side effects.
 
-Importing Ultralytics writes a settings file, replaces `torch.save`, stops OpenCV's threads, changes how
-NumPy and torch print and may look for the network. `load` sets the environment that keeps it offline before
+Importing Ultralytics writes a settings file, replaces `torch.save` and Pillow's `Image.open` (by one that
+installs a package when a picture is broken), stops OpenCV's threads, changes how NumPy and torch print and
+may look for the network. `load` sets the environment that keeps it offline before
 the first import and puts the rest back afterwards.
 
 Its media loaders are not used: they end a video at the frame count its header claims and tell only a log
@@ -44,15 +45,17 @@ def load(module: str) -> ModuleType:
 @functools.cache
 def _import_offline() -> None:
     import torch
+    from PIL import Image
 
     os.environ.update(_ENVIRONMENT)
     threads, omp, save = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), torch.save
+    open_image = Image.open
     with np.printoptions():  # puts back what the import changes
         utils = importlib.import_module("ultralytics.utils")
         plotting: Any = importlib.import_module("ultralytics.utils.plotting")
     cv2.setNumThreads(threads)
     torch.set_printoptions(profile="default")
-    torch.save = save
+    torch.save, Image.open = save, open_image
     if omp is None:
         os.environ.pop("OMP_NUM_THREADS", None)
     dict.__setitem__(utils.SETTINGS, "sync", False)  # no analytics; the user's settings file stays as it is
