@@ -74,6 +74,8 @@ class ValConfig:
     def __post_init__(self) -> None:
         """Check every option."""
         validate(self)
+        if self.save_conf and not self.save_txt:
+            raise UserError("--save-conf adds confidences to the files of --save-txt; give both")
 
 
 def main(cfg: ValConfig) -> int:

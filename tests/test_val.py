@@ -279,6 +279,8 @@ def test_input_size(fixed, asked, trained, expected):
         (["--conf-thres", "2"], "--conf-thres must be at most 1.0|--conf-thres must be at most 1"),
         (["--evaluator", "coco"], "hotcoco"),
         (["--max-dets", "0"], "--max-dets must be at least 1"),
+        (["--imgsz", "100"], "try --imgsz 128"),
+        (["--project", "/dev/null/runs"], "/dev/null/runs"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_two(weights, data_yaml, arguments, message, capsys):
@@ -294,6 +296,11 @@ def test_wrong_input_is_one_line_and_exit_code_two(weights, data_yaml, arguments
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert any(part in error for part in message.split("|"))
+
+
+def test_confidences_without_label_files_are_refused():
+    with pytest.raises(UserError, match="give both"):
+        ValConfig(save_conf=True)
 
 
 def test_newest_weights_are_the_last_written(tmp_path):

@@ -57,7 +57,7 @@ def non_max_suppression(
 def candidates_of(
     image: Tensor, conf_thres: float, classes: Sequence[int] | None, multi_label: bool
 ) -> Tensor:
-    """(N, 5 + nc) of an image -> (n, 6) float32 x1, y1, x2, y2, confidence, class; the 30,000 best in order."""
+    """(N, 5 + nc) of an image -> (n, 6) x1, y1, x2, y2, confidence, class; at most 30,000, best first."""
     rows = image[image[:, 4] > conf_thres].float()  # false for NaN
     rows = rows[rows[:, :5].isfinite().all(1)]
     scores = rows[:, 5:] * rows[:, 4:5]  # (n, nc)
