@@ -30,6 +30,7 @@ def fuse(detector: Detector) -> Detector:
                 fold_batchnorm(module)
         _replace_blocks(detector)
         _move_entries_into_space_to_depth(detector)
+        detector.to(memory_format=torch.channels_last)  # where strided convolutions are fast
         detector.fused = True
     return detector
 
