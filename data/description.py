@@ -221,7 +221,8 @@ def _recipe(file: Path, written: Any) -> dict[str, Any]:
     for key, value in written.items():
         if key not in RECIPE:
             raise UserError(f"{file}: unknown key '{key}' in 'recipe'. {suggest(str(key), RECIPE)}")
-        if type(value) is not RECIPE[key] or (key != "hyp" and value < 1):
+        wrong = type(value) is not RECIPE[key] or (isinstance(value, int) and value < 1)
+        if wrong:
             wanted = "a YAML file" if key == "hyp" else "a whole number from 1"
             raise UserError(f"{file}: '{key}' in 'recipe' must be {wanted}, found {_kind(value)}")
     if "hyp" not in written:
