@@ -30,7 +30,9 @@ def fuse(detector: Detector) -> Detector:
                 fold_batchnorm(module)
         _replace_blocks(detector)
         _move_entries_into_space_to_depth(detector)
-        detector.to(memory_format=torch.channels_last)  # where strided convolutions are fast
+        for module in detector.modules():
+            if isinstance(module, nn.Conv2d):  # strided convolutions are faster in this layout
+                module.weight.data = module.weight.contiguous(memory_format=torch.channels_last)
         detector.fused = True
     return detector
 
