@@ -227,11 +227,11 @@ def _detect(
     name_of = UniqueNames()
     for frame in frames:
         found = find_objects(predictor, frame.image, settings)
-        tally.add(found)
         print(_line(frame, found, predictor.names), flush=True)
         result = Result(frame, name_of(frame.path), found.rows, predictor.names, style)
         for output in outputs:
             output.add(result)
+        tally.add(found)
 
 
 def _line(frame: Frame, found: Found, names: list[str]) -> str:

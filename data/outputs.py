@@ -107,8 +107,7 @@ class Media:
         """Write a picture, or add a frame to its video."""
         frame = result.frame
         if not frame.is_video:
-            suffix = frame.path.suffix.lower()
-            write_picture(self.folder / f"{result.name}{suffix}", result.drawn)
+            write_picture(self.folder / f"{result.name}{frame.path.suffix}", result.drawn)
             return
         if self._path != frame.path or self._video is None:
             self.close()
@@ -154,7 +153,7 @@ def write_picture(path: Path, image: np.ndarray) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    done, encoded = cv2.imencode(path.suffix, image)
+    done, encoded = cv2.imencode(path.suffix.lower(), image)
     assert done, f"OpenCV reads but does not write {path.suffix}"
     path.write_bytes(encoded.tobytes())
 
