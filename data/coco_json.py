@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def read_coco(
     Raises:
         UserError: the file is not COCO's, or names a class or picture that is not there.
     """
-    content = _load(file)
+    content = load_coco(file)
     classes = _class_of_category(file, content, names, category_ids)
     pictures = {entry["id"]: entry for entry in content["images"]}
     if len(pictures) < len(content["images"]):
@@ -61,16 +61,16 @@ def read_coco(
     found: dict[Any, list[tuple]] = {image_id: [] for image_id in pictures}
     dropped: Counter[str] = Counter()
     for entry in content.get("annotations", []):
-        image_id, row = _annotation(file, entry, classes)
+        image_id, category, box, area, crowd = check_annotation(file, entry, classes)
         if image_id not in found:
             raise UserError(
                 f"{file}: annotation {entry.get('id')} is of picture {image_id}, which is not in 'images'"
             )
-        fault = _fault(row[0], pictures[image_id])
+        fault = _fault(box, pictures[image_id])
         if fault:
             dropped[fault] += 1
             continue
-        found[image_id].append(row)
+        found[image_id].append((box, classes[category], area, crowd))
     notes = [f"{file}: {count} box(es) dropped: {fault}" for fault, count in dropped.items()]
     return [_picture(entry, found[image_id]) for image_id, entry in pictures.items()], notes
 
@@ -81,7 +81,7 @@ def read_category_ids(file: Path, names: Sequence[str]) -> tuple[int, ...]:
     Raises:
         UserError: the file is not COCO's, or has no such category.
     """
-    content = _load(file)
+    content = load_coco(file)
     by_class = {
         number: category for category, number in _class_of_category(file, content, names, None).items()
     }
@@ -91,7 +91,12 @@ def read_category_ids(file: Path, names: Sequence[str]) -> tuple[int, ...]:
     return tuple(by_class[number] for number in range(len(names)))
 
 
-def _load(file: Path) -> dict[str, Any]:
+def load_coco(file: Path) -> dict[str, Any]:
+    """Return a COCO file's content, its `images` and `categories` checked.
+
+    Raises:
+        UserError: it is not there or not COCO's; the message names the entry.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
@@ -124,8 +129,14 @@ def _class_of_category(
     return {entry["id"]: numbers[entry["name"]] for entry in content["categories"]}
 
 
-def _annotation(file: Path, entry: dict[str, Any], classes: dict[int, int]) -> tuple[Any, tuple]:
-    """Return image id and (box x1 y1 x2 y2, class, area, crowd) of one annotation."""
+def check_annotation(
+    file: Path, entry: Any, categories: Collection[int]
+) -> tuple[int | str, int, tuple[float, float, float, float], float, bool]:
+    """Return picture id, category id, box x1 y1 x2 y2, area and crowd of one annotation.
+
+    Raises:
+        UserError: a field is missing or of no use, or the category is not one of `categories`.
+    """
     where = f"{file}: annotation {entry.get('id') if isinstance(entry, dict) else entry}"
     for key, kind in (("image_id", _ID), ("category_id", int), ("bbox", list)):
         if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
@@ -139,11 +150,11 @@ def _annotation(file: Path, entry: dict[str, Any], classes: dict[int, int]) -> t
         raise UserError(
             f"{where}: bbox {entry['bbox']!r} is not x, y, width, height, or area no number"
         ) from error
-    if entry["category_id"] not in classes:
-        known = ", ".join(map(str, sorted(classes)))
+    if entry["category_id"] not in categories:
+        known = ", ".join(map(str, sorted(categories)))
         raise UserError(f"{where}: category {entry['category_id']} is not one of the data set's: {known}")
-    row = ((x, y, x + width, y + height), classes[entry["category_id"]], area, bool(entry.get("iscrowd", 0)))
-    return entry["image_id"], row
+    box = (x, y, x + width, y + height)
+    return entry["image_id"], entry["category_id"], box, area, bool(entry.get("iscrowd", 0))
 
 
 def _fault(box: tuple[float, ...], picture: dict[str, Any]) -> str:

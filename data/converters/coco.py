@@ -1,0 +1,41 @@
+"""COCO 2017, or any data set published in COCO's own layout, its classes taken from the files.
+
+annotations/instances_<split>.json, with pictures in <split>/ or images/<split>/
+(cocodataset.org/#format-data).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from data.coco_json import load_coco
+from data.converters.coco_files import read_coco_file
+from data.converters.truth import Converted
+from utils.errors import UserError
+
+LAYOUT = "annotations/instances_<split>.json with <split>/*.jpg"
+
+
+def read(source: Path) -> Converted:
+    """Read all splits; categories are numbered as in the files, and ids are kept."""
+    files = sorted((source / "annotations").glob("instances_*.json"))
+    if not files:
+        raise UserError(f"no annotations below {source}; looked for {LAYOUT}")
+    categories: dict[int, str] = {}
+    for file in files:
+        for entry in load_coco(file)["categories"]:
+            if categories.setdefault(entry["id"], entry["name"]) != entry["name"]:
+                raise UserError(f"{file}: category {entry['id']} is '{entry['name']}', elsewhere another")
+    ids = tuple(sorted(categories))
+    names = tuple(categories[number] for number in ids)
+    if len(set(names)) < len(names):
+        raise UserError(f"{files[0]}: two categories have the same name")
+    notes: Counter[str] = Counter()
+    splits = {}
+    for file in files:
+        split = file.stem.removeprefix("instances_")
+        folders = [source / split, source / "images" / split, source / "images", source]
+        labels = {name: number for number, name in enumerate(names)}
+        splits[split] = read_coco_file(file, folders, labels, notes)
+    return Converted(names, splits, ids, notes)

@@ -1,0 +1,95 @@
+"""Data sets published as COCO files: which boxes count, under which class, is all in which they differ."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from data.coco_json import check_annotation, load_coco
+from data.converters.reading import folder_of
+from data.converters.truth import Object, Picture
+from utils.errors import UserError
+
+Ignored = Callable[[dict[str, Any]], bool]
+
+
+def never(entry: dict[str, Any]) -> bool:
+    """For data sets that mark nothing as ignored besides crowds."""
+    return False
+
+
+def find_split_files(source: Path, splits: tuple[str, ...], layout: str) -> dict[str, Path]:
+    """Return the one COCO file of each split below `source`, by the split's name within the file's.
+
+    Raises:
+        UserError: no split has one, or a split has several.
+    """
+    files = sorted(source.rglob("*.json"))
+    found = {}
+    for split in splits:
+        word = re.compile(rf"(^|[^a-z]){split}([^a-z]|$)", re.IGNORECASE)
+        matches = [file for file in files if word.search(file.stem)]
+        if len(matches) > 1:
+            some = " and ".join(map(str, matches[:2]))
+            raise UserError(
+                f"{source} has {len(matches)} files of '{split}', such as {some}; keep one of them"
+            )
+        if matches:
+            found[split] = matches[0]
+    if not found:
+        raise UserError(f"no annotations below {source}; looked for {layout}")
+    return found
+
+
+def read_coco_file(
+    file: Path,
+    folders: list[Path],
+    labels: Mapping[str, int | None],
+    notes: Counter[str],
+    is_ignored: Ignored = never,
+) -> list[Picture]:
+    """Return the pictures of a COCO file.
+
+    Args:
+        file: the COCO file.
+        folders: where its pictures may be.
+        labels: class number of each category's name; None: its boxes are regions to ignore.
+        notes: counts what is ignored.
+        is_ignored: whether an annotation is to be ignored although it is no crowd.
+
+    Raises:
+        UserError: the file is not COCO's, names another category or picture, or its pictures are not found.
+    """
+    content = load_coco(file)
+    by_id = {}
+    for entry in content["categories"]:
+        if entry["name"] not in labels:
+            known = ", ".join(labels)
+            raise UserError(f"{file}: category '{entry['name']}' is not one of the data set's: {known}")
+        by_id[entry["id"]] = labels[entry["name"]]
+    names = [entry["file_name"] for entry in content["images"]]
+    folder = folder_of(names, folders, file)
+    pictures = {
+        entry["id"]: Picture(
+            folder / entry["file_name"],
+            entry["file_name"],
+            int(entry["width"]),
+            int(entry["height"]),
+            picture_id=entry["id"] if isinstance(entry["id"], int) else None,
+        )
+        for entry in content["images"]
+    }
+    for entry in content.get("annotations", []):
+        image_id, category, box, area, crowd = check_annotation(file, entry, by_id)
+        if image_id not in pictures:
+            raise UserError(f"{file}: annotation {entry.get('id')} is of picture {image_id}, not in 'images'")
+        label, ignored = by_id[category], crowd or is_ignored(entry)
+        notes["boxes to ignore"] += label is None or ignored
+        number = entry.get("id")
+        pictures[image_id].objects.append(
+            Object(box, label, ignored, area, number if isinstance(number, int) else None)
+        )
+    return list(pictures.values())

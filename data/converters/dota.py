@@ -1,0 +1,69 @@
+"""DOTA: large aerial pictures; a text file a picture, eight corner numbers, category and difficulty a row.
+
+Xia et al., CVPR 2018, arXiv:1711.10398; captain-whu.github.io/DOTA/dataset.html. Two lines, imagesource
+and gsd, stand before the rows. Boxes become the horizontal ones around the corners, which is DOTA's task
+2; difficult objects are ignored, as in its evaluation. Versions 1.0, 1.5 and 2.0 have the first 15, 16
+and all 18 of the classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from data.converters.reading import list_pictures, numbers, read_sizes, read_text
+from data.converters.truth import Converted, Object, Picture
+from utils.errors import UserError, suggest
+
+NAMES = (
+    *("plane", "baseball-diamond", "bridge", "ground-track-field", "small-vehicle", "large-vehicle", "ship"),
+    *("tennis-court", "basketball-court", "storage-tank", "soccer-ball-field", "roundabout", "harbor"),
+    *("swimming-pool", "helicopter", "container-crane", "airport", "helipad"),
+)
+LAYOUT = "<split>/images/*.png and <split>/labelTxt*/*.txt, splits train and val"
+
+
+def read(source: Path) -> Converted:
+    """Read train and val; the pictures of the test set have no public labels."""
+    notes: Counter[str] = Counter()
+    splits = {}
+    for split in ("train", "val"):
+        if (source / split / "images").is_dir():
+            labels = _label_folder(source / split)
+            sizes = read_sizes(list_pictures(source / split / "images"), notes)
+            splits[split] = [
+                Picture(path, path.name, *size, _read_objects(labels / f"{path.stem}.txt", notes))
+                for path, size in sizes.items()
+            ]
+    if not splits:
+        raise UserError(f"no pictures below {source}; looked for {LAYOUT}")
+    return Converted(NAMES, splits, notes=notes)
+
+
+def _label_folder(folder: Path) -> Path:
+    """The one folder of label files, which may lie in another: labelTxt-v1.0/labelTxt/."""
+    found = sorted({file.parent for file in folder.rglob("*.txt") if "labelTxt" in str(file.parent)})
+    if len(found) != 1:
+        which = f"has {' and '.join(map(str, found))}; keep one" if found else "has no folder labelTxt"
+        raise UserError(f"{folder} {which}; looked for {LAYOUT}")
+    return found[0]
+
+
+def _read_objects(file: Path, notes: Counter[str]) -> list[Object]:
+    objects = []
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        cells = line.split()
+        if not cells or ":" in cells[0]:
+            continue
+        where = f"{file}:{number}"
+        if len(cells) not in (9, 10):
+            wanted = "x1 y1 x2 y2 x3 y3 x4 y4 category difficult"
+            raise UserError(f"{where}: {len(cells)} columns; a row is: {wanted}")
+        corners = numbers(where, cells[:8])
+        if cells[8] not in NAMES:
+            raise UserError(f"{where}: unknown category '{cells[8]}'. {suggest(cells[8], NAMES)}")
+        difficult = numbers(where, cells[9:])[:1] not in ([], [0.0])
+        notes["difficult boxes, ignored"] += difficult
+        x, y = corners[0::2], corners[1::2]
+        objects.append(Object((min(x), min(y), max(x), max(y)), NAMES.index(cells[8]), difficult))
+    return objects

@@ -1,0 +1,111 @@
+"""Reading published annotations: rows, numbers, sizes and folders, with errors that name file and line."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from data.pictures import BrokenPicture, is_picture, read_size
+from utils.errors import UserError
+
+
+def read_text(file: Path) -> str:
+    """Return a text file's content.
+
+    Raises:
+        UserError: it is not there or no UTF-8 text.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"no annotation file {file}") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file} is not a readable text: {error}") from error
+
+
+def read_rows(file: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield "file:line" and the columns of each row that is not empty; a comma at the end adds no column.
+
+    Raises:
+        UserError: a row has fewer or more columns.
+    """
+    for number, row in enumerate(csv.reader(read_text(file).splitlines()), 1):
+        cells = [cell.strip() for cell in row]
+        while cells and not cells[-1]:
+            cells.pop()
+        if not cells:
+            continue
+        where = f"{file}:{number}"
+        if len(cells) != columns:
+            raise UserError(f"{where}: {len(cells)} columns; a row has {columns}")
+        yield where, cells
+
+
+def numbers(where: str, cells: Sequence[str]) -> list[float]:
+    """Return cells as finite numbers.
+
+    Raises:
+        UserError: one is not; the message starts with `where`.
+    """
+    values = []
+    for cell in cells:
+        try:
+            value = float(cell)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UserError(f"{where}: '{cell}' is not a number")
+        values.append(value)
+    return values
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, sorted.
+
+    Raises:
+        UserError: the folder is not there or has none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; the data set's pictures are meant to be there")
+    pictures = sorted(path for path in folder.iterdir() if is_picture(path))
+    if not pictures:
+        raise UserError(f"no pictures in the folder {folder}")
+    return pictures
+
+
+def read_sizes(pictures: Iterable[Path], notes: Counter[str]) -> dict[Path, tuple[int, int]]:
+    """Return width and height of each picture that can be read; the others are noted."""
+
+    def size(path: Path) -> tuple[int, int] | str:
+        try:
+            return read_size(path)
+        except BrokenPicture as error:
+            return str(error)
+
+    paths = list(pictures)
+    sizes = {}
+    with ThreadPoolExecutor() as pool:
+        for path, found in zip(paths, pool.map(size, paths), strict=True):
+            if isinstance(found, str):
+                notes[f"picture left out: {found}"] += 1
+            else:
+                sizes[path] = found
+    return sizes
+
+
+def folder_of(names: Sequence[str], folders: Sequence[Path], about: Path) -> Path:
+    """Return the first folder that holds one of the first pictures named by `about`.
+
+    Raises:
+        UserError: none does.
+    """
+    for folder in folders:
+        if any((folder / name).is_file() for name in names[:50]):
+            return folder
+    tried = ", ".join(map(str, dict.fromkeys(folders)))
+    example = names[0] if names else "none"
+    raise UserError(f"{about}: its pictures (such as {example}) are not in {tried}")

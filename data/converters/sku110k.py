@@ -1,0 +1,49 @@
+"""SKU-110K: densely packed shelves; a CSV file a split, one row a box, without a header.
+
+image, x1, y1, x2, y2, class, image width, image height (Goldman et al., CVPR 2019, arXiv:1904.00853); the
+only class is `object`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from data.converters.reading import folder_of, numbers, read_rows
+from data.converters.truth import Converted, Object, Picture
+from utils.errors import UserError
+
+NAMES = ("object",)
+LAYOUT = "annotations/annotations_<split>.csv with images/*.jpg, splits train, val and test"
+
+
+def read(source: Path) -> Converted:
+    """Read every split whose file is there; sizes are taken from the rows."""
+    splits = {}
+    for split in ("train", "val", "test"):
+        file = source / "annotations" / f"annotations_{split}.csv"
+        if file.is_file():
+            splits[split] = _read_split(file, [source / "images", source / "images" / split, source / split])
+    if not splits:
+        raise UserError(f"no annotations below {source}; looked for {LAYOUT}")
+    return Converted(NAMES, splits, notes=Counter())
+
+
+def _read_split(file: Path, folders: list[Path]) -> list[Picture]:
+    pictures: dict[str, Picture] = {}
+    for where, (name, *cells) in read_rows(file, 8):
+        label = cells.pop(4)
+        if label not in NAMES:
+            raise UserError(f"{where}: class '{label}' is not the only one there is, 'object'")
+        x1, y1, x2, y2, width, height = numbers(where, cells)
+        picture = pictures.setdefault(name, Picture(file, name, int(width), int(height)))
+        if (picture.width, picture.height) != (width, height):
+            raise UserError(
+                f"{where}: {name} is {width:g}x{height:g} px here, "
+                f"{picture.width}x{picture.height} in a row before"
+            )
+        picture.objects.append(Object((x1, y1, x2, y2), 0))
+    folder = folder_of(list(pictures), folders, file)
+    for name, picture in pictures.items():
+        picture.path = folder / name
+    return list(pictures.values())

@@ -1,0 +1,109 @@
+"""Pascal VOC: an XML file a picture (Everingham et al., IJCV 2010), and anything else in that format.
+
+Pixels count from 1 and a box includes its last ones, so a box x1..x2 is x1 - 1 to x2 here. Difficult
+objects are ignored, as in VOC's evaluation. Splits are ImageSets/Main/{train,val,trainval,test}.txt;
+without them every XML file below the source belongs to `train`. Classes are VOC's 20, or, in a data set
+of one's own, those found, sorted.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.converters.reading import numbers, read_text
+from data.converters.truth import Converted, Object, Picture
+from data.pictures import PICTURE_SUFFIXES
+from utils.errors import UserError
+
+NAMES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
+    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+LAYOUT = "VOC<year>/Annotations/*.xml, VOC<year>/JPEGImages/*.jpg and VOC<year>/ImageSets/Main/<split>.txt"
+
+
+@dataclass(frozen=True)
+class _Box:
+    name: str
+    corners: tuple[float, float, float, float]
+    difficult: bool
+
+
+def read(source: Path) -> Converted:
+    """Read one year, or all years of a VOCdevkit together."""
+    notes: Counter[str] = Counter()
+    found: list[tuple[str, Picture, list[_Box]]] = []
+    for split, file in _split_files(source):
+        picture, boxes = _read_picture(file)
+        notes["difficult boxes, ignored"] += sum(box.difficult for box in boxes)
+        found.append((split, picture, boxes))
+    used = {box.name for _, _, boxes in found for box in boxes}
+    names = NAMES if used <= set(NAMES) else tuple(sorted(used))
+    splits: dict[str, list[Picture]] = {}
+    for split, picture, boxes in found:
+        picture.objects = [Object(box.corners, names.index(box.name), box.difficult) for box in boxes]
+        splits.setdefault(split, []).append(picture)
+    return Converted(names, splits, notes=notes)
+
+
+def _split_files(source: Path) -> list[tuple[str, Path]]:
+    """Each split's name with each of its XML files; trainval only where train and val are not both there."""
+    years = [source, *sorted(path for path in source.glob("**/VOC*") if path.is_dir())]
+    found: list[tuple[str, Path]] = []
+    for year in years:
+        lists = {
+            split: file
+            for split in ("train", "val", "trainval", "test")
+            if (file := year / "ImageSets" / "Main" / f"{split}.txt").is_file()
+        }
+        if "train" in lists and "val" in lists:
+            lists.pop("trainval", None)
+        for split, file in lists.items():
+            stems = [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
+            found += [(split, year / "Annotations" / f"{stem}.xml") for stem in stems]
+    found = found or [("train", file) for file in sorted(source.rglob("*.xml"))]
+    if not found:
+        raise UserError(f"no annotations below {source}; looked for {LAYOUT}")
+    return found
+
+
+def _read_picture(file: Path) -> tuple[Picture, list[_Box]]:
+    try:
+        root = ElementTree.fromstring(file.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"no annotation file {file}") from error
+    except ElementTree.ParseError as error:
+        raise UserError(f"{file} is not readable as XML: {error}") from error
+    width, height = numbers(str(file), [_text(file, root, f"size/{side}") for side in ("width", "height")])
+    boxes = [
+        _read_object(f"{file}: object {number}", file, node)
+        for number, node in enumerate(root.iter("object"))
+    ]
+    path = _picture_of(file, root)
+    return Picture(path, path.name, int(width), int(height)), boxes
+
+
+def _read_object(where: str, file: Path, node: ElementTree.Element) -> _Box:
+    sides = [_text(file, node, f"bndbox/{side}", where) for side in ("xmin", "ymin", "xmax", "ymax")]
+    x1, y1, x2, y2 = numbers(where, sides)
+    difficult = (node.findtext("difficult") or "0").strip() not in ("", "0")
+    return _Box(_text(file, node, "name", where), (x1 - 1, y1 - 1, x2, y2), difficult)
+
+
+def _text(file: Path, node: ElementTree.Element, tag: str, where: str = "") -> str:
+    text = (node.findtext(tag) or "").strip()
+    if not text:
+        raise UserError(f"{where or file}: no <{tag}>")
+    return text
+
+
+def _picture_of(file: Path, root: ElementTree.Element) -> Path:
+    """The picture: named like the XML file in JPEGImages/, images/ or beside it, else as <filename> says."""
+    folders = [file.parent.parent / "JPEGImages", file.parent.parent / "images", file.parent]
+    written = Path((root.findtext("filename") or "").strip()).name
+    names = [file.stem + suffix for suffix in (".jpg", *sorted(PICTURE_SUFFIXES))] + [written or file.stem]
+    paths = [folder / name for folder in folders for name in names]
+    return next((path for path in paths if path.is_file()), folders[0] / names[0])
