@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from utils.cli import as_plain, opt, validate
+from utils.cli import as_plain, flag_of, opt, run, validate
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from data.dataset import DetectionDataset
     from data.description import DataDescription
-    from data.loader import Loader
+    from data.loader import BatchLoader
     from models.detector import Detector
     from utils.hyp import Hyperparameters
     from utils.loss import DetectionLoss
@@ -44,12 +44,10 @@ class TrainConfig:
         None, "architecture, such as yolov5s-spd or a model YAML (default: that of --weights, or yolov5n-spd)"
     )
     data: Path = opt("data/treecrowns.yaml", "data-set YAML")
-    hyp: Path | None = opt(None, "hyperparameter YAML (default: the data's recipe, or data/hyps/low.yaml)")
-    epochs: int | None = opt(None, "epochs (default: the data's recipe, or 100)", min=1)
-    batch_size: int | None = opt(
-        None, "pictures a batch (default: the data's recipe, or 16)", "--batch", min=1
-    )
-    imgsz: int | None = opt(
+    hyp: Path = opt(None, "hyperparameter YAML (default: the data's recipe, or data/hyps/low.yaml)")
+    epochs: int = opt(None, "epochs (default: the data's recipe, or 100)", min=1)
+    batch_size: int = opt(None, "pictures a batch (default: the data's recipe, or 16)", "--batch", min=1)
+    imgsz: int = opt(
         None, "square input side, px (default: the data's recipe, or 640)", "--img", "--img-size", min=32
     )
     optimizer: Literal["SGD", "Adam", "AdamW"] | None = opt(None, "optimizer (default: the hyp file's)")
@@ -99,43 +97,49 @@ def main(cfg: TrainConfig) -> int:
     model = make_model(cfg, hyp, description.names, train_loader.dataset, checkpoint).to(device)
     state = make_state(cfg, hyp, model, len(train_loader), checkpoint)
     folder = folder or make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
-    run = TrainRun(folder, cfg, hyp, state)
+    tile = dataclasses.asdict(description.tile) if description.tile else None
+    train_run = TrainRun(folder, cfg, hyp, state, tile)
     if cfg.plots and not checkpoint:
         plot_data(folder, train_loader, model.names)
     pictures = len(train_loader.dataset)
-    print(f"{model.title} on {device}: {cfg.epochs} epochs of {pictures} pictures, into {folder}")
+    print(
+        f"{cfg.cfg or DEFAULT_MODEL} on {device}: {cfg.epochs} epochs of {pictures} pictures, into {folder}"
+    )
     try:
-        fit(cfg, run, make_loss(model, hyp, cfg.imgsz), train_loader, val_loader)
+        fit(cfg, train_run, make_loss(model, hyp, cfg.imgsz), train_loader, val_loader)
     except KeyboardInterrupt:
-        print(f"\nstopped in epoch {state.epoch + 1}; go on with: python train.py --resume {run.last}")
+        print(f"\nstopped in epoch {state.epoch + 1}; go on with: python train.py --resume {train_run.last}")
         return 130
     except TrainingDivergedError as error:
-        print(f"{error}; the last good weights are in {run.last}; try a lower lr0 or another --seed")
+        print(f"{error}; the last good weights are in {train_run.last}; try a lower lr0 or another --seed")
         return 1
-    run.finish()
-    report(cfg, run, val_loader, description)
+    train_run.finish()
+    report(cfg, train_run, val_loader)
     return 0
 
 
 def fit(
-    cfg: TrainConfig, run: TrainRun, loss_fn: DetectionLoss, train_loader: Loader, val_loader: Loader
+    cfg: TrainConfig,
+    run: TrainRun,
+    loss_fn: DetectionLoss,
+    train_loader: BatchLoader,
+    val_loader: BatchLoader,
 ) -> None:
     """Train until the last epoch, or until `patience` epochs brought nothing better."""
+    from utils.evaluation import evaluate
     from utils.training import train_one_epoch
-    from val import evaluate
 
-    state, epochs, start = run.state, cfg.epochs or 0, time.perf_counter()
+    state, epochs, start = run.state, cfg.epochs, time.perf_counter()
     first = state.epoch
-    print(
-        ("{:>9}" + "{:>9}" * 9).format("epoch", *loss_fn.names, "img/s", "AP50", "AP", "AP_S", "time", "left")
-    )
+    header = ("epoch", *loss_fn.names, "img/s", "AP50", "AP", "AP_S", "time", "left")
+    print("".join(f"{cell:>9}" for cell in header))
     while state.epoch < epochs:
         train_loader.set_epoch(state.epoch)
         title = f"{state.epoch + 1}/{epochs}"
         losses = train_one_epoch(state, train_loader, loss_fn, loss_fn.names, title)
         values, fitness = {}, None
         if not cfg.noval or state.epoch == epochs:
-            evaluation = evaluate(state.ema.model, val_loader, state.ema.model.names)
+            evaluation = evaluate(state.ema.model, val_loader, run.names, progress=False)
             values, fitness = evaluation.metrics.values, evaluation.metrics.fitness
         run.end_epoch(losses, values, fitness)
         spent = time.perf_counter() - start
@@ -144,6 +148,41 @@ def fit(
         if state.epoch - 1 - state.best_epoch >= cfg.patience:
             print(f"no better fitness in {cfg.patience} epochs: stopped")
             return
+
+
+def plot_data(folder: Path, loader: BatchLoader, names: Sequence[str]) -> None:
+    """Draw the training boxes' statistics and the first batch as the network will see it."""
+    import numpy as np
+
+    from utils.plots import plot_batch, plot_labels
+
+    dataset = loader.dataset
+    classes, boxes = [np.zeros(0, np.int64)], [np.zeros((0, 4))]
+    for record in dataset.records:
+        low, high = record.boxes_xyxy[~record.crowd, :2], record.boxes_xyxy[~record.crowd, 2:]
+        boxes.append(np.concatenate(((low + high) / 2, high - low), 1) / max(record.width, record.height))
+        classes.append(record.classes[~record.crowd])
+    plot_labels(np.concatenate(classes), np.concatenate(boxes), names, dataset.imgsz, folder / "labels.png")
+    loader.set_epoch(0)
+    batch = next(iter(loader))
+    plot_batch(batch.images, batch.targets, names, folder / "train_batch0.png", "first training batch")
+
+
+def report(cfg: TrainConfig, run: TrainRun, loader: BatchLoader) -> None:
+    """Evaluate the best checkpoint as val.py does; print its tables and where everything is."""
+    from models import load_model
+    from utils.evaluation import evaluate
+    from utils.plots import plot_results
+    from utils.val_run import plot, report, write_metrics
+
+    model = load_model(run.best, run.state.device)
+    evaluation = evaluate(model, loader, model.names)
+    print(f"\nbest epoch: {run.state.best_epoch + 1}\n{report(evaluation)}")
+    write_metrics(evaluation, run.folder / "metrics.json")
+    if cfg.plots:
+        plot(evaluation, run.folder)
+        plot_results(run.csv, run.folder / "results.png")
+    print(f"\neverything is in {run.folder}; try: python detect.py --weights {run.best}")
 
 
 def print_row(title: str, losses: dict[str, float], values: dict[str, float | None], *seconds: float) -> None:
@@ -176,9 +215,7 @@ def interrupted_run(cfg: TrainConfig) -> tuple[TrainConfig, Path, dict[str, Any]
     given, default, before = as_plain(cfg), as_plain(TrainConfig()), as_plain(saved)
     for key, value in given.items():
         if key not in FREE_ON_RESUME and value not in (default[key], before[key]):
-            raise UserError(
-                f"--{key.replace('_', '-')} {value} differs from the run's {before[key]}: resume without"
-            )
+            raise UserError(f"--resume goes on with {flag_of(key)} {before[key]}, not {value}: leave it out")
     free = {key: getattr(cfg, key) for key in FREE_ON_RESUME}
     return dataclasses.replace(saved, **free), last.parent.parent, checkpoint
 
@@ -191,14 +228,13 @@ def with_recipe(cfg: TrainConfig, recipe: Mapping[str, Any]) -> TrainConfig:
 
 def build_loaders(
     cfg: TrainConfig, hyp: Hyperparameters, description: DataDescription, device: torch.device
-) -> tuple[Loader, Loader]:
+) -> tuple[BatchLoader, BatchLoader]:
     """Return the augmented batches to train on and the plain ones to validate on."""
     from data.augment import Augmentation
     from data.dataset import DetectionDataset
     from data.loader import build_loader
     from val import read_views
 
-    assert cfg.imgsz is not None and cfg.batch_size is not None
     if cfg.imgsz % 32:
         raise UserError(f"--imgsz must be a multiple of 32, got {cfg.imgsz}; try {cfg.imgsz // 32 * 32 + 32}")
     workers = default_workers(device) if cfg.workers is None else cfg.workers
@@ -206,7 +242,9 @@ def build_loaders(
     train = DetectionDataset(
         read_views(description, "train"), cfg.imgsz, Augmentation(**strength), cache=cfg.cache, seed=cfg.seed
     )
-    val = DetectionDataset(read_views(description, "val"), cfg.imgsz, rect=True, cache=cfg.cache)
+    val = DetectionDataset(
+        read_views(description, "val"), cfg.imgsz, rect=True, rect_pad=0.5, cache=cfg.cache
+    )
     return (
         build_loader(train, cfg.batch_size, shuffle=True, workers=workers, seed=cfg.seed),
         build_loader(val, cfg.batch_size * 2, shuffle=False, workers=workers),
@@ -286,7 +324,6 @@ def make_state(
     from utils.optim import Schedule
     from utils.training import TrainState
 
-    assert cfg.epochs is not None and cfg.batch_size is not None
     shared = {field.name for field in dataclasses.fields(Schedule)} & set(vars(hyp))
     recipe = {name: getattr(hyp, name) for name in shared}
     schedule = Schedule(cfg.epochs, batches, cfg.batch_size, cosine=cfg.cos_lr, **recipe)
@@ -312,3 +349,7 @@ def make_loss(model: Detector, hyp: Hyperparameters, imgsz: int) -> DetectionLos
         obj_pw=hyp.obj_pw,
         anchor_t=hyp.anchor_t,
     )
+
+
+if __name__ == "__main__":
+    run(TrainConfig, main)

@@ -30,7 +30,8 @@ def opt(
     """Declare one option of a command.
 
     Args:
-        default: the value when the option is not given; a str becomes a Path where the field is one.
+        default: the value when the option is not given; a str becomes a Path where the field is one. None in
+            a field whose type has no None is a value that the command finds elsewhere and fills in.
         help: one line for --help.
         aliases: further spellings, such as "--img".
         min: smallest allowed value, inclusive.
@@ -81,7 +82,7 @@ def validate(config: Any) -> None:
     for field in dataclasses.fields(config):
         kind, value = _kind(hints[field.name]), getattr(config, field.name)
         if value is None:
-            if not kind.optional:
+            if not (kind.optional or field.default is None):
                 raise UserError(f"{flag_of(field.name)} needs a value")
             continue
         if kind.many:
@@ -144,9 +145,10 @@ def _parser(config_class: type, prog: str | None) -> _Parser:
 
 def _help(field: dataclasses.Field, kind: _Kind) -> str:
     text = field.metadata["help"].replace("%", "%%")
-    if field.default is None or field.default == ():
+    default: Any = field.default
+    if default is None or default == ():
         return text
-    shown = " ".join(map(str, field.default)) if kind.many else str(field.default)
+    shown = " ".join(map(str, default)) if kind.many else str(default)
     return f"{text} (default: {shown})" if shown else text
 
 

@@ -17,7 +17,9 @@ def build_optimizer(
 
     Only the second group, weights of convolutions and linear layers, decays. `momentum` is Adam's first beta.
     """
-    biases, weights, norms = [], [], []
+    biases: list[nn.Parameter] = []
+    weights: list[nn.Parameter] = []
+    norms: list[nn.Parameter] = []
     for module in model.modules():
         is_norm = isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm))
         for key, parameter in module.named_parameters(recurse=False):

@@ -25,22 +25,37 @@ class TrainRun:
         config: the command's config dataclass.
         hyp: the recipe.
         state: what is trained; its model must have `yaml` and `names`.
-        task: "detect" or "classify".
+        tile: how the pictures are cut, {"size", "overlap", "min_area"}, or None; detection then knows.
     """
 
     def __init__(
-        self, folder: Path, config: Any, hyp: Hyperparameters, state: TrainState, task: str = "detect"
+        self,
+        folder: Path,
+        config: Any,
+        hyp: Hyperparameters,
+        state: TrainState,
+        tile: dict[str, Any] | None = None,
     ) -> None:
-        self.folder, self.state, self.task = folder, state, task
+        self.folder, self.state, self.tile = folder, state, tile
         self.config, self.hyp = as_plain(config), dataclasses.asdict(hyp)
         self.weights = folder / "weights"
-        self.last, self.best, self.csv = self.weights / "last.pt", self.weights / "best.pt", folder / "results.csv"
+        self.last, self.best, self.csv = (
+            self.weights / "last.pt",
+            self.weights / "best.pt",
+            folder / "results.csv",
+        )
         self.weights.mkdir(exist_ok=True)
         save_config(config, folder / "config.yaml")
         save_config(hyp, folder / "hyp.yaml")
         drop_rows_from(self.csv, state.epoch)
         if state.epoch == 0:
             self._save_last({})
+
+    @property
+    def names(self) -> list[str]:
+        """The classes."""
+        average: Any = self.state.ema.model
+        return list(average.names)
 
     def end_epoch(self, losses: Mapping[str, float], metrics: Metrics, fitness: float | None) -> None:
         """Add the epoch's row to results.csv; write last.pt, and best.pt where no epoch was better.
@@ -72,9 +87,10 @@ class TrainRun:
     def _content(self, metrics: Metrics) -> dict[str, Any]:
         average: Any = self.state.ema.model
         return {
-            "task": self.task,
+            "task": "detect",
+            "tile": self.tile,
             "model": average.yaml,
-            "names": list(average.names),
+            "names": self.names,
             "weights": average.state_dict(),
             "config": self.config,
             "hyp": self.hyp,

@@ -40,7 +40,8 @@ class TrainState:
     """
 
     def __init__(self, model: nn.Module, hyp: Hyperparameters, schedule: Schedule, amp: bool = True) -> None:
-        self.model, self.schedule = model, schedule
+        # channels_last: the same numbers from faster convolutions, and space-to-depth that copies whole pixels
+        self.model, self.schedule = model.to(memory_format=torch.channels_last), schedule
         self.device = next(model.parameters()).device
         pictures = schedule.batch_size * schedule.full_accumulation  # in one optimizer step
         decay = hyp.weight_decay * pictures / schedule.nominal_batch
@@ -96,7 +97,7 @@ class TrainState:
             TrainingDivergedError: the loss is not finite; nothing was changed.
         """
         accumulate = self.schedule.apply(self.optimizer, iteration)
-        images = images.to(self.device, non_blocking=True).float() / 255
+        images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float() / 255
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp):
             output = self.model(images)
         loss, parts = loss_fn(output, targets.to(self.device, non_blocking=True))
