@@ -12,8 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data.boxwarp import draw_warped, shift, warp_boxes
-from data.image_record import ImageRecord, Window
+from data.boxwarp import draw_warped, shift, warp_boxes, warped_hulls
+from data.image_record import ImageRecord, Window, no_boxes
 from data.letterbox import GREY, fit, letterbox
 from utils.errors import UserError
 
@@ -71,11 +71,12 @@ class Augmentation:
 
 
 class View(NamedTuple):
-    """Pixels (H, W, 3) uint8 BGR, boxes (n, 4) in pixels of it, classes (n,)."""
+    """Pixels (H, W, 3) uint8 BGR, boxes (n, 4) in pixels of it, classes (n,), regions to ignore (k, 4)."""
 
     image: np.ndarray
     boxes_xyxy: np.ndarray
     classes: np.ndarray
+    ignore_xyxy: np.ndarray = no_boxes()
 
 
 def augmented(
@@ -100,7 +101,7 @@ def augmented(
         if second is not None:
             view = _mixed(view, _composed(second, other, augmentation, size, rng), rng)
     image = change_colours(view.image, (augmentation.hsv_h, augmentation.hsv_s, augmentation.hsv_v), rng)
-    return _turned(View(image, view.boxes_xyxy, view.classes), augmentation, rng)
+    return _turned(view._replace(image=image), augmentation, rng)
 
 
 def _composed(
@@ -116,20 +117,23 @@ def _composed(
         places, canvas = mosaic_places(views, size, rng), 2 * size
     elif not augmentation.warps:
         image, placed = letterbox(first.image, size)
-        return View(image.copy(), placed.to_network(first.boxes_xyxy), first.classes)
+        boxes, ignore = (placed.to_network(boxes) for boxes in (first.boxes_xyxy, first.ignore_xyxy))
+        return View(image.copy(), boxes, first.classes, ignore)
     else:
         placed, _, _ = fit(first.image.shape[1], first.image.shape[0], (size, size))
         diagonal = np.diag([placed.scale, placed.scale * placed.stretch, 1.0])
         places, views, canvas = [shift(placed.pad_x, placed.pad_y) @ diagonal], [first], size
     warp = random_warp(augmentation, canvas, size, rng)
     image = np.full((size, size, 3), GREY, np.uint8)
-    boxes, classes = [], []
+    boxes, classes, ignore = [], [], []
     for view, place in zip(views, places, strict=True):
         draw_warped(image, view.image, warp @ place)
         moved, keep = warp_boxes(view.boxes_xyxy, warp @ place, size)
         boxes.append(moved[keep])
         classes.append(view.classes[keep])
-    return View(image, np.concatenate(boxes), np.concatenate(classes))
+        regions = warped_hulls(view.ignore_xyxy, warp @ place, size)
+        ignore.append(regions[(regions[:, 2:] > regions[:, :2]).all(axis=1)])
+    return View(image, np.concatenate(boxes), np.concatenate(classes), np.concatenate(ignore))
 
 
 def mosaic_places(views: list[View], size: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -180,16 +184,17 @@ def change_colours(
 
 
 def _mixed(view: View, second: View, rng: np.random.Generator) -> View:
-    """Both pictures blended about half and half; the boxes of both. Zhang et al., arXiv:1710.09412."""
+    """Both pictures blended about half and half; the truth of both. Zhang et al., arXiv:1710.09412."""
     weight = rng.beta(32.0, 32.0)
     image = cv2.addWeighted(view.image, weight, second.image, 1 - weight, 0)
-    boxes = np.concatenate([view.boxes_xyxy, second.boxes_xyxy])
-    return View(image, boxes, np.concatenate([view.classes, second.classes]))
+    truth = (np.concatenate(pair) for pair in zip(view[1:], second[1:], strict=True))
+    return View(image, *truth)
 
 
 def _turned(view: View, augmentation: Augmentation, rng: np.random.Generator) -> View:
     """Flips and quarter turns of a square picture."""
-    image, boxes = view.image, view.boxes_xyxy
+    image = view.image
+    boxes = np.concatenate([view.boxes_xyxy, view.ignore_xyxy])
     side = image.shape[0]
     if rng.random() < augmentation.flipud:
         image = image[::-1]
@@ -201,7 +206,8 @@ def _turned(view: View, augmentation: Augmentation, rng: np.random.Generator) ->
         for _ in range(int(rng.integers(1, 4))):  # a quarter turn is a transposition and a flip upside down
             image = image.transpose(1, 0, 2)[::-1]
             boxes = np.stack([boxes[:, 1], side - boxes[:, 2], boxes[:, 3], side - boxes[:, 0]], axis=1)
-    return View(image, boxes, view.classes)
+    count = len(view.boxes_xyxy)
+    return View(image, boxes[:count], view.classes, boxes[count:])
 
 
 def shifted_window(record: ImageRecord, jitter: float, rng: np.random.Generator) -> Window:

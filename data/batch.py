@@ -27,6 +27,7 @@ class Sample:
     Attributes:
         image: (3, H, W) uint8 RGB.
         labels: (n, 5) float32: class, cx, cy, w, h as fractions of W and H; crowds left out.
+        ignores: (k, 4) float32 cx, cy, w, h as fractions: crowds, and regions where nothing is labelled.
         index: into the data set's records.
         letterbox: where the view lies in the image; for an augmented one, the identity.
         problems: broken pictures met on the way, one line each.
@@ -34,6 +35,7 @@ class Sample:
 
     image: Tensor
     labels: Tensor
+    ignores: Tensor
     index: int
     letterbox: Letterbox
     problems: tuple[str, ...] = ()
@@ -46,18 +48,22 @@ class Batch:
     Attributes:
         images: (B, 3, H, W) uint8 RGB.
         targets: (n, 6) float32: image in the batch, class, cx, cy, w, h as fractions of W and H.
+        ignores: (k, 5) float32: image in the batch, cx, cy, w, h as fractions: regions in which a detection
+            is neither right nor wrong, which are crowds and the data set's regions to ignore.
         indices: of the images, into the data set's records.
         letterboxes: of the images.
     """
 
     images: Tensor
     targets: Tensor
+    ignores: Tensor
     indices: list[int]
     letterboxes: list[Letterbox]
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; the DataLoader calls it."""
-        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.indices, self.letterboxes)
+        tensors = (tensor.pin_memory() for tensor in (self.images, self.targets, self.ignores))
+        return Batch(*tensors, self.indices, self.letterboxes)
 
 
 def collate(found: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:
@@ -67,10 +73,14 @@ def collate(found: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:
     problems += [problem for sample in samples for problem in sample.problems]
     if not samples:
         return None, problems
-    targets = [
-        torch.cat([torch.full((len(sample.labels), 1), float(place)), sample.labels], dim=1)  # (n, 6)
-        for place, sample in enumerate(samples)
-    ]
+    targets = _numbered([sample.labels for sample in samples])  # (n, 6)
+    ignores = _numbered([sample.ignores for sample in samples])  # (k, 5)
     images = torch.stack([sample.image for sample in samples])  # (B, 3, H, W)
     indices = [sample.index for sample in samples]
-    return Batch(images, torch.cat(targets), indices, [sample.letterbox for sample in samples]), problems
+    return Batch(images, targets, ignores, indices, [sample.letterbox for sample in samples]), problems
+
+
+def _numbered(rows: Sequence[Tensor]) -> Tensor:
+    """Rows (n_i, c) of each sample -> (n, 1 + c), the sample's number first."""
+    parts = [torch.cat([torch.full((len(part), 1), float(i)), part], dim=1) for i, part in enumerate(rows)]
+    return torch.cat(parts)

@@ -69,8 +69,7 @@ def warp_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, size: int) -> tuple[n
 
     Kept, as in YOLOv5: sides above 2 px, more than a tenth of the area left, aspect ratio below 100.
     """
-    points = transform(corners(boxes_xyxy), matrix)  # (n, 4, 2)
-    hull = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).clip(0, size)  # (n, 4)
+    hull = warped_hulls(boxes_xyxy, matrix, size)
     sides = hull[:, 2:] - hull[:, :2]
     area = np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1) * zoom_of(matrix) ** 2
     aspect = sides.max(axis=1, initial=0) / np.maximum(sides.min(axis=1, initial=np.inf), 1e-9)
@@ -78,3 +77,9 @@ def warp_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, size: int) -> tuple[n
         (sides > _MIN_SIDE).all(axis=1) & (np.prod(sides, axis=1) > _MIN_AREA * area) & (aspect < _MAX_ASPECT)
     )
     return hull.astype(np.float32), keep
+
+
+def warped_hulls(boxes_xyxy: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Return the upright hulls (n, 4) float64 of warped boxes, clipped to size x size."""
+    points = transform(corners(boxes_xyxy), matrix)  # (n, 4, 2)
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).clip(0, size)

@@ -1,7 +1,8 @@
 """COCO annotation files (instances_*.json): pictures, boxes, areas, crowds, and the original ids.
 
 Format: cocodataset.org/#format-data. A box is x, y, width, height in pixels; category ids need not be
-consecutive (COCO's 80 classes are numbered up to 90).
+consecutive (COCO's 80 classes are numbered up to 90). Beyond COCO's format, an entry of `images` may have
+`"ignore_regions": [[x, y, width, height], ...]`: where nothing is labelled and nothing found counts.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class CocoPicture:
     width: int
     height: int
     truth: Truth
+    ignore: np.ndarray  # (m, 4) float32 x1, y1, x2, y2 of regions in which nothing counts
 
 
 def read_coco(
@@ -72,7 +74,7 @@ def read_coco(
             continue
         found[image_id].append((box, classes[category], area, crowd))
     notes = [f"{file}: {count} box(es) dropped: {fault}" for fault, count in dropped.items()]
-    return [_picture(entry, found[image_id]) for image_id, entry in pictures.items()], notes
+    return [_picture(file, entry, found[image_id]) for image_id, entry in pictures.items()], notes
 
 
 def read_category_ids(file: Path, names: Sequence[str]) -> tuple[int, ...]:
@@ -164,7 +166,25 @@ def _fault(box: tuple[float, ...], picture: dict[str, Any]) -> str:
     return "outside its picture" if outside else ""
 
 
-def _picture(entry: dict[str, Any], rows: list[tuple]) -> CocoPicture:
+def _picture(file: Path, entry: dict[str, Any], rows: list[tuple]) -> CocoPicture:
     table = np.array(rows, _TRUTH)
     truth = truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
-    return CocoPicture(entry["id"], entry["file_name"], int(entry["width"]), int(entry["height"]), truth)
+    width, height = int(entry["width"]), int(entry["height"])
+    return CocoPicture(
+        entry["id"], entry["file_name"], width, height, truth, _regions(file, entry, width, height)
+    )
+
+
+def _regions(file: Path, entry: dict[str, Any], width: int, height: int) -> np.ndarray:
+    """The picture's regions to ignore, (m, 4) float32 corners, cut to the picture."""
+    written = entry.get("ignore_regions", [])
+    try:
+        regions = np.array(written, np.float64).reshape(-1, 4)
+        if not np.isfinite(regions).all() or (regions[:, 2:] < 0).any() or len(regions) != len(written):
+            raise ValueError("not boxes")
+    except (TypeError, ValueError) as error:
+        where = f"{file}: 'ignore_regions' of picture {entry['id']}"
+        raise UserError(f"{where} must be a list of x, y, width, height, found {written!r}") from error
+    regions[:, 2:] += regions[:, :2]
+    regions = np.clip(regions, 0, [width, height, width, height])
+    return regions[(regions[:, 2:] > regions[:, :2]).all(axis=1)].astype(np.float32)

@@ -86,8 +86,11 @@ class DetectionDataset(Dataset):
         image, placed = letterbox(
             self.store.view(record), shape, scale=self.imgsz / max(record.width, record.height)
         )
-        boxes = placed.to_network(_clipped(record)[~record.crowd])
-        return Sample(_to_tensor(image), _labels(boxes, record.classes[~record.crowd], image), index, placed)
+        view = _as_view(record, image)
+        view = view._replace(
+            boxes_xyxy=placed.to_network(view.boxes_xyxy), ignore_xyxy=placed.to_network(view.ignore_xyxy)
+        )
+        return _sample(view, index, placed)
 
     def _augmented(self, index: int, epoch: int, augmentation: Augmentation) -> Sample:
         rng = np.random.default_rng((self.seed, epoch, index))
@@ -101,10 +104,10 @@ class DetectionDataset(Dataset):
                 return None
 
         first = self._view(index, augmentation, rng)
-        image, boxes, classes = augmented(first, other, augmentation, self.imgsz, rng)
+        view = augmented(first, other, augmentation, self.imgsz, rng)
         side = self.imgsz
         placed = Letterbox(1.0, 0.0, 0.0, side, side)
-        return Sample(_to_tensor(image), _labels(boxes, classes, image), index, placed, tuple(problems))
+        return _sample(view, index, placed, problems)
 
     def _view(self, index: int, augmentation: Augmentation, rng: np.random.Generator) -> View:
         """A record's pixels and training boxes; a tile is moved within its photograph if asked for."""
@@ -112,21 +115,31 @@ class DetectionDataset(Dataset):
         if augmentation.tile_jitter and record.parent is not None:
             window = shifted_window(record, augmentation.tile_jitter, rng)
             record = crop_record(record.parent, window, record.min_area)
-        return View(self.store.view(record), _clipped(record)[~record.crowd], record.classes[~record.crowd])
+        return _as_view(record, self.store.view(record))
 
 
-def _clipped(record: ImageRecord) -> np.ndarray:
+def _as_view(record: ImageRecord, image: np.ndarray) -> View:
+    """A picture with the record's truth, clipped to the view; crowds are regions to ignore."""
     size = np.array([record.width, record.height, record.width, record.height], np.float32)
-    return np.clip(record.boxes_xyxy, 0, size)
+    boxes = np.clip(record.boxes_xyxy, 0, size)
+    ignore = np.concatenate([boxes[record.crowd], np.clip(record.ignore, 0, size)])
+    return View(image, boxes[~record.crowd], record.classes[~record.crowd], ignore)
+
+
+def _sample(view: View, index: int, placed: Letterbox, problems: Sequence[str] = ()) -> Sample:
+    height, width = view.image.shape[:2]
+    boxes, ignores = (_fractions(boxes, width, height) for boxes in (view.boxes_xyxy, view.ignore_xyxy))
+    labels = np.concatenate([view.classes[:, None], boxes], axis=1, dtype=np.float32)  # (n, 5)
+    tensors = (_to_tensor(view.image), torch.from_numpy(labels), torch.from_numpy(ignores))
+    return Sample(*tensors, index, placed, tuple(problems))
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1)))  # (3, H, W) RGB
 
 
-def _labels(boxes_xyxy: np.ndarray, classes: np.ndarray, image: np.ndarray) -> Tensor:
-    """(n, 4) pixels and (n,) -> (n, 5) class, cx, cy, w, h as fractions."""
-    height, width = image.shape[:2]
+def _fractions(boxes_xyxy: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(n, 4) pixels -> (n, 4) float32 cx, cy, w, h as fractions."""
     low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
-    columns = [classes[:, None], (low + high) / 2 / (width, height), (high - low) / (width, height)]
-    return torch.from_numpy(np.concatenate(columns, axis=1).astype(np.float32))
+    columns = [(low + high) / 2 / (width, height), (high - low) / (width, height)]
+    return np.concatenate(columns, axis=1).astype(np.float32)

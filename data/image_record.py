@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 Window = tuple[int, int, int, int]
+
+
+def no_boxes() -> np.ndarray:
+    """Return (0, 4) float32."""
+    return np.zeros((0, 4), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,8 @@ class ImageRecord:
         window: x0, y0, x1, y1 of the view in the file's pixels; None is the whole picture.
         parent: the whole picture's record, where this one is a window of it.
         min_area: share of a box's area that had to be inside the window for the box to belong to it.
+        ignore: (m, 4) float32, pixels of the view: regions where nothing is labelled and nothing found
+            counts, whatever its class.
     """
 
     path: Path
@@ -40,6 +47,7 @@ class ImageRecord:
     window: Window | None = None
     parent: ImageRecord | None = None
     min_area: float = 0.0
+    ignore: np.ndarray = field(default_factory=no_boxes)
 
 
 class Truth(NamedTuple):

@@ -16,7 +16,8 @@ import numpy as np
 
 from data.image_record import ImageRecord, Truth
 
-_FORMAT = 1
+_FORMAT = 2
+_COLUMNS = (*Truth._fields, "ignore")
 
 
 def fingerprint(about: str, files: Sequence[Path]) -> str:
@@ -50,9 +51,10 @@ def save_cache(
         "sizes": [[record.width, record.height] for record in records],
     }
     arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(record, name) for record in records]) for name in Truth._fields
+        name: np.concatenate([getattr(record, name) for record in records]) for name in _COLUMNS
     }
     arrays["counts"] = np.array([len(record.classes) for record in records], np.int64)
+    arrays["ignore_counts"] = np.array([len(record.ignore) for record in records], np.int64)
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -82,15 +84,16 @@ def load_cache(
             known = files if files is not None else [Path(path) for path in header["files"]]
             if header["digest"] != fingerprint(about, known):
                 return None
-            ends = np.cumsum(content["counts"])[:-1]
+            ends, ignore_ends = (np.cumsum(content[name])[:-1] for name in ("counts", "ignore_counts"))
             columns = [np.split(content[name], ends) for name in Truth._fields]
+            ignore = np.split(content["ignore"], ignore_ends)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         return None
-    about_pictures = zip(header["paths"], header["image_ids"], header["sizes"], strict=True)
+    pictures = zip(header["paths"], header["image_ids"], header["sizes"], strict=True)
     records = [
-        ImageRecord(Path(path), image_id, width, height, *truth)
-        for (path, image_id, (width, height)), truth in zip(
-            about_pictures, zip(*columns, strict=True), strict=True
+        ImageRecord(Path(path), image_id, width, height, *truth, ignore=regions)
+        for (path, image_id, (width, height)), truth, regions in zip(
+            pictures, zip(*columns, strict=True), ignore, strict=True
         )
     ]
     return records, header["problems"]

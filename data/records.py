@@ -180,7 +180,7 @@ def _open_coco_picture(folder: Path, picture: CocoPicture) -> ImageRecord | str:
         return str(error)
     if size != (picture.width, picture.height):
         return f"{path}: is {size[0]}x{size[1]}, but its COCO entry says {picture.width}x{picture.height}"
-    return ImageRecord(path, picture.image_id, *size, *picture.truth)
+    return ImageRecord(path, picture.image_id, *size, *picture.truth, ignore=picture.ignore)
 
 
 def _picture_folder(

@@ -61,8 +61,9 @@ def _starts(length: int, size: int, overlap: float) -> np.ndarray:
 def crop_record(record: ImageRecord, window: Window, min_area: float) -> ImageRecord:
     """Return one window of a whole picture's record.
 
-    Boxes with at least `min_area` of their area inside are kept and clipped to the window; a crowd is kept
-    wherever it reaches inside. COCO's `area` shrinks with the part of the box that is left.
+    Boxes with at least `min_area` of their area inside are kept and clipped to the window; a crowd and a
+    region to ignore are kept wherever they reach inside. COCO's `area` shrinks with the part of the box that
+    is left.
 
     Args:
         record: of a whole picture.
@@ -70,13 +71,13 @@ def crop_record(record: ImageRecord, window: Window, min_area: float) -> ImageRe
         min_area: share of a box's area, 0 to 1.
     """
     boxes = record.boxes_xyxy.astype(np.float64)
-    low, high = np.array(window[:2], np.float64), np.array(window[2:], np.float64)
-    clipped = np.concatenate([np.clip(boxes[:, :2], low, high), np.clip(boxes[:, 2:], low, high)], axis=1)
-    inside = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
+    clipped, inside = _clipped(boxes, window)
+    regions, area = _clipped(record.ignore, window)
+    shift = np.tile(window[:2], 2)
     share = inside / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-9)
     keep = (inside > 0) & (record.crowd | (share >= min_area - 1e-9))
     truth = truth_arrays(
-        clipped[keep] - np.tile(low, 2),
+        clipped[keep] - shift,
         record.classes[keep],
         record.areas[keep] * share[keep],
         record.crowd[keep],
@@ -91,7 +92,15 @@ def crop_record(record: ImageRecord, window: Window, min_area: float) -> ImageRe
         window=window,
         parent=record,
         min_area=min_area,
+        ignore=(regions[area > 0] - shift).astype(np.float32),
     )
+
+
+def _clipped(boxes_xyxy: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """The parts (n, 4) of boxes inside a window, in the same coordinates, and their areas (n,)."""
+    low, high = np.tile(window[:2], 2), np.tile(window[2:], 2)
+    clipped = np.clip(boxes_xyxy, low, high)
+    return clipped, np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
 
 
 def tile_records(records: Iterable[ImageRecord], tiling: Tiling) -> list[ImageRecord]:

@@ -124,9 +124,21 @@ def broken(change: Callable[[dict], Any], coco_root: Path) -> Path:
     return file
 
 
+def test_regions_to_ignore_are_read_cut_to_the_picture_and_kept_in_the_cache(coco_root: Path) -> None:
+    regions = [[10, 10, 20, 30], [60, 40, 50, 50], [70, 0, 5, 5]]
+    broken(lambda c: c["images"][0].update(ignore_regions=regions), coco_root)
+    for _ in range(2):  # the second time from the cache
+        records, _ = read_records(coco(coco_root), "val")
+        assert records[0].ignore.tolist() == [[10, 10, 30, 40], [60, 40, 64, 48]]
+        assert records[1].ignore.shape == (0, 4)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda c: c["images"][2].update(ignore_regions=[[1, 2, 3]]), "'ignore_regions' of picture 252219"),
+        (lambda c: c["images"][2].update(ignore_regions={"x": 1}), "'ignore_regions' of picture 252219"),
+        (lambda c: c["images"][2].update(ignore_regions=[1, 2, 3, 4]), "'ignore_regions' of picture 252219"),
         (lambda c: c.pop("images"), "no list 'images'"),
         (lambda c: c["images"][1].pop("width"), "entry 1 of 'images' has no usable 'width'"),
         (lambda c: c["images"].append(c["images"][0]), "same id"),

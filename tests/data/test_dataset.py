@@ -67,6 +67,26 @@ def test_crowds_are_no_targets(tmp_path: Path) -> None:
         assert len(sample.labels) == len(record.classes) - 1
 
 
+def test_regions_to_ignore_and_crowds_move_with_the_pixels(tmp_path: Path) -> None:
+    record = picture_with_boxes(tmp_path, 200, 160)
+    crowd = np.arange(len(record.crowd)) == 0
+    same = replace(record, crowd=crowd, ignore=record.boxes_xyxy[~crowd])  # regions where the objects are
+    for augmentation in (None, Augmentation(), ALL):
+        dataset = DetectionDataset([same] * 3, 96, augmentation, seed=1)
+        (batch,) = build_loader(dataset, 3, shuffle=False, workers=0)
+        ignores = batch.ignores.numpy()
+        for row in batch.targets.numpy():
+            distance = np.abs(ignores[ignores[:, 0] == row[0], 1:] - row[2:]).max(axis=1)
+            assert distance.min() < 1e-6, "every target lies on a region"
+        assert len(ignores) > len(batch.targets), "the crowds are there as well"
+
+
+def test_a_batch_without_regions_to_ignore_has_none(yolo_set: Make) -> None:
+    records, _ = read_records(yolo_set(ROW, None), "train")
+    (batch,) = build_loader(DetectionDataset(records, 64), 2, shuffle=False, workers=0)
+    assert batch.ignores.shape == (0, 5)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_do_not_depend_on_the_number_of_workers(tmp_path: Path, workers: int) -> None:
     whole = [picture_with_boxes(tmp_path, 300, 200, f"{number}.png") for number in range(2)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,11 @@ def test_treecrowns_ship_exact_and_tiled(split: str, tiles: int, crowns: int) ->
     assert (
         len({tuple(box) for box in boxes} - whole) <= 0.005 * crowns
     )  # all but the largest lie whole in a tile
+
+
+def test_regions_to_ignore_are_cut_to_the_tile_however_little_is_inside() -> None:
+    record = record_of(np.zeros((0, 4)))
+    regions = np.array([[90, 0, 110, 10], [0, 0, 100, 5], [200, 0, 300, 200]], np.float32)
+    tile = crop_record(replace(record, ignore=regions), (100, 0, 200, 100), min_area=0.9)
+    assert tile.ignore.tolist() == [[0, 0, 10, 10]]
+    assert tile.ignore.dtype == np.float32
