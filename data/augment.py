@@ -117,23 +117,23 @@ def _composed(
         places, canvas = mosaic_places(views, size, rng), 2 * size
     elif not augmentation.warps:
         image, placed = letterbox(first.image, size)
-        boxes, ignore = (placed.to_network(boxes) for boxes in (first.boxes_xyxy, first.ignore_xyxy))
-        return View(image.copy(), boxes, first.classes, ignore)
+        moved, ignore = (placed.to_network(boxes) for boxes in (first.boxes_xyxy, first.ignore_xyxy))
+        return View(image.copy(), moved, first.classes, ignore)
     else:
         placed, _, _ = fit(first.image.shape[1], first.image.shape[0], (size, size))
         diagonal = np.diag([placed.scale, placed.scale * placed.stretch, 1.0])
         places, views, canvas = [shift(placed.pad_x, placed.pad_y) @ diagonal], [first], size
     warp = random_warp(augmentation, canvas, size, rng)
     image = np.full((size, size, 3), GREY, np.uint8)
-    boxes, classes, ignore = [], [], []
+    boxes, classes, regions = [], [], []
     for view, place in zip(views, places, strict=True):
         draw_warped(image, view.image, warp @ place)
         moved, keep = warp_boxes(view.boxes_xyxy, warp @ place, size)
         boxes.append(moved[keep])
         classes.append(view.classes[keep])
-        regions = warped_hulls(view.ignore_xyxy, warp @ place, size)
-        ignore.append(regions[(regions[:, 2:] > regions[:, :2]).all(axis=1)])
-    return View(image, np.concatenate(boxes), np.concatenate(classes), np.concatenate(ignore))
+        hulls = warped_hulls(view.ignore_xyxy, warp @ place, size)
+        regions.append(hulls[(hulls[:, 2:] > hulls[:, :2]).all(axis=1)])
+    return View(image, np.concatenate(boxes), np.concatenate(classes), np.concatenate(regions))
 
 
 def mosaic_places(views: list[View], size: int, rng: np.random.Generator) -> list[np.ndarray]:

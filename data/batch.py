@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,8 +62,12 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; the DataLoader calls it."""
-        tensors = (tensor.pin_memory() for tensor in (self.images, self.targets, self.ignores))
-        return Batch(*tensors, self.indices, self.letterboxes)
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            targets=self.targets.pin_memory(),
+            ignores=self.ignores.pin_memory(),
+        )
 
 
 def collate(found: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:

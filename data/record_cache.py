@@ -91,7 +91,7 @@ def load_cache(
         return None
     pictures = zip(header["paths"], header["image_ids"], header["sizes"], strict=True)
     records = [
-        ImageRecord(Path(path), image_id, width, height, *truth, ignore=regions)
+        ImageRecord(Path(path), image_id, width, height, *Truth(*truth), ignore=regions)
         for (path, image_id, (width, height)), truth, regions in zip(
             pictures, zip(*columns, strict=True), ignore, strict=True
         )
