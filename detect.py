@@ -112,11 +112,11 @@ def main(cfg: DetectConfig) -> int:
     from models.runtime import load_predictor
     from models.test_time_augmentation import TestTimeAugmentation
     from utils.device import select_device
-    from val import newest_weights
+    from utils.runs import newest_weights
 
     source = open_source(cfg.source, cfg.vid_stride)
     description = _description(cfg)
-    weights = cfg.weights or (newest_weights(Path("runs/train")),)
+    weights = cfg.weights or (newest_weights(),)
     names = description.names if description else None
     predictor = load_predictor(weights, select_device(cfg.device), half=cfg.half, names=names)
     settings = _settings(cfg, predictor)

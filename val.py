@@ -86,11 +86,11 @@ def main(cfg: ValConfig) -> int:
     from models.test_time_augmentation import TestTimeAugmentation
     from utils.device import select_device
     from utils.metrics import PROTOCOLS
-    from utils.runs import make_run_folder
+    from utils.runs import make_run_folder, newest_weights
     from utils.val_run import plot, report, write_json, write_labels, write_metrics
 
     device = select_device(cfg.device)
-    weights = cfg.weights or (newest_weights(Path("runs/train")),)
+    weights = cfg.weights or (newest_weights(),)
     predictor = load_predictor(weights, device, half=cfg.half)
     description = read_description(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     check_classes(predictor.names, description, cfg.single_cls)
@@ -123,18 +123,6 @@ def main(cfg: ValConfig) -> int:
     if cfg.plots:
         plot(evaluation, folder)
     return 0
-
-
-def newest_weights(project: Path) -> Path:
-    """Return the best.pt of the newest training run.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = sorted(project.glob("*/weights/best.pt"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        raise UserError(f"no trained weights in {project}; train first, or give --weights")
-    return found[-1]
 
 
 def check_classes(names: Sequence[str], description: DataDescription, single_cls: bool) -> None:

@@ -16,6 +16,7 @@ from data.description import read_description
 from data.loader import build_loader
 from utils.errors import UserError
 from utils.evaluation import whole_limits
+from utils.runs import newest_weights
 from utils.val_run import limit_notes, report, write_metrics
 from val import ValConfig, evaluate, read_views, square_size
 
@@ -310,9 +311,9 @@ def test_newest_weights_are_the_last_written(tmp_path):
         (tmp_path / name / "weights").mkdir(parents=True)
         (tmp_path / name / "weights/best.pt").touch()
         os.utime(tmp_path / name / "weights/best.pt", (i, i))
-    assert val.newest_weights(tmp_path) == tmp_path / "exp2/weights/best.pt"
+    assert newest_weights(tmp_path) == tmp_path / "exp2/weights/best.pt"
     with pytest.raises(UserError, match="train first, or give --weights"):
-        val.newest_weights(tmp_path / "exp")
+        newest_weights(tmp_path / "exp")
 
 
 def test_importing_the_command_is_light():

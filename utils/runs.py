@@ -1,4 +1,4 @@
-"""Run folders: runs/train/exp, exp2, exp3, ..."""
+"""Run folders: runs/train/exp, exp2, exp3, ..., and the newest one's weights."""
 
 from __future__ import annotations
 
@@ -31,3 +31,15 @@ def make_run_folder(project: Path, name: str, exist_ok: bool = False) -> Path:
         message = f"cannot write the run folder {folder}: {error.strerror}; choose another --project"
         raise UserError(message) from error
     return folder
+
+
+def newest_weights(project: Path = Path("runs/train")) -> Path:
+    """Return the best.pt of the newest training run.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(project.glob("*/weights/best.pt"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise UserError(f"no trained weights in {project}; train first, or give --weights")
+    return found[-1]
