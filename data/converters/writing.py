@@ -6,10 +6,9 @@
 <target>/<split>.txt                      the split's pictures, as YOLOv5 lists them
 <target>/data.yaml
 
-A COCO file knows ignored boxes only as crowds of a class, so an ignored box is a crowd, and a region that
-is to be ignored for every class is written as one crowd of each class: every COCO evaluator then leaves
-detections inside it alone. Such crowds carry "ignore": 1 besides, and the copies of one region the same
-"region" number.
+COCO files know ignored boxes only as crowds of a class, so an ignored box is a crowd, marked "ignore": 1
+besides. A region in which every class is to be ignored stands in its picture's "ignore_regions", as
+data/coco_json.py reads it; other tools pass over that key.
 """
 
 from __future__ import annotations
@@ -146,34 +145,40 @@ def _yolo_rows(picture: Picture) -> Iterator[str]:
 def _coco(pictures: list[Picture], names: tuple[str, ...], category_ids: tuple[int, ...]) -> dict[str, Any]:
     picture_ids = [picture.picture_id for picture in pictures]
     keep_picture_ids = None not in picture_ids and len(set(picture_ids)) == len(picture_ids)
-    object_ids = [item.object_id for picture in pictures for item in picture.objects]
-    regions = any(item.label is None for picture in pictures for item in picture.objects)
-    keep_object_ids = not regions and None not in object_ids and len(set(object_ids)) == len(object_ids)
+    labelled = [item for picture in pictures for item in picture.objects if item.label is not None]
+    object_ids = [item.object_id for item in labelled]
+    keep_object_ids = None not in object_ids and len(set(object_ids)) == len(object_ids)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, picture in enumerate(pictures, 1):
-        picture_id = picture.picture_id if keep_picture_ids else number
+        image_id = picture.picture_id if keep_picture_ids else number
         size = {"width": picture.width, "height": picture.height}
-        images.append({"id": picture_id, "file_name": picture.name, **size})
-        for region, item in enumerate(picture.objects, 1):
-            about = _coco_box(item) | {"image_id": picture_id}
-            labels = range(len(names)) if item.label is None else [item.label]
+        images.append({"id": image_id, "file_name": picture.name, **size})
+        regions = [_xywh(item) for item in picture.objects if item.label is None]
+        if regions:
+            images[-1]["ignore_regions"] = regions
+        for item in picture.objects:
             if item.label is None:
-                about["region"] = region
-            for label in labels:
-                object_id = item.object_id if keep_object_ids else len(annotations) + 1
-                annotations.append({"id": object_id, "category_id": category_ids[label], **about})
+                continue
+            object_id = item.object_id if keep_object_ids else len(annotations) + 1
+            category = category_ids[item.label]
+            annotations.append(
+                {"id": object_id, "image_id": image_id, "category_id": category} | _coco_box(item)
+            )
     categories = [{"id": number, "name": name} for number, name in zip(category_ids, names, strict=True)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _coco_box(item: Object) -> dict[str, Any]:
+def _xywh(item: Object) -> list[float]:
     x1, y1, x2, y2 = item.box_xyxy
-    box = [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)]
-    ignored = item.label is None or item.ignored
+    return [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)]
+
+
+def _coco_box(item: Object) -> dict[str, Any]:
+    box = _xywh(item)
     area = box[2] * box[3] if item.area is None else item.area
-    about = {"bbox": box, "area": round(area, 3), "iscrowd": int(ignored)}
-    return about | {"ignore": 1} if ignored else about
+    about = {"bbox": box, "area": round(area, 3), "iscrowd": int(item.ignored)}
+    return about | {"ignore": 1} if item.ignored else about
 
 
 def _description(data: Converted, labels: Labels) -> str:

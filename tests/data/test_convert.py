@@ -50,25 +50,27 @@ def boxes(record: ImageRecord, crowd: bool = False) -> list[list[float]]:
     return np.column_stack([record.classes[chosen], record.boxes_xyxy[chosen]]).tolist()
 
 
-def test_visdrone_keeps_ignored_regions_for_every_class_and_drops_others(
+def test_visdrone_keeps_what_is_to_be_ignored_and_drops_others(
     convert_set: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     (record,) = records(convert_set("visdrone"))
     assert boxes(record) == [[3, 5, 6, 15, 14], [0, 30, 20, 34, 26], [9, 60, 40, 64, 48]]
-    assert boxes(record, crowd=True) == [*([c, 0, 0, 20, 10] for c in range(10)), [3, 50, 30, 56, 36]]
+    assert boxes(record, crowd=True) == [[3, 50, 30, 56, 36]]
+    assert record.ignore.tolist() == [[0, 0, 20, 10]]
     said = capsys.readouterr().out
     assert "train: pictures 1, objects 3, to ignore 2" in said
     for note in ("'others' dropped: 2", "of no size dropped: 2", "cut to their picture: 2"):
         assert note in said
 
 
-def test_uavdt_splits_by_video_and_masks_its_ignored_regions(convert_set: Callable) -> None:
+def test_uavdt_splits_by_video_and_keeps_its_ignored_regions(convert_set: Callable) -> None:
     target = convert_set("uavdt")
     first, second = records(target)
     assert first.path == target / "images/train/M0101/img000001.jpg"
     assert boxes(first) == [[0, 5, 6, 15, 14], [1, 40, 6, 45, 11]]
     assert boxes(second) == [[2, 7, 6, 17, 14]]
-    assert boxes(second, crowd=True) == [[c, 0, 0, 64, 20] for c in range(3)]
+    assert first.ignore.tolist() == []
+    assert second.ignore.tolist() == [[0, 0, 64, 20]]
     assert records(target, "test")[0].path.parent.name == "M0203"
 
 
@@ -120,10 +122,11 @@ def test_aitod_keeps_ids(convert_set: Callable) -> None:
     assert boxes(record) == [[5, 5, 6, 15, 14]]
 
 
-def test_sodads_category_ignore_masks_every_class(convert_set: Callable) -> None:
+def test_sodads_category_ignore_becomes_regions(convert_set: Callable) -> None:
     (record,) = records(convert_set("sodad"))
     assert boxes(record) == [[4, 5, 6, 15, 14]]
-    assert boxes(record, crowd=True) == [*([c, 0, 0, 30, 20] for c in range(9)), [0, 40, 30, 45, 35]]
+    assert boxes(record, crowd=True) == [[0, 40, 30, 45, 35]]
+    assert record.ignore.tolist() == [[0, 0, 30, 20]]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
