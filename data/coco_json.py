@@ -44,8 +44,10 @@ class CocoPicture:
 
 def read_coco(
     file: Path, names: Sequence[str], category_ids: Sequence[int] | None = None
-) -> tuple[list[CocoPicture], list[str]]:
-    """Return the pictures of a COCO file, those without annotations included, and notes on what was dropped.
+) -> tuple[list[CocoPicture], list[str], list[str]]:
+    """Return the pictures of a COCO file, notes on what was dropped, and what is wrong with annotations.
+
+    Pictures without annotations are among them, annotations with a fault are not.
 
     Args:
         file: such as instances_val2017.json; without annotations (image_info_*.json) every picture is empty.
@@ -53,7 +55,7 @@ def read_coco(
         category_ids: the category id of each class, if it is not to be found by name.
 
     Raises:
-        UserError: the file is not COCO's, or names a class or picture that is not there.
+        UserError: the file is not COCO's, or names a class that is not there.
     """
     content = load_coco(file)
     classes = _class_of_category(file, content, names, category_ids)
@@ -62,19 +64,23 @@ def read_coco(
         raise UserError(f"{file}: two entries of 'images' have the same id")
     found: dict[Any, list[tuple]] = {image_id: [] for image_id in pictures}
     dropped: Counter[str] = Counter()
+    faults: list[str] = []
     for entry in content.get("annotations", []):
-        image_id, category, box, area, crowd = check_annotation(file, entry, classes)
+        try:
+            image_id, category, box, area, crowd = check_annotation(file, entry, classes)
+        except UserError as error:
+            faults.append(str(error))
+            continue
         if image_id not in found:
-            raise UserError(
-                f"{file}: annotation {entry.get('id')} is of picture {image_id}, which is not in 'images'"
-            )
+            faults.append(f"{file}: annotation {entry.get('id')} is of picture {image_id}, not in 'images'")
+            continue
         fault = _fault(box, pictures[image_id])
         if fault:
             dropped[fault] += 1
             continue
         found[image_id].append((box, classes[category], area, crowd))
     notes = [f"{file}: {count} box(es) dropped: {fault}" for fault, count in dropped.items()]
-    return [_picture(file, entry, found[image_id]) for image_id, entry in pictures.items()], notes
+    return [_picture(file, entry, found[image_id]) for image_id, entry in pictures.items()], notes, faults
 
 
 def read_category_ids(file: Path, names: Sequence[str]) -> tuple[int, ...]:

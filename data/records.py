@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.coco_json import CocoPicture, read_category_ids, read_coco
@@ -12,10 +12,29 @@ from data.description import DataDescription
 from data.image_record import ImageRecord, Window, truth_arrays
 from data.pictures import PICTURE_SUFFIXES, BrokenPicture, is_picture, read_size
 from data.record_cache import fingerprint, load_cache, save_cache
-from data.yolo_labels import label_path, read_labels
+from data.yolo_labels import Labels, label_path, read_labels
 from utils.errors import UserError
 
-__all__ = ["ImageRecord", "Window", "coco_category_ids", "read_records"]
+__all__ = ["ImageRecord", "Survey", "Window", "coco_category_ids", "read_records", "survey_records"]
+
+
+@dataclass
+class Survey:
+    """What reading a split found.
+
+    Attributes:
+        records: the pictures that can be read.
+        files: every file that they depend on.
+        broken: pictures that cannot be used, one line each.
+        bad_rows: labels that cannot be used, "file:line: what is wrong".
+        notes: what was repaired or left out, one line each.
+    """
+
+    records: list[ImageRecord] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    bad_rows: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_records(
@@ -38,24 +57,54 @@ def read_records(
     about = json.dumps(
         [description.names, description.category_ids, dict(description.images), list(map(str, sources))]
     )
-    pictures: list[Path] = []
-    files: list[Path] | None = None  # a COCO file's pictures are known when it has been read
-    if sources[0].suffix.lower() != ".json":
-        pictures = [picture for source in sources for picture in _list_pictures(source)]
-        files = [*pictures, *map(label_path, pictures)]
+    pictures = None if _is_coco(sources) else _list_all(sources)
+    files = None if pictures is None else _yolo_files(pictures)
     saved = load_cache(cache_file, about, files) if cache else None
     if saved is not None:
         return saved
-    if files is None:
-        records, problems, files = _read_coco_files(description, split, sources)
-    else:
-        records, problems = _read_yolo(pictures, description.names)
-    if not records:
+    found = _survey(description, split, sources, pictures)
+    if found.bad_rows:
+        others = len(found.bad_rows) - 1
+        more = f" ({others} more bad rows in the data set; python -m data.doctor lists them)"
+        raise UserError(found.bad_rows[0] + (more if others else ""))
+    problems = found.broken + found.notes
+    if not found.records:
         first = f" ({len(problems)} broken: {problems[0]})" if problems else ""
         raise UserError(f"no readable picture in {', '.join(map(str, sources))}{first}")
     if cache:
-        problems += save_cache(cache_file, fingerprint(about, files), records, problems, files)
-    return records, problems
+        digest = fingerprint(about, found.files)
+        problems += save_cache(cache_file, digest, found.records, problems, found.files)
+    return found.records, problems
+
+
+def survey_records(description: DataDescription, split: str) -> Survey:
+    """Read a split without the cache, collecting bad labels and broken pictures instead of raising.
+
+    Raises:
+        UserError: the split is not there, or its COCO file is none.
+    """
+    sources = split_sources(description, split)
+    return _survey(description, split, sources, None if _is_coco(sources) else _list_all(sources))
+
+
+def _survey(
+    description: DataDescription, split: str, sources: list[Path], pictures: list[Path] | None
+) -> Survey:
+    if pictures is None:  # a COCO file's pictures are known when it has been read
+        return _survey_coco(description, split, sources)
+    return _survey_yolo(pictures, description.names)
+
+
+def _is_coco(sources: list[Path]) -> bool:
+    return sources[0].suffix.lower() == ".json"
+
+
+def _list_all(sources: list[Path]) -> list[Path]:
+    return [picture for source in sources for picture in _list_pictures(source)]
+
+
+def _yolo_files(pictures: list[Path]) -> list[Path]:
+    return [*pictures, *map(label_path, pictures)]
 
 
 def split_sources(description: DataDescription, split: str) -> list[Path]:
@@ -114,34 +163,33 @@ def _list_pictures(source: Path) -> list[Path]:
     return pictures
 
 
-def _read_yolo(pictures: list[Path], names: tuple[str, ...]) -> tuple[list[ImageRecord], list[str]]:
-    def read(picture: Path) -> tuple[ImageRecord | None, list[str], list[str]]:
+def _survey_yolo(pictures: list[Path], names: tuple[str, ...]) -> Survey:
+    def read(picture: Path) -> tuple[ImageRecord | str, Labels]:
+        labels = read_labels(label_path(picture), names)
         try:
             width, height = read_size(picture)
         except BrokenPicture as error:
-            return None, [str(error)], []
-        labels = read_labels(label_path(picture), names)
+            return str(error), labels
         boxes = labels.boxes_xyxy_norm * [width, height, width, height]
         truth = truth_arrays(boxes, labels.classes)
         stem = picture.stem
-        record = ImageRecord(picture, int(stem) if stem.isdecimal() else stem, width, height, *truth)
-        return record, labels.notes, labels.bad_rows
+        return ImageRecord(picture, int(stem) if stem.isdecimal() else stem, width, height, *truth), labels
 
+    found = Survey(files=_yolo_files(pictures))
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(read, pictures))
-    _refuse_bad_rows([row for _, _, bad_rows in found for row in bad_rows])
-    records = [record for record, _, _ in found if record is not None]
-    problems = [note for _, notes, _ in found for note in notes]
-    if records and not any(len(record.classes) for record in records):
-        where = label_path(records[0].path)
-        problems.append(f"none of {len(records)} pictures has a labelled object; looked for such as {where}")
-    return _with_unique_ids(records), problems
-
-
-def _refuse_bad_rows(bad_rows: list[str]) -> None:
-    if bad_rows:
-        more = f" ({len(bad_rows) - 1} more bad rows in the data set)" if len(bad_rows) > 1 else ""
-        raise UserError(bad_rows[0] + more)
+        for record, labels in pool.map(read, pictures):
+            if isinstance(record, str):
+                found.broken.append(record)
+            else:
+                found.records.append(record)
+            found.bad_rows += labels.bad_rows
+            found.notes += labels.notes
+    if found.records and not any(len(record.classes) for record in found.records):
+        where = label_path(found.records[0].path)
+        count = len(found.records)
+        found.notes.append(f"none of {count} pictures has a labelled object; looked for such as {where}")
+    found.records = _with_unique_ids(found.records)
+    return found
 
 
 def _with_unique_ids(records: list[ImageRecord]) -> list[ImageRecord]:
@@ -151,24 +199,25 @@ def _with_unique_ids(records: list[ImageRecord]) -> list[ImageRecord]:
     return [replace(record, image_id=record.path.as_posix()) for record in records]
 
 
-def _read_coco_files(
-    description: DataDescription, split: str, sources: list[Path]
-) -> tuple[list[ImageRecord], list[str], list[Path]]:
-    """Records, problems, and every file that they depend on."""
-    records: list[ImageRecord] = []
-    problems: list[str] = []
-    files = list(sources)
+def _survey_coco(description: DataDescription, split: str, sources: list[Path]) -> Survey:
+    found = Survey(files=list(sources))
     for source in sources:
-        pictures, notes = read_coco(source, description.names, description.category_ids)
+        pictures, notes, bad_rows = read_coco(source, description.names, description.category_ids)
         if not pictures:
             raise UserError(f"{source}: 'images' is empty")
         folder = _picture_folder(description, split, source, pictures)
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(lambda picture, root=folder: _open_coco_picture(root, picture), pictures))
-        records += [record for record in found if isinstance(record, ImageRecord)]
-        problems += notes + [problem for problem in found if isinstance(problem, str)]
-        files += [folder / picture.file_name for picture in pictures]
-    return _with_unique_ids(records), problems, files
+            opened = pool.map(lambda picture, root=folder: _open_coco_picture(root, picture), pictures)
+            for record in opened:
+                if isinstance(record, str):
+                    found.broken.append(record)
+                else:
+                    found.records.append(record)
+        found.notes += notes
+        found.bad_rows += bad_rows
+        found.files += [folder / picture.file_name for picture in pictures]
+    found.records = _with_unique_ids(found.records)
+    return found
 
 
 def _open_coco_picture(folder: Path, picture: CocoPicture) -> ImageRecord | str:

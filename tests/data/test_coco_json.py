@@ -11,7 +11,7 @@ import pytest
 
 from data.coco_json import read_coco
 from data.description import DataDescription, read_description
-from data.records import coco_category_ids, read_records
+from data.records import coco_category_ids, read_records, survey_records
 from utils.errors import UserError
 
 
@@ -116,6 +116,12 @@ def test_boxes_of_no_size_or_outside_are_dropped_and_counted(coco_root: Path) ->
     ]
 
 
+def three_classes(root: Path) -> DataDescription:
+    file = root / "three.yaml"
+    file.write_text("val: annotations/instances_val2017.json\nnames: [person, stop sign, toothbrush]")
+    return read_description(file)
+
+
 def broken(change: Callable[[dict], Any], coco_root: Path) -> Path:
     file = coco_root / "annotations/instances_val2017.json"
     content = json.loads(file.read_text())
@@ -146,16 +152,25 @@ def test_regions_to_ignore_are_read_cut_to_the_picture_and_kept_in_the_cache(coc
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "annotation 82445: bbox"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "annotation 82445: bbox"),
         (lambda c: c["annotations"][0].update(category_id=7), "category 7 is not one of"),
-        (lambda c: c["annotations"][0].update(image_id=7), "of picture 7, which is not in 'images'"),
+        (lambda c: c["annotations"][0].update(image_id=7), "of picture 7, not in 'images'"),
         (lambda c: c["categories"][0].update(name="persn"), "Did you mean 'person'"),
     ],
 )
 def test_a_faulty_coco_file_says_where(coco_root: Path, change: Callable[[dict], Any], message: str) -> None:
     file = broken(change, coco_root)
     with pytest.raises(UserError) as caught:
-        read_coco(file, ["person", "stop sign", "toothbrush"])
+        read_records(three_classes(coco_root), "val")
     assert str(file) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_a_survey_lists_every_faulty_annotation_and_keeps_the_rest(coco_root: Path) -> None:
+    broken(lambda c: c["annotations"][0].update(bbox=[1, 2]), coco_root)
+    broken(lambda c: c["annotations"][1].update(category_id=7), coco_root)
+    found = survey_records(three_classes(coco_root), "val")
+    assert "annotation 82445: bbox" in found.bad_rows[0]
+    assert "annotation 900100002157: category 7" in found.bad_rows[1]
+    assert [len(record.classes) for record in found.records] == [0, 1, 0]
 
 
 def test_a_cut_off_coco_file_is_named(coco_root: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 import data.records
 from data.description import DataDescription, read_description
 from data.pictures import read_picture, read_size
-from data.records import read_records
+from data.records import read_records, survey_records
 from utils.errors import UserError
 
 Make = Callable[..., DataDescription]
@@ -204,3 +204,18 @@ def test_a_cache_that_cannot_be_written_is_only_noted(yolo_set: Make) -> None:
     assert len(records) == 1
     assert "could not be written" in problems[0]
     assert [path.name for path in description.path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_survey_lists_every_bad_row_and_every_broken_picture(yolo_set: Make) -> None:
+    description = yolo_set(ROW + "7 .5 .5 .1 .1\n", "x\n0 .5 .5 .1 0\n", ROW)
+    (description.path / "images/train/002.jpg").write_bytes(b"not a picture")
+    found = survey_records(description, "train")
+    assert [row.split(":")[0][-7:] + row.split(":")[1] for row in found.bad_rows] == [
+        "000.txt2",
+        "001.txt1",
+        "001.txt2",
+    ]
+    assert len(found.broken) == 1 and "002.jpg" in found.broken[0]
+    assert [len(record.classes) for record in found.records] == [1, 0]
+    with pytest.raises(UserError, match=r"2 more bad rows in the data set; python -m data\.doctor"):
+        read_records(description, "train")
