@@ -40,8 +40,9 @@ class TrainState:
     """
 
     def __init__(self, model: nn.Module, hyp: Hyperparameters, schedule: Schedule, amp: bool = True) -> None:
-        # channels_last: the same numbers from faster convolutions, and space-to-depth that copies whole pixels
-        self.model, self.schedule = model.to(memory_format=torch.channels_last), schedule
+        # channels_last: the same numbers, faster convolutions, a space-to-depth that copies whole pixels
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.schedule = schedule
         self.device = next(model.parameters()).device
         pictures = schedule.batch_size * schedule.full_accumulation  # in one optimizer step
         decay = hyp.weight_decay * pictures / schedule.nominal_batch
