@@ -1,0 +1,103 @@
+"""What is wrong with a data set's files: broken pictures, bad labels, copies, leaks between splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+from data.checkup.copies import read_fingerprints, same_bytes, similar
+from data.description import DataDescription
+from data.records import Survey
+
+
+@dataclass
+class Report:
+    """Faults and remarks by kind.
+
+    Attributes:
+        errors: title and lines of each kind of fault that has to be mended.
+        remarks: title and lines of each kind that is worth knowing.
+    """
+
+    errors: dict[str, list[str]] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, is_error: bool, title: str, lines: list[str]) -> None:
+        """Add lines under a title; none is no fault."""
+        if lines:
+            (self.errors if is_error else self.remarks).setdefault(title, []).extend(lines)
+
+
+def examine_files(description: DataDescription, surveys: Mapping[str, Survey], look_similar: bool) -> Report:
+    """Return what is wrong with the files of the splits.
+
+    Args:
+        description: the data set.
+        surveys: of each split.
+        look_similar: decode all pictures, to find copies that were encoded or scaled anew.
+    """
+    report = Report()
+    report.add(False, "notes", list(description.notes))
+    for split, found in surveys.items():
+        report.add(True, f"broken pictures in {split}", found.broken)
+        report.add(True, f"bad labels in {split}", found.bad_rows)
+        report.add(False, f"notes on {split}", found.notes)
+    paths = {split: {r.path.resolve() for r in found.records} for split, found in surveys.items()}
+    pairs = [pair for pair in combinations(surveys, 2) if _compared(description, *pair)]
+    exact = _add_same_files(report, paths, pairs)
+    if look_similar:
+        _add_similar(report, surveys, pairs, exact)
+    return report
+
+
+def _compared(description: DataDescription, first: str, second: str) -> bool:
+    """Whether two splits should differ: val and test may be declared to be the same."""
+    return "train" in (first, second) or description.splits[first] != description.splits[second]
+
+
+def _add_same_files(
+    report: Report, paths: Mapping[str, set[Path]], pairs: list[tuple[str, str]]
+) -> set[frozenset[Path]]:
+    """Report files with the same bytes; return them in pairs."""
+    exact: set[frozenset[Path]] = set()
+    for first, second in pairs:
+        shared = sorted(paths[first] & paths[second])
+        report.add(True, f"the same file in {first} and {second}", list(map(str, shared)))
+    for group in same_bytes(path for split in paths.values() for path in split):
+        exact |= {frozenset(pair) for pair in combinations(group, 2)}
+        for first, second in pairs:
+            here = [path for path in group if path in paths[first]]
+            there = [path for path in group if path in paths[second]]
+            lines = [f"{a} = {b}" for a in here for b in there if a != b]
+            report.add(True, f"copies of a file in {first} and {second}", lines)
+        for split, own in paths.items():
+            copies = [str(path) for path in group if path in own]
+            if len(copies) > 1:
+                report.add(False, f"copies of a file within {split}", [" = ".join(copies)])
+    return exact
+
+
+def _add_similar(
+    report: Report,
+    surveys: Mapping[str, Survey],
+    pairs: list[tuple[str, str]],
+    exact: set[frozenset[Path]],
+) -> None:
+    """Report pictures that look the same, and those that cannot be decoded."""
+    prints = {split: read_fingerprints(found.records) for split, found in surveys.items()}
+    for split, own in prints.items():
+        undecoded = [f"{path}: cannot be decoded" for path in own.undecoded]
+        report.add(True, f"broken pictures in {split}", undecoded)
+    compared = [*((first, second, True) for first, second in pairs), *((s, s, False) for s in prints)]
+    for first, second, is_leak in compared:
+        lines: dict[frozenset[Path], str] = {}
+        for one, other in similar(prints[second], prints[first]):
+            key = frozenset((one.resolve(), other.resolve()))
+            if len(key) == 2 and key not in exact:
+                lines.setdefault(key, f"{other} ~ {one}")
+        where = f"in {first} and {second}" if is_leak else f"within {first}"
+        report.add(
+            is_leak, f"the same picture, encoded anew or a moment later, {where}", list(lines.values())
+        )
