@@ -15,13 +15,21 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from models.blocks import Conv
-from models.downsample.pooling import average_pool, max_pool
+from models.downsample.diffstride import diffstride
+from models.downsample.pooling import BlurPool2d, average_pool, max_pool
 from models.downsample.spd import SPDConv
+from models.downsample.spectral import spectral_pool
 from models.downsample.strided import strided
 from utils.errors import UserError, suggest
 
 DOWNSAMPLERS: dict[str, Callable[[int, int], nn.Module]] = {"strided": strided, "spd": SPDConv}
-RESAMPLERS: dict[str, Callable[[], nn.Module]] = {"max": max_pool, "avg": average_pool}
+RESAMPLERS: dict[str, Callable[[], nn.Module]] = {
+    "max": max_pool,
+    "avg": average_pool,
+    "blur": BlurPool2d,
+    "spectral": spectral_pool,
+    "diffstride": diffstride,
+}
 
 
 class ResampledConv(Conv):

@@ -2,6 +2,7 @@
 
 import math
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,8 @@ from torch import nn
 from models import build_model
 from models.downsample import DOWNSAMPLERS, RESAMPLERS, make_downsampler
 from models.downsample.spd import space_to_depth
+from models.metadata import Metadata
+from models.onnx_export import export_onnx
 from utils.errors import UserError
 
 every_downsampler = pytest.mark.parametrize("name", [*DOWNSAMPLERS, *RESAMPLERS])
@@ -121,3 +124,21 @@ def test_average_of_a_border_window_counts_only_what_is_there():
     pool = RESAMPLERS["avg"]()
     assert pool(torch.tensor([[[[1.0, 3.0, 8.0]]]])).tolist() == [[[[2.0, 8.0]]]]
     assert isinstance(pool, nn.AvgPool2d)
+
+
+@pytest.mark.parametrize(
+    ("names", "dynamic"),
+    [([*DOWNSAMPLERS, *RESAMPLERS], False), (["strided", "spectral", "diffstride"], True)],
+)
+def test_a_detector_with_every_downsampler_gives_the_same_boxes_in_onnx(names, dynamic, tmp_path):
+    rows = [[-1, 1, "Downsample", [8, name]] for name in names]
+    head = [[[len(names) - 2, len(names) - 1], 1, "Detect", ["nc", "anchors"]]]
+    model = build_model({"nc": 2, "anchors": 2, "backbone": rows, "head": head})
+    stride = 2 ** len(names)
+    metadata = Metadata(model.names, stride, imgsz=(2 * stride, 3 * stride), dynamic=dynamic)
+    export_onnx(model.eval(), tmp_path / "model.onnx", metadata, 1, 18)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    x = torch.rand(2, 3, 3 * stride, stride) if dynamic else torch.rand(1, 3, 2 * stride, 3 * stride)
+    (found,) = session.run(None, {"images": x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), model(x)[0], rtol=1e-4, atol=1e-3)
