@@ -24,7 +24,7 @@ from utils.errors import UserError, suggest
 
 SPLITS = ("train", "val", "test")
 KEYS = ("path", *SPLITS, "names", "tile", "annotations", "images", "category_ids", "recipe")
-SHIPPED = Path(__file__).parent  # the data sets that ship are described here
+SHIPPED = Path(__file__).resolve().parent  # the data sets that ship are described here
 RECIPE: dict[str, type] = {"hyp": str, "imgsz": int, "epochs": int, "batch_size": int}
 
 
@@ -138,7 +138,8 @@ def _root(file: Path, written: Any) -> Path:
         if place.is_dir():
             return place.resolve()
     places = " and ".join(dict.fromkeys(str(place.resolve()) for place in tried))
-    raise UserError(f"{file}: the folder of 'path: {written}' is not there; looked at {places}")
+    hint = "; the file's first lines say where to get the data" if file.parent.resolve() == SHIPPED else ""
+    raise UserError(f"{file}: the folder of 'path: {written}' is not there; looked at {places}{hint}")
 
 
 def _sources(file: Path, split: str, written: Any) -> tuple[str, ...]:

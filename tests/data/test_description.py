@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import data.description
 from data.description import find_description, read_description
 from data.tiling import Tiling
 from utils.errors import UserError
@@ -120,3 +121,22 @@ def test_coco_yaml_numbers_its_80_classes_as_coco_does() -> None:
     assert len(ids) == 80
     known = {"person": 1, "fire hydrant": 11, "stop sign": 13, "dining table": 67, "tv": 72, "toothbrush": 90}
     assert {name: ids[name] for name in known} == known
+
+
+@pytest.mark.parametrize("name", sorted(file.name for file in Path("data").glob("*.yaml")))
+def test_every_data_set_that_ships_is_described_without_a_fault(tmp_path: Path, name: str) -> None:
+    lines = Path("data", name).read_text().splitlines()
+    assert lines[0].startswith("#")
+    text = "\n".join("path: ." if line.startswith("path:") else line for line in lines)
+    description = read_description(write(tmp_path, text))
+    assert {"train", "val"} <= set(description.splits)
+    assert description.notes == ()
+
+
+def test_a_missing_data_set_that_ships_says_where_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data.description, "SHIPPED", tmp_path)
+    write(tmp_path, "path: nowhere\ntrain: a\nnames: [car]")
+    with pytest.raises(UserError, match="first lines say where to get the data"):
+        read_description("mine")
