@@ -63,8 +63,8 @@ def halving_basis(size: int, grid: int, device: torch.device, dtype: torch.dtype
     frequency = torch.arange(grid // 2 + 1, device=device)
     alone = (frequency == 0) | (2 * frequency == grid)
     weight = torch.where(alone, 1.0, 2.0) / size
-    synthesis, analysis = _waves(size, frequency, grid, frequency, weight, dtype)
-    return synthesis[:1], analysis
+    synthesis = torch.cat(_wave(frequency, grid)).t().unsqueeze(0)  # (1, grid, 2K)
+    return synthesis.to(dtype), _analysis(frequency, size, weight).to(dtype)
 
 
 @_cached
@@ -88,12 +88,15 @@ def _waves(
     size: int, frequency_in: Tensor, grid: int, frequency_out: Tensor, weight: Tensor, dtype: torch.dtype
 ) -> Basis:
     """Return the basis that reads `frequency_in` of `size` pixels and writes `frequency_out` of `grid`."""
-    cos_in, sin_in = _wave(frequency_in, size)  # (K, size)
-    cos_out, sin_out = _wave(frequency_out, grid)  # (K, grid)
-    real, imaginary = torch.cat([cos_out, sin_out]), torch.cat([sin_out, -cos_out])
+    cos, sin = _wave(frequency_out, grid)  # (K, grid)
+    real, imaginary = torch.cat([cos, sin]), torch.cat([sin, -cos])
     synthesis = torch.stack([real.t(), imaginary.t()])  # (2, grid, 2K)
-    analysis = torch.cat([cos_in, sin_in]) * weight.repeat(2).unsqueeze(1)  # (2K, size)
-    return synthesis.to(dtype), analysis.to(dtype)
+    return synthesis.to(dtype), _analysis(frequency_in, size, weight).to(dtype)
+
+
+def _analysis(frequency: Tensor, size: int, weight: Tensor) -> Tensor:
+    """(K,) twice -> weighted cosines, then sines, at `size` positions, (2K, size)."""
+    return torch.cat(_wave(frequency, size)) * weight.repeat(2).unsqueeze(1)
 
 
 def _wave(frequency: Tensor, size: int) -> tuple[Tensor, Tensor]:

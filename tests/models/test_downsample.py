@@ -128,7 +128,7 @@ def test_average_of_a_border_window_counts_only_what_is_there():
 
 @pytest.mark.parametrize(
     ("names", "dynamic"),
-    [([*DOWNSAMPLERS, *RESAMPLERS], False), (["strided", "spectral", "diffstride"], True)],
+    [([*DOWNSAMPLERS, *RESAMPLERS], False), (["strided", "diffstride"], True)],
 )
 def test_a_detector_with_every_downsampler_gives_the_same_boxes_in_onnx(names, dynamic, tmp_path):
     rows = [[-1, 1, "Downsample", [8, name]] for name in names]
