@@ -1,4 +1,4 @@
-"""What detection leaves behind: annotated media, labels, COCO JSON, CSV, crops."""
+"""What detection leaves behind: annotated media, frames, labels, COCO JSON, CSV, crops."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from typing import Any, Protocol, TextIO
 import cv2
 import numpy as np
 
-from data.sources import Frame
+from data.frame import Frame
+from data.large_picture import LargePicture, overview
 from utils.errors import UserError
 from utils.ultralytics_adapter import draw_boxes
+
+DRAWN_SIDE = 8192  # pixels; what is read by windows is drawn at most this large
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Result:
         rows: (n, 6) x1, y1, x2, y2 in pixels, confidence, class; best first.
         names: the classes.
         style: how it is drawn.
+        ids: (n,) the number of each object in its video; None where nobody follows them.
     """
 
     frame: Frame
@@ -45,6 +49,7 @@ class Result:
     rows: np.ndarray
     names: Sequence[str]
     style: Style = field(default_factory=Style)
+    ids: np.ndarray | None = None
 
     @property
     def frame_name(self) -> str:
@@ -54,14 +59,22 @@ class Result:
     @cached_property
     def drawn(self) -> np.ndarray:
         """(H, W, 3) uint8 BGR: the frame with its boxes."""
-        labels = [self._label(confidence, index) for confidence, index in self.rows[:, 4:].tolist()]
-        return draw_boxes(self.frame.image, self.rows[:, :4], labels, self.rows[:, 5], self.style.line_width)
+        image, scale = overview(self.frame.image, DRAWN_SIDE)
+        labels = [self._label(i) for i in range(len(self.rows))]
+        colors = self.rows[:, 5] if self.ids is None else self.ids
+        return draw_boxes(image, self.rows[:, :4] * scale, labels, colors, self.style.line_width)
 
-    def _label(self, confidence: float, index: float) -> str:
+    def id_of(self, i: int) -> int | None:
+        """The number of the i-th object in its video."""
+        return None if self.ids is None else int(self.ids[i])
+
+    def _label(self, i: int) -> str:
         if not self.style.labels:
             return ""
-        name = self.names[int(index)]
-        return f"{name} {confidence:.2f}" if self.style.confidences else name
+        name = self.names[int(self.rows[i, 5])]
+        number = f" {self.ids[i]}" if self.ids is not None else ""
+        confidence = f" {self.rows[i, 4]:.2f}" if self.style.confidences else ""
+        return name + number + confidence
 
 
 class Output(Protocol):
@@ -100,34 +113,38 @@ class Media:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._video: _Video | None = None
-        self._path: Path | None = None
+        self._videos: dict[Path, _Video] = {}
 
     def add(self, result: Result) -> None:
-        """Write a picture, or add a frame to its video."""
+        """Write a picture, or add a frame to its video; only streams are written side by side."""
         frame = result.frame
         if not frame.is_video:
-            write_picture(self.folder / f"{result.name}{frame.path.suffix}", result.drawn)
+            suffix = ".jpg" if isinstance(frame.image, LargePicture) else frame.path.suffix
+            write_picture(self.folder / f"{result.name}{suffix}", result.drawn)
             return
-        if self._path != frame.path or self._video is None:
-            self.close()
-            self._path, self._video = frame.path, _Video(self.folder / result.name, frame)
-        self._video.write(result.drawn)
+        if frame.path not in self._videos:
+            if frame.seconds is None:
+                self.close()
+            self._videos[frame.path] = _Video(self.folder / result.name, frame)
+        self._videos[frame.path].write(result.drawn, frame.seconds)
 
     def close(self) -> None:
-        """Finish the video at hand."""
-        if self._video is not None:
-            self._video.close()
-        self._video = None
+        """Finish the videos at hand."""
+        for video in self._videos.values():
+            video.close()
+        self._videos.clear()
 
 
 class _Video:
     """An MP4 file (MPEG-4 part 2), or Motion JPEG in AVI where OpenCV cannot write it."""
 
+    LONGEST_GAP = 10  # seconds of a live video that one frame fills at most
+
     def __init__(self, stem: Path, first: Frame):
         assert first.fps is not None
         height, width = first.image.shape[:2]
-        self._size = (width, height)
+        self._size, self._fps = (width, height), first.fps
+        self._began, self._written = first.seconds or 0.0, 0
         for suffix, codec in ((".mp4", "mp4v"), (".avi", "MJPG")):
             self.path = stem.with_name(stem.name + suffix)
             code = cv2.VideoWriter.fourcc(*codec)
@@ -138,13 +155,36 @@ class _Video:
             f"cannot write the video {stem}.mp4: OpenCV opens neither an MP4 nor an AVI file there"
         )
 
-    def write(self, image: np.ndarray) -> None:
-        """Add a frame; the writer would drop one of another size without a word."""
+    def write(self, image: np.ndarray, seconds: float | None) -> None:
+        """Add a frame; a live one, seen after `seconds`, as often as makes the video last as long as life."""
         same = (image.shape[1], image.shape[0]) == self._size
-        self._writer.write(image if same else cv2.resize(image, self._size))
+        image = image if same else cv2.resize(image, self._size)  # the writer would drop another size
+        times = 1
+        if seconds is not None:
+            due = int((seconds - self._began) * self._fps) + 1 - self._written
+            times = min(max(due, 0), int(self.LONGEST_GAP * self._fps) + 1)
+            self._written += max(due, 0)
+        for _ in range(times):
+            self._writer.write(image)
 
     def close(self) -> None:
         self._writer.release()
+
+
+class Frames:
+    """frames/<name>_<number>.jpg: each annotated frame of the videos."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def add(self, result: Result) -> None:
+        """Write one file for a frame of a video."""
+        if result.frame.is_video:
+            write_picture(self.folder / f"{result.frame_name}.jpg", result.drawn)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:
@@ -159,7 +199,7 @@ def write_picture(path: Path, image: np.ndarray) -> None:
 
 
 class Labels:
-    """YOLO's labels/*.txt: class, cx, cy, w, h as fractions; a file for every frame, perhaps empty."""
+    """YOLO's labels/*.txt: class, cx, cy, w, h as fractions[, confidence][, id]; a file for every frame."""
 
     def __init__(self, folder: Path, confidences: bool):
         self.folder, self.confidences = folder, confidences
@@ -169,10 +209,11 @@ class Labels:
         """Write one file."""
         height, width = result.frame.image.shape[:2]
         lines = []
-        for x1, y1, x2, y2, confidence, index in result.rows.tolist():
+        for i, (x1, y1, x2, y2, confidence, index) in enumerate(result.rows.tolist()):
             values = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
             values += [confidence] if self.confidences else []
-            lines.append(f"{int(index)} " + " ".join(f"{value:.6g}" for value in values) + "\n")
+            number = "" if result.ids is None else f" {result.id_of(i)}"
+            lines.append(f"{int(index)} " + " ".join(f"{value:.6g}" for value in values) + number + "\n")
         (self.folder / f"{result.frame_name}.txt").write_text("".join(lines), encoding="utf-8")
 
     def close(self) -> None:
@@ -192,13 +233,15 @@ class CocoResults:
         """Append this frame's objects."""
         name = result.frame_name
         image_id = int(name) if name.isdecimal() else name
-        for x1, y1, x2, y2, confidence, index in result.rows.tolist():
+        for i, (x1, y1, x2, y2, confidence, index) in enumerate(result.rows.tolist()):
             entry: dict[str, Any] = {
                 "image_id": image_id,
                 "category_id": self.category_ids[int(index)] if self.category_ids else int(index),
                 "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
                 "score": round(confidence, 5),
             }
+            if result.ids is not None:
+                entry["track_id"] = result.id_of(i)
             self._file.write(self._separator + json.dumps(entry, ensure_ascii=False))
             self._separator = ",\n"
 
@@ -209,17 +252,20 @@ class CocoResults:
 
 
 class Csv:
-    """One line an object: file, frame, class, confidence, corners in pixels."""
+    """One line an object: file, frame, its number (with tracking), class, confidence, corners in pixels."""
+
+    COLUMNS = ("file", "frame", "id", "class", "name", "confidence", "x1", "y1", "x2", "y2")
 
     def __init__(self, path: Path):
         self._file: TextIO = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(["file", "frame", "class", "name", "confidence", "x1", "y1", "x2", "y2"])
+        self._writer.writerow(self.COLUMNS)
 
     def add(self, result: Result) -> None:
         """Append this frame's objects."""
-        for *corners, confidence, index in result.rows.tolist():
-            who = [result.frame.path, result.frame.number, int(index), result.names[int(index)]]
+        for i, (*corners, confidence, index) in enumerate(result.rows.tolist()):
+            number = "" if result.ids is None else result.id_of(i)
+            who = [result.frame.where, result.frame.number, number, int(index), result.names[int(index)]]
             self._writer.writerow([*who, f"{confidence:.5f}", *(f"{value:.2f}" for value in corners)])
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What to detect on: a picture, a folder, a glob, a list file or a video, read frame by frame."""
+"""What to detect on: pictures, folders, globs, lists, videos, cameras and streams, read frame by frame."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ import glob
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import cv2
-import numpy as np
 
+from data.frame import BrokenVideo, Frame
+from data.large_picture import open_large
 from data.pictures import PICTURE_SUFFIXES, BrokenPicture, is_picture, read_picture, read_size
+from data.streams import Streams, is_stream, without_password
 from utils.errors import UserError
 
 VIDEO_SUFFIXES = frozenset(
     {".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
+LIST_SUFFIXES = (".txt", ".streams")
 _PICTURES, _VIDEOS = (" ".join(sorted(suffixes)) for suffixes in (PICTURE_SUFFIXES, VIDEO_SUFFIXES))
-_KINDS = f"pictures are {_PICTURES}, videos {_VIDEOS}, lists .txt"
+_KINDS = f"pictures are {_PICTURES}, videos {_VIDEOS}, lists {' '.join(LIST_SUFFIXES)}"
 _DEFAULT_FPS = 30.0  # for the rare video that does not say
 
 
-class BrokenVideo(ValueError):
-    """A video that cannot be opened or ends early; the message names the file and the reason."""
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A picture, or one frame of a video.
+class Source(Protocol):
+    """Frames, and what was wrong with some of them.
 
     Attributes:
-        image: (H, W, 3) uint8 BGR.
-        path: the file.
-        index: number of the file, from 1, of `files`.
-        files: how many files the source has.
-        number: number of the frame in its video, from 1; 1 for a picture.
-        total: frames in the video as its header claims, None where it does not say; 1 for a picture.
-        fps: frames a second of the frames that are read (a stride lowers it); None for a picture.
+        problems: one line for each file or stream that could not be read, wholly or in part, so far.
     """
 
-    image: np.ndarray
-    path: Path
-    index: int
-    files: int
-    number: int = 1
-    total: int | None = 1
-    fps: float | None = None
+    problems: list[str]
 
     @property
-    def is_video(self) -> bool:
-        """Whether it belongs to a video."""
-        return self.fps is not None
+    def files(self) -> Sequence[Path]:
+        """The files it reads; none for streams."""
+        ...
+
+    @property
+    def count(self) -> int | None:
+        """How many frames will come; None where nobody knows."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Read one by one."""
+        ...
+
+    def leave_out(self, problem: str) -> None:
+        """Note and report a file or stream that could not be read."""
+        ...
 
 
 def _print_problem(message: str) -> None:
@@ -62,7 +62,7 @@ def _print_problem(message: str) -> None:
 
 @dataclass
 class MediaFiles:
-    """Pictures and videos, one after the other.
+    """Pictures and videos, one after the other; a `Source`.
 
     A file that cannot be read is reported, noted in `problems` and left out; where it is the only one,
     iterating raises a UserError instead.
@@ -79,6 +79,15 @@ class MediaFiles:
     report: Callable[[str], None] = _print_problem
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def count(self) -> int | None:
+        """How many frames the files' headers promise."""
+        videos = [path for path in self.files if path.suffix.lower() in VIDEO_SUFFIXES]
+        counts = [_frame_count(path) for path in videos]
+        if not all(counts):
+            return None
+        return len(self.files) - len(videos) + sum(-(-count // self.vid_stride) for count in counts)
+
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self.files, 1):
             frames = 0
@@ -89,32 +98,72 @@ class MediaFiles:
             except (BrokenPicture, BrokenVideo) as error:
                 if len(self.files) == 1 and not frames:
                     raise UserError(str(error)) from error
-                self.problems.append(str(error))
-                self.report(str(error))
+                self.leave_out(str(error))
+
+    def __str__(self) -> str:
+        return f"{len(self.files)} file{'s' * (len(self.files) != 1)}"
+
+    def leave_out(self, problem: str) -> None:
+        """Note and report a file that could not be read."""
+        self.problems.append(problem)
+        self.report(problem)
 
     def _read(self, path: Path, index: int) -> Iterator[Frame]:
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield from _read_video(path, index, len(self.files), self.vid_stride)
             return
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+        image = open_large(path)
+        if image is None and path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             read_size(path)  # tells a truncated one, which some decoders fill with grey
-        yield Frame(read_picture(path), path, index, len(self.files))
+        pixels = read_picture(path) if image is None else image
+        yield Frame(pixels, path, index, len(self.files))
 
 
-def open_source(source: str | Path, vid_stride: int = 1) -> MediaFiles:
-    """Return the pictures and videos that `source` names.
+def open_source(
+    source: str | Path | Sequence[str | Path],
+    vid_stride: int = 1,
+    report: Callable[[str], None] = _print_problem,
+) -> MediaFiles | Streams:
+    """Return the pictures and videos, or the streams, that `source` names.
 
     Args:
-        source: a picture, a video, a folder (its own files, not its subfolders'), a glob such as
-            'a/**/*.jpg', or a .txt file with one path a line, relative to itself or the current folder.
+        source: one or several of: a picture, a video, a folder (its own files, not its subfolders'), a glob
+            such as 'a/**/*.jpg', a .txt or .streams file with one of all these a line, relative to itself or
+            to the current folder, the number of a camera, a URL.
         vid_stride: read every n-th frame of a video.
+        report: is called with one line for each thing that goes wrong on the way.
 
     Raises:
-        UserError: nothing there, or nothing that is a picture or a video.
+        UserError: nothing there, nothing that is a picture, video or stream, or files and streams mixed.
     """
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # broken files get one line, ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    return MediaFiles(_find(str(source)), vid_stride)
+    given = [source] if isinstance(source, str | Path) else list(source)
+    if not given:
+        raise UserError(f"no source given; {_WHAT}")
+    files: list[Path] = []
+    streams: list[str] = []
+    for name, listed in (entry for one in given for entry in _entries(str(one))):
+        if is_stream(name) and not Path(name).exists():
+            streams.append(name)
+        elif listed and _media([Path(name)]):
+            files.append(Path(name))  # one that is missing is left out later, and the rest is finished
+        else:
+            files += _find(name)
+    if streams and files:
+        raise UserError(f"streams and files cannot be mixed: {without_password(streams[0])} and {files[0]}")
+    return Streams(streams, vid_stride, report) if streams else MediaFiles(files, vid_stride, report)
+
+
+_WHAT = "give a picture, video, folder, glob, list (.txt), camera number or URL"
+
+
+def _entries(source: str) -> list[tuple[str, bool]]:
+    """The lines of a list file, or what was given itself; and whether it was in a list."""
+    path = Path(source)
+    if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
+        return [(entry, True) for entry in _in_list(path)]
+    return [(source, False)]
 
 
 def _find(source: str) -> list[Path]:
@@ -122,13 +171,11 @@ def _find(source: str) -> list[Path]:
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():
-        return _in_list(path) if path.suffix.lower() == ".txt" else [_known(path)]
+        return [_known(path)]
     if glob.has_magic(source):
         found = sorted(Path(name) for name in glob.glob(source, recursive=True))
         return _media(found) or _nothing(f"no picture or video matches '{source}'")
-    if "://" in source or source.isdigit():
-        return _nothing(f"source '{source}': give a picture, folder, glob, list (.txt) or video file")
-    return _nothing(f"no such source: '{source}'; give a picture, folder, glob, list (.txt) or video file")
+    return _nothing(f"no such source: '{source}'; {_WHAT}")
 
 
 def _nothing(message: str) -> list[Path]:
@@ -155,15 +202,23 @@ def _in_folder(folder: Path) -> list[Path]:
     raise UserError(f"{folder}: no picture or video in this folder{hint}; {_KINDS}")
 
 
-def _in_list(file: Path) -> list[Path]:
+def _in_list(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not a list of paths (no UTF-8 text)") from error
-    paths = [Path(line.strip()) for line in lines if line.strip()]
-    if not paths:
-        raise UserError(f"{file}: the list is empty; it takes one path a line")
-    return [_known(near if (near := file.parent / path).exists() else path) for path in paths]
+    entries = [line.strip() for line in lines if line.strip()]
+    if not entries:
+        raise UserError(f"{file}: the list is empty; it takes one path or URL a line")
+    return [str(near) if (near := file.parent / entry).exists() else entry for entry in entries]
+
+
+def _frame_count(path: Path) -> int:
+    """Frames of a video as its header claims, 0 where it does not say."""
+    capture = cv2.VideoCapture(str(path))
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    capture.release()
+    return int(count) if math.isfinite(count) and count > 0 else 0
 
 
 def _read_video(path: Path, index: int, files: int, stride: int) -> Iterator[Frame]:

@@ -1,20 +1,28 @@
-"""From a picture of any size to its objects: letterbox, network, NMS; large pictures tile by tile."""
+"""From pictures of any size to their objects: tiles, letterbox, network, NMS, merging.
+
+Detection, evaluation of whole photographs and the Python API all go through `find_all`.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from data.large_picture import LargePicture
 from data.letterbox import Letterbox, letterbox
+from data.pictures import BrokenPicture
 from data.tiling import Tiling, tile_windows
 from models.runtime import Predictor
-from utils.merge import merge_tiles
+from utils.merge import MergeRule, merge_tiles
 from utils.nms import non_max_suppression
+from utils.pipeline import ahead
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,11 @@ class DetectSettings:
         max_det: largest number of objects in a picture, and in a tile.
         classes: these only; None is all.
         agnostic: let boxes of different classes suppress each other.
+        multi_label: a box may count for several classes (evaluation), not its best one only.
         tiling: cut pictures into tiles; None looks at them whole.
-        batch_size: tiles at a time.
+        whole: look at the whole picture besides its tiles, for objects larger than a tile.
+        merge: how the tiles' boxes become one picture's; None is by seams, with `iou_thres`.
+        batch_size: pictures or tiles at a time.
     """
 
     imgsz: tuple[int, int]
@@ -38,88 +49,229 @@ class DetectSettings:
     max_det: int = 1000
     classes: Sequence[int] | None = None
     agnostic: bool = False
+    multi_label: bool = False
     tiling: Tiling | None = None
+    whole: bool = False
+    merge: MergeRule | None = None
     batch_size: int = 8
 
 
-@dataclass(frozen=True)
+class HasImage(Protocol):
+    """What can be looked at: a frame of a source, for one."""
+
+    @property
+    def image(self) -> np.ndarray | LargePicture:
+        """(H, W, 3) uint8 BGR, or a file that is read by windows."""
+        ...
+
+
+Item = TypeVar("Item", bound=HasImage)
+
+
+@dataclass
 class Stages:
     """Seconds spent on preprocessing, in the network, and on NMS and merging."""
 
-    pre: float
-    inference: float
-    post: float
+    pre: float = 0.0
+    inference: float = 0.0
+    post: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Found(Generic[Item]):
     """What is in a picture.
 
     Attributes:
+        item: what was looked at.
         rows: (n, 6) float32 x1, y1, x2, y2 in pixels of the picture, confidence, class; best first.
         shape: height and width of the network's input, pixels.
         tiles: how many inputs the picture took.
         stages: the time each stage took.
     """
 
+    item: Item
     rows: np.ndarray
     shape: tuple[int, int]
     tiles: int
     stages: Stages
 
 
-def find_objects(predictor: Predictor, image: np.ndarray, settings: DetectSettings) -> Found:
+@dataclass(eq=False)
+class _Job(Generic[Item]):
+    """A picture on its way: where its windows are, and what was found in those that are done."""
+
+    item: Item
+    windows: np.ndarray  # (T, 4) x0, y0, x1, y1
+    shape: tuple[int, int] = (0, 0)
+    found: list[np.ndarray] = field(default_factory=list)
+    stages: Stages = field(default_factory=Stages)
+
+
+@dataclass(eq=False)
+class _View(Generic[Item]):
+    """One window of a picture as the network sees it."""
+
+    job: _Job[Item]
+    pixels: np.ndarray  # (h, w, 3) uint8 RGB
+    box: Letterbox
+
+
+@dataclass(frozen=True)
+class _Picture:
+    image: np.ndarray | LargePicture
+
+
+def find_objects(
+    predictor: Predictor, image: np.ndarray | LargePicture, settings: DetectSettings
+) -> Found[Any]:
     """Detect on one picture, (H, W, 3) uint8 BGR."""
-    height, width = image.shape[:2]
-    tiling = settings.tiling
-    windows = np.array([[0, 0, width, height]])
-    if tiling is not None:
-        windows = tile_windows(width, height, tiling.size, tiling.overlap)
-    found: list[np.ndarray] = []
-    times = np.zeros(3)
-    shape = settings.imgsz
-    for start in range(0, len(windows), settings.batch_size):
-        clock = [_now(predictor)]
-        images, boxes = _prepare(predictor, image, windows[start : start + settings.batch_size], settings)
-        shape = (images.shape[2], images.shape[3])
-        clock.append(_now(predictor))
-        pred = predictor(images)
-        clock.append(_now(predictor))
-        found += _suppress(pred, boxes, settings)
-        clock.append(_now(predictor))
-        times += np.diff(clock)
-    merging = time.perf_counter()
-    rows = (
-        found[0]
-        if len(windows) == 1
-        else merge_tiles(found, windows, settings.iou_thres, settings.max_det, settings.agnostic)
-    )
-    times[2] += time.perf_counter() - merging
-    return Found(rows, shape, len(windows), Stages(*times.tolist()))
+    return next(find_all(predictor, [_Picture(image)], settings, threads=False))
+
+
+def find_all(
+    predictor: Predictor,
+    items: Iterable[Item],
+    settings: DetectSettings,
+    threads: bool = True,
+    report: Callable[[str], None] | None = None,
+) -> Generator[Found[Item], None, None]:
+    """Detect on every picture, in order; pictures and tiles of the same shape share batches.
+
+    Args:
+        predictor: see `models.runtime`.
+        items: what to look at; each has an `image`.
+        settings: how.
+        threads: read, prepare, compute and finish at the same time, a batch or two ahead.
+        report: is called with one line for a picture of which a window cannot be read, and which is then left
+            out; None raises instead.
+
+    Raises:
+        BrokenPicture: a window cannot be read.
+    """
+    if not threads:
+        return _finish(_infer(_prepare(items, predictor, settings, report), predictor), settings)
+    prepared = ahead(_prepare(ahead(items), predictor, settings, report))
+    return ahead(_finish(ahead(_infer(prepared, predictor)), settings))
 
 
 def _prepare(
-    predictor: Predictor, image: np.ndarray, windows: np.ndarray, settings: DetectSettings
-) -> tuple[Tensor, list[Letterbox]]:
-    """T windows of an (H, W, 3) picture -> (T, 3, h, w) RGB in 0..1, and where each lies in its input."""
+    items: Iterable[Item],
+    predictor: Predictor,
+    settings: DetectSettings,
+    report: Callable[[str], None] | None,
+) -> Iterator[list[_View[Item]]]:
+    """Cut and fit; a batch ends when it is full or the shape changes."""
+    batch: list[_View[Item]] = []
+    for view in _views(items, predictor, settings, report):
+        if batch and batch[0].pixels.shape != view.pixels.shape:
+            yield batch
+            batch = []
+        batch.append(view)
+        if len(batch) == settings.batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _views(
+    items: Iterable[Item],
+    predictor: Predictor,
+    settings: DetectSettings,
+    report: Callable[[str], None] | None,
+) -> Iterator[_View[Item]]:
     stride = None if predictor.imgsz else predictor.stride
-    fitted = [letterbox(image[y0:y1, x0:x1], settings.imgsz, stride) for x0, y0, x1, y1 in windows.tolist()]
-    batch = np.stack([picture[..., ::-1] for picture, _ in fitted]).transpose(0, 3, 1, 2)  # (T, 3, h, w)
-    tensor = torch.from_numpy(np.ascontiguousarray(batch)).to(predictor.device)
-    return tensor.float() / 255, [box for _, box in fitted]
+    for item in items:
+        job = _Job(item, _windows(item.image, settings))
+        for window in job.windows.tolist():
+            start = time.perf_counter()
+            try:
+                pixels, box = _fit(item.image, window, settings.imgsz, stride)
+            except BrokenPicture as error:
+                if report is None:
+                    raise
+                report(str(error))
+                break
+            job.shape = (pixels.shape[0], pixels.shape[1])
+            job.stages.pre += time.perf_counter() - start
+            yield _View(job, pixels, box)
 
 
-def _suppress(pred: Tensor, boxes: list[Letterbox], settings: DetectSettings) -> list[np.ndarray]:
-    """(T, N, 5 + classes) in pixels of the input -> for each window (n, 6) in pixels of the window."""
-    kept = non_max_suppression(
-        pred,
-        settings.conf_thres,
-        settings.iou_thres,
-        classes=settings.classes,
-        agnostic=settings.agnostic,
-        max_det=settings.max_det,
-    )
-    return [box.to_view(rows.cpu().numpy()) for rows, box in zip(kept, boxes, strict=True)]
+def _windows(image: np.ndarray | LargePicture, settings: DetectSettings) -> np.ndarray:
+    """(T, 4) int x0, y0, x1, y1."""
+    height, width = image.shape[:2]
+    whole = np.array([[0, 0, width, height]])
+    if settings.tiling is None:
+        return whole
+    windows = tile_windows(width, height, settings.tiling.size, settings.tiling.overlap)
+    return np.concatenate((windows, whole)) if settings.whole and len(windows) > 1 else windows
+
+
+def _fit(
+    image: np.ndarray | LargePicture, window: Sequence[int], size: tuple[int, int], stride: int | None
+) -> tuple[np.ndarray, Letterbox]:
+    """One window of a picture as an input, (h, w, 3) uint8 RGB, and where it lies there."""
+    x0, y0, x1, y1 = window
+    if isinstance(image, LargePicture) and image.shape[:2] == (y1 - y0, x1 - x0):
+        small = image.overview(2 * max(size))
+        pixels, box = letterbox(small, size, stride)
+        scale_x, scale_y = small.shape[1] / (x1 - x0), small.shape[0] / (y1 - y0)
+        stretch = box.stretch * scale_y / scale_x
+        box = replace(box, scale=box.scale * scale_x, stretch=stretch, width=x1 - x0, height=y1 - y0)
+    else:
+        pixels, box = letterbox(image[y0:y1, x0:x1], size, stride)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), box
+
+
+def _infer(
+    batches: Iterable[list[_View[Item]]], predictor: Predictor
+) -> Iterator[tuple[list[_View[Item]], Tensor]]:
+    """Run the network: each batch with its (T, N, 5 + classes)."""
+    for batch in batches:
+        start = time.perf_counter()
+        pixels = torch.from_numpy(np.stack([view.pixels for view in batch])).to(predictor.device)
+        images = pixels.permute(0, 3, 1, 2).float().div_(255)  # (T, 3, h, w), channels last in memory
+        middle = _now(predictor)
+        pred = predictor(images)
+        end = _now(predictor)
+        for view in batch:
+            view.job.stages.pre += (middle - start) / len(batch)
+            view.job.stages.inference += (end - middle) / len(batch)
+        yield batch, pred
+
+
+def _finish(
+    outputs: Iterable[tuple[list[_View[Item]], Tensor]], settings: DetectSettings
+) -> Generator[Found[Item], None, None]:
+    """NMS in every window; a picture is done when all of its windows are."""
+    for batch, pred in outputs:
+        start = time.perf_counter()
+        kept = non_max_suppression(
+            pred,
+            settings.conf_thres,
+            settings.iou_thres,
+            classes=settings.classes,
+            agnostic=settings.agnostic,
+            multi_label=settings.multi_label,
+            max_det=settings.max_det,
+        )
+        share = (time.perf_counter() - start) / len(batch)
+        for view, rows in zip(batch, kept, strict=True):
+            job = view.job
+            job.found.append(view.box.to_view(rows.cpu().numpy()))
+            job.stages.post += share
+            if len(job.found) == len(job.windows):
+                yield _merge(job, settings)
+
+
+def _merge(job: _Job[Item], settings: DetectSettings) -> Found[Item]:
+    start = time.perf_counter()
+    rows = job.found[0]
+    if len(job.windows) > 1:
+        rule = settings.merge or MergeRule(threshold=settings.iou_thres)
+        rows = merge_tiles(job.found, job.windows, rule, settings.max_det, settings.agnostic)
+    job.stages.post += time.perf_counter() - start
+    return Found(job.item, rows, job.shape, len(job.windows), job.stages)
 
 
 def _now(predictor: Predictor) -> float:

@@ -1,9 +1,10 @@
-"""Which height and width a detector is given."""
+"""Which height and width a detector is given, and in which tiles it looks at large pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from data.tiling import Tiling
 from models.runtime import Predictor
 from utils.errors import UserError
 
@@ -37,3 +38,29 @@ def input_size(wanted: Sequence[int] | None, predictor: Predictor) -> tuple[int,
 def _trained(predictor: Predictor) -> int:
     side = predictor.config.get("imgsz")
     return side if isinstance(side, int) and side > 0 else DEFAULT
+
+
+def tiling_for(
+    wanted: int | str | None, overlap: float, predictor: Predictor, imgsz: tuple[int, int]
+) -> Tiling | None:
+    """Return how pictures are cut into tiles; None looks at them whole.
+
+    Args:
+        wanted: side of a tile, pixels; 0 for none; "auto" for the tiles of the training, or of the input's
+            size where the training saw whole pictures; None for the tiles of the training, if it had any.
+        overlap: share of its side that a tile has in common with the next.
+        predictor: which knows of its training.
+        imgsz: height and width of the input.
+
+    Raises:
+        UserError: not a size.
+    """
+    trained = predictor.config.get("tile")
+    size = trained.get("size") if isinstance(trained, dict) else None
+    if wanted == "auto":
+        size = size or max(imgsz)
+    elif wanted is not None:
+        size = wanted
+    if isinstance(size, str):
+        raise UserError(f"tile takes a number of pixels, 0 or auto, got '{size}'")
+    return Tiling(size, overlap) if size else None

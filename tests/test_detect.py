@@ -90,7 +90,7 @@ def read_video(path: Path) -> tuple[float, list[np.ndarray]]:
 
 def run(source, tmp_path, **options) -> tuple[int, Path]:
     options = {"weights": (Path("stub.pt"),), "project": tmp_path / "runs", "device": "cpu"} | options
-    return detect.main(DetectConfig(source=str(source), **options)), tmp_path / "runs" / "exp"
+    return detect.main(DetectConfig(source=(str(source),), **options)), tmp_path / "runs" / "exp"
 
 
 def test_every_output_holds_the_boxes_in_pixels_of_the_picture(tmp_path, finder):
@@ -148,7 +148,7 @@ def test_video_stride_keeps_the_duration(tmp_path, finder):
 def test_tiles_find_small_objects_of_a_large_picture_once(tmp_path, finder):
     boxes = [(x, y, x + 24, y + 24) for x in range(20, 960, 90) for y in range(20, 700, 90)]
     save(tmp_path / "large.png", picture(*boxes, size=(720, 1000)))
-    _, folder = run(tmp_path / "large.png", tmp_path, tile=320, imgsz=(320,), save_json=True, nosave=True)
+    _, folder = run(tmp_path / "large.png", tmp_path, tile="320", imgsz=(320,), save_json=True, nosave=True)
     found = json.loads((folder / "predictions.json").read_text())
     corners = sorted(tuple(entry["bbox"][:2]) for entry in found)
     assert corners == sorted((float(x), float(y)) for x, y, _, _ in boxes)
@@ -156,11 +156,15 @@ def test_tiles_find_small_objects_of_a_large_picture_once(tmp_path, finder):
     assert max(shape[0] for shape in finder.shapes) > 1  # tiles go through the network in batches
 
 
-def test_model_trained_on_tiles_says_so_in_one_line(tmp_path, finder, capsys):
-    finder.config["tile"] = {"size": 416, "overlap": 0.2}
+@pytest.mark.parametrize(
+    "tile, trained, tiles", [(None, 160, 6), ("0", 160, 1), ("auto", 160, 6), (None, None, 1), ("auto", None, 2)]
+)
+def test_pictures_are_cut_as_trained_unless_told_otherwise(tmp_path, finder, capsys, tile, trained, tiles):
+    finder.config |= {"imgsz": 256, "tile": {"size": trained} if trained else None}
     save(tmp_path / "a.png", picture())
-    run(tmp_path / "a.png", tmp_path, nosave=True)
-    assert "consider --tile 416" in capsys.readouterr().out
+    run(tmp_path / "a.png", tmp_path, nosave=True, tile=tile)
+    assert ("tiles of" in capsys.readouterr().out) == (tiles > 1)
+    assert sum(shape[0] for shape in finder.shapes) == tiles
 
 
 def test_classes_and_max_det_limit_what_is_found(tmp_path, finder):
@@ -197,7 +201,7 @@ def test_broken_pictures_are_listed_and_the_rest_is_finished(tmp_path, finder, c
     code, folder = run(tmp_path / "in", tmp_path)
     assert code == 1
     assert sorted(path.name for path in folder.iterdir()) == ["1.jpg", "2.jpg", "4.jpg"]
-    summary = capsys.readouterr().err.split("3 files could not be read")[1]
+    summary = capsys.readouterr().err.split("3 sources could not be read")[1]
     assert all(f"{number}.jpg" in summary for number in (0, 3, 5))
 
 
@@ -247,7 +251,7 @@ def test_second_run_into_the_same_folder_replaces_the_first(tmp_path, finder):
         ({"imgsz": (100,)}, "multiple of the stride 32"),
         ({"save_conf": True}, "--save-txt"),
         ({"conf_thres": 1.5}, "at most 1"),
-        ({"tile": 8}, "at least 32"),
+        ({"tile": "8"}, "pixels from 32"),
         ({"source": "nowhere"}, "no such source"),
         ({"device": "cuda:9"}, "no device"),
     ],

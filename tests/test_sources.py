@@ -135,8 +135,6 @@ def test_missing_entry_of_a_list_is_left_out(tmp_path):
         ("notes.md", "neither a picture nor a video"),
         ("empty.txt", "the list is empty"),
         ("binary.txt", "not a list"),
-        ("rtsp://camera", "give a picture, folder"),
-        ("0", "give a picture, folder"),
     ],
 )
 def test_wrong_source_says_what_would_be_right(tmp_path, monkeypatch, source, message):

@@ -1,38 +1,52 @@
-"""From the tiles of a picture back to the picture: shift the detections, drop cut ones, merge the doubles."""
+"""From the tiles of a picture back to the picture: shift the detections and make one box of each object."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.overlap import coverage_matrix, spread_classes, suppress
+from utils.overlap import Metric, areas, overlap_matrix, spread_classes, suppress
+from utils.seams import covered, cut_hulls, cut_sides, parts_of_one
 
-CUT_MARGIN = 0.01  # a box this close to an inner side of its tile, as a share of the side, may be cut by it
-COVERED = 0.6  # a cut box goes when this share of it lies in a box that a tile saw whole,
-TRUSTED = 0.5  # unless the whole box is less than this share as confident
+MergeMethod = Literal["seams", "nms", "nmm"]
+
+
+@dataclass(frozen=True)
+class MergeRule:
+    """How the doubles and the parts of an object become one box.
+
+    Attributes:
+        method: "seams" drops what a seam has cut where another tile saw the object whole, joins the parts of
+            objects that no tile saw whole, and leaves the doubles to NMS. "nms" knows no seams: of boxes that
+            overlap, the best stays. "nmm", greedy non-max merging, puts a box around them instead.
+        metric: what overlap is: "iou", or "ios", the intersection over the smaller box.
+        threshold: the largest overlap that two boxes of one class may have.
+    """
+
+    method: MergeMethod = "seams"
+    metric: Metric = "iou"
+    threshold: float = 0.6
 
 
 def merge_tiles(
     detections: Sequence[NDArray],
     windows: NDArray | Sequence[Sequence[int]],
-    iou_thres: float = 0.6,
+    rule: MergeRule | float = MergeRule(),
     max_det: int | None = None,
     agnostic: bool = False,
 ) -> NDArray[np.float32]:
-    """Merge what was found on overlapping tiles of one picture.
-
-    Doubles go by class-wise NMS. The part of an object that a tile's side cuts off overlaps the whole object
-    too little for that; it goes when a box that touches no such side, and is not much less confident,
-    covers it.
+    """Merge what was found on overlapping tiles of one picture; the whole picture may be one of the tiles.
 
     Args:
         detections: for each tile (n, 6): x1, y1, x2, y2 in pixels of the tile, confidence, class.
         windows: (T, 4) left, top, right, bottom of each tile in pixels of the picture.
-        iou_thres: the largest IoU that two boxes of one class may have.
+        rule: how; a number is the threshold of the default.
         max_det: largest number of boxes kept in the picture; None is all.
-        agnostic: let boxes of different classes suppress each other.
+        agnostic: let boxes of different classes belong to one object.
 
     Returns:
         (m, 6) in pixels of the picture, best first.
@@ -42,46 +56,78 @@ def merge_tiles(
     """
     if len(detections) != len(windows):
         raise ValueError(f"{len(detections)} tiles of detections but {len(windows)} windows")
+    rule = rule if isinstance(rule, MergeRule) else MergeRule(threshold=rule)
     sides = np.asarray(windows, np.float32).reshape(-1, 4)
-    parts = [
-        np.zeros((0, 6), np.float32),
-        *(np.asarray(rows, np.float32).reshape(-1, 6) for rows in detections),
-    ]
-    rows = np.concatenate(parts)
-    tile = np.repeat(np.arange(len(sides)), [len(part) for part in parts[1:]])
+    rows, tile = _on_picture(detections, sides)
+    if rule.method == "seams":
+        rows = _without_parts(rows, tile, sides, rule, agnostic)
+    boxes = _apart(rows, agnostic)
+    if rule.method == "nmm":
+        return _merge_greedily(rows, boxes, rule)[:max_det]
+    return rows[suppress(boxes, rule.threshold, max_det, metric=rule.metric)]
+
+
+def _on_picture(detections: Sequence[NDArray], sides: NDArray) -> tuple[NDArray, NDArray]:
+    """Return all rows in pixels of the picture, best first, and the tile of each."""
+    parts = [np.asarray(rows, np.float32).reshape(-1, 6) for rows in detections]
+    rows = np.concatenate([np.zeros((0, 6), np.float32), *parts])
+    tile = np.repeat(np.arange(len(sides)), [len(part) for part in parts])
     rows[:, :4] += np.tile(sides[:, :2], 2)[tile]
     order = np.argsort(-rows[:, 4], kind="stable")
-    rows, tile = rows[order], tile[order]
-
-    boxes = rows[:, :4] if agnostic else spread_classes(rows[:, :4], rows[:, 5])
-    cut = _may_be_cut(rows[:, :4], sides, tile)
-    whole = np.flatnonzero(~cut)
-    whole = whole[suppress(boxes[whole], iou_thres)]
-    alive = ~cut
-    alive[cut] = ~_covered(boxes[cut], rows[cut, 4], boxes[whole], rows[whole, 4])
-    rows, boxes = rows[alive], boxes[alive]
-    return rows[suppress(boxes, iou_thres, max_det)]
+    return rows[order], tile[order]
 
 
-def _may_be_cut(boxes_xyxy: NDArray, sides: NDArray, tile: NDArray) -> NDArray[np.bool_]:
-    """(n,) whether a box reaches a side of its tile that is not the picture's own; pixels of the picture."""
-    if not len(boxes_xyxy):
-        return np.zeros(0, bool)
-    margin = CUT_MARGIN * (sides[:, 2:] - sides[:, :2]).max(1, keepdims=True)
-    low, high = sides[:, :2], sides[:, 2:]
-    low_limit = np.where(low > low.min(0), low + margin, -np.inf)
-    high_limit = np.where(high < high.max(0), high - margin, np.inf)
-    reaches = (boxes_xyxy[:, :2] < low_limit[tile]) | (boxes_xyxy[:, 2:] > high_limit[tile])
-    return reaches.any(1)
+def _apart(rows: NDArray, agnostic: bool) -> NDArray:
+    """(n, 4) boxes whose classes do not overlap."""
+    return rows[:, :4] if agnostic else spread_classes(rows[:, :4], rows[:, 5])
 
 
-def _covered(
-    boxes_xyxy: NDArray, scores: NDArray, whole_xyxy: NDArray, whole_scores: NDArray, block: int = 1024
-) -> NDArray[np.bool_]:
-    """(n,) whether most of a box lies in a whole one that is confident enough."""
-    covered = np.zeros(len(boxes_xyxy), bool)
-    for start in range(0, len(boxes_xyxy), block):
-        part = slice(start, start + block)
-        inside = coverage_matrix(boxes_xyxy[part], whole_xyxy) >= COVERED
-        covered[part] = (inside & (whole_scores >= TRUSTED * scores[part, None])).any(1)
-    return covered
+def _without_parts(
+    rows: NDArray, tile: NDArray, sides: NDArray, rule: MergeRule, agnostic: bool
+) -> NDArray[np.float32]:
+    """Return whole objects, and the parts that nothing explains, best first."""
+    cut = cut_sides(rows[:, :4], sides, tile)
+    boxes, part = _apart(rows, agnostic), cut.any(1)
+    whole = np.flatnonzero(~part)
+    whole = whole[suppress(boxes[whole], rule.threshold, metric=rule.metric)]
+    loose = np.flatnonzero(part)
+    loose = loose[~covered(boxes[loose], rows[loose, 4], boxes[whole], rows[whole, 4])]
+
+    classes = np.zeros(len(loose)) if agnostic else rows[loose, 5]
+    labels = parts_of_one(rows[loose, :4], cut[loose], sides, tile[loose], classes)
+    joined = _hulls(rows[loose], labels)
+    still_cut = cut_hulls(rows[loose, :4], cut[loose], joined[:, :4], labels, sides)
+    joined = joined[~_inside_larger(joined, still_cut, agnostic)]
+    merged = np.concatenate((rows[whole], joined))
+    return merged[np.argsort(-merged[:, 4], kind="stable")]
+
+
+def _inside_larger(rows: NDArray, part: NDArray, agnostic: bool) -> NDArray[np.bool_]:
+    """(n,) whether a box is the part of an object and lies in a larger box."""
+    boxes, drop = _apart(rows, agnostic), np.zeros(len(rows), bool)
+    size = areas(boxes)
+    for i in np.flatnonzero(part):
+        larger = size > size[i]
+        drop[i] = covered(boxes[i : i + 1], rows[i : i + 1, 4], boxes[larger], rows[larger, 4])[0]
+    return drop
+
+
+def _hulls(rows: NDArray, labels: NDArray) -> NDArray[np.float32]:
+    """The box around the rows of each label 0, 1, ..., confidence and class of the first, its best."""
+    _, first = np.unique(labels, return_index=True)
+    hulls = rows[first].copy()
+    for column, reduce in ((0, np.minimum), (1, np.minimum), (2, np.maximum), (3, np.maximum)):
+        reduce.at(hulls[:, column], labels, rows[:, column])
+    return hulls
+
+
+def _merge_greedily(rows: NDArray, boxes: NDArray, rule: MergeRule) -> NDArray[np.float32]:
+    """Put a box around each best box and all those left that overlap it too much; rows best first."""
+    labels, number = np.full(len(rows), -1), 0
+    for i in range(len(rows)):
+        if labels[i] < 0:
+            left = np.flatnonzero(labels < 0)
+            overlap = overlap_matrix(boxes[i : i + 1], boxes[left], rule.metric)[0]
+            labels[left[(overlap > rule.threshold) | (left == i)]] = number
+            number += 1
+    return _hulls(rows, labels)

@@ -5,6 +5,7 @@ installs a package when a picture is broken), stops OpenCV's threads, changes ho
 may look for the network. `load` sets the environment that keeps it offline before
 the first import and puts the rest back afterwards.
 
+It draws, follows objects (`make_tracker`) and gives detections as its users know them (`make_results`).
 Its media loaders are not used: they end a video at the frame count its header claims and tell only a log
 which pictures were broken. `data/sources.py` reads media instead.
 """
@@ -14,13 +15,20 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
 
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ultralytics.engine.results import Results
+
+TrackerKind = Literal["bytetrack", "botsort"]
+Tracker = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 _ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_VERBOSE": "0"}
 _WIDE_FONTS = (
     "Noto Sans CJK",
@@ -125,3 +133,72 @@ def _font_scale(shape: tuple[int, ...], line_width: int | None) -> float:
     """OpenCV's font scale; .4 is about 9 pixels, the smallest that reads well."""
     wanted = line_width / 3 if line_width else (shape[0] + shape[1]) / 2 * 0.00035
     return min(max(wanted, 0.4), 2.0)
+
+
+def make_results(
+    image: np.ndarray,
+    path: str,
+    names: Sequence[str],
+    rows: np.ndarray,
+    ids: np.ndarray | None = None,
+    milliseconds: Mapping[str, float] | None = None,
+) -> Results:
+    """Return detections as Ultralytics' Results: boxes, plot(), save(), to_df(), to_json() and so on.
+
+    Args:
+        image: (H, W, 3) BGR uint8.
+        path: of the picture or video.
+        names: the classes.
+        rows: (n, 6) x1, y1, x2, y2 in pixels, confidence, class.
+        ids: (n,) numbers of followed objects.
+        milliseconds: for "preprocess", "inference" and "postprocess".
+    """
+    import torch
+
+    columns = rows if ids is None else np.insert(rows, 4, ids, axis=1)
+    boxes = torch.from_numpy(np.ascontiguousarray(columns, dtype=np.float32))
+    results = load("ultralytics.engine.results").Results
+    return results(image, path, dict(enumerate(names)), boxes=boxes, speed=dict(milliseconds or {}))
+
+
+def make_tracker(kind: TrackerKind, conf_thres: float, low_thres: float) -> Tracker:
+    """Return a tracker for one video: (n, 6) rows and the (H, W, 3) BGR frame -> (m, 6) rows, (m,) numbers.
+
+    Args:
+        kind: ByteTrack (arXiv:2110.06864) goes by motion; BoT-SORT (arXiv:2206.14651) also corrects for a
+            moving camera.
+        conf_thres: confidence with which an object is taken up.
+        low_thres: confidence that suffices to go on with a known one.
+
+    Raises:
+        UserError: the package lap is missing.
+    """
+    try:
+        import lap  # noqa: F401  (Ultralytics would install it)
+    except ImportError as error:
+        raise UserError("following objects needs the package lap: pip install lap") from error
+    options = SimpleNamespace(
+        track_high_thresh=conf_thres,
+        track_low_thresh=min(low_thres, conf_thres),
+        new_track_thresh=conf_thres,
+        track_buffer=30,  # frames for which a lost object is remembered
+        match_thresh=0.8,
+        fuse_score=True,
+        gmc_method="sparseOptFlow",
+        proximity_thresh=0.5,
+        appearance_thresh=0.8,
+        with_reid=False,
+    )
+    module, name = {"bytetrack": ("byte_tracker", "BYTETracker"), "botsort": ("bot_sort", "BOTSORT")}[kind]
+    tracker = getattr(load(f"ultralytics.trackers.{module}"), name)(options)
+    boxes = load("ultralytics.engine.results").Boxes
+
+    def follow(rows: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        followed = tracker.update(boxes(rows.astype(np.float32), image.shape[:2]), image)
+        table = np.asarray(followed, np.float32).reshape(
+            -1, 8
+        )  # x1, y1, x2, y2, id, confidence, class, index
+        table = table[np.argsort(-table[:, 5], kind="stable")]
+        return table[:, [0, 1, 2, 3, 5, 6]], table[:, 4].astype(np.int64)
+
+    return follow

@@ -1,0 +1,51 @@
+"""What a source gives, one by one: a picture, or a frame of a video or of a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.large_picture import LargePicture
+
+
+class BrokenVideo(ValueError):
+    """A video or stream that cannot be opened or ends early; the message names it and the reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A picture, or one frame of a video or stream.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR, or a file that is read by windows.
+        path: the file; of a stream or an array, the name that its results get.
+        index: number of the file, from 1, of `files`.
+        files: how many files the source has.
+        number: number of the frame in its video, from 1; 1 for a picture.
+        total: frames in the video as its header claims, None where it does not say; 1 for a picture.
+        fps: frames a second of the frames that are read (a stride lowers it); None for a picture.
+        seconds: when a live frame was read, since its stream began; None for files.
+        address: where a stream comes from, without a password; None for files.
+    """
+
+    image: np.ndarray | LargePicture
+    path: Path
+    index: int = 1
+    files: int = 1
+    number: int = 1
+    total: int | None = 1
+    fps: float | None = None
+    seconds: float | None = None
+    address: str | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it belongs to a video or stream."""
+        return self.fps is not None
+
+    @property
+    def where(self) -> str:
+        """The file or address, for people."""
+        return self.address or str(self.path)
