@@ -2,7 +2,8 @@
 
 python val.py                                                # the newest training run, on its own data
 python val.py --weights yolov5s-spd.pt --data coco.yaml --save-json
-python val.py --weights best.onnx --data mine.yaml --task test
+python val.py --weights best.onnx --data mine.yaml --task test --sizes 0,8,16,32,64
+python val.py --predictions results.json --annotations instances_val2017.json --protocol aitod
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from utils.cli import opt, run, save_config, validate
+from utils.cli import as_plain, opt, run, save_config, validate
 from utils.errors import UserError
-from utils.evaluation import Evaluation, evaluate
+from utils.evaluation import Evaluation, evaluate, score
+from utils.metrics import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from data.loader import BatchLoader
     from data.records import ImageRecord
     from models.runtime import Predictor
+    from utils.gallery import ReadPicture
 
 __all__ = ["Evaluation", "ValConfig", "evaluate", "main", "read_views"]
 
@@ -34,12 +37,15 @@ MANY_PROBLEMS = 10  # broken pictures listed one by one
 
 @dataclass(frozen=True)
 class ValConfig:
-    """Evaluate a detector on a data set."""
+    """Evaluate a detector on a data set, or a results file of any detector against its annotations."""
 
     weights: tuple[Path, ...] = opt(
         (), ".pt or .onnx; several are an ensemble (default: the newest run's best.pt)"
     )
     data: Path | None = opt(None, "data-set YAML (default: the one the weights were trained on)")
+    predictions: Path | None = opt(None, "score this COCO results file instead; needs --annotations")
+    annotations: Path | None = opt(None, "COCO file with the truth for --predictions")
+    images: Path | None = opt(None, "folder of the pictures of --annotations, for the report's galleries")
     imgsz: int | None = opt(
         None, "input side, px (default: as trained, else 640)", "--img", "--img-size", min=32
     )
@@ -47,13 +53,18 @@ class ValConfig:
     conf_thres: float = opt(0.001, "smallest confidence", min=0, max=1)
     iou_thres: float = opt(0.6, "NMS: largest IoU of two boxes of a class", min=0, max=1)
     max_det: int | None = opt(None, "detections kept an image (default: 300, or the limit AP uses)", min=1)
+    protocol: Literal["coco", "aitod", "sodad", "tinyperson", "visdrone"] = opt(
+        "coco", "size classes, IoU thresholds and limits"
+    )
+    sizes: tuple[str, ...] = opt(
+        (), "edges of your own size classes, sides in px, such as 0,8,16,32,64; the last class is open"
+    )
     max_dets: tuple[int, ...] | None = opt(
         None,
-        "limits of the evaluation: detections of a class in an image (default: 1 10 100, "
-        "and on whole photographs as many as the fullest holds)",
+        "limits of the evaluation: detections of a class in an image (default: the protocol's, "
+        "and on whole photographs of a tiled data set as many as the fullest holds)",
         min=1,
     )
-    protocol: Literal["coco", "aitod", "sodad"] = opt("coco", "size classes and limits")
     evaluator: Literal["hotcoco", "pycocotools"] = opt("hotcoco", "who counts; the numbers are the same")
     task: Literal["val", "test", "train"] = opt("val", "split of the data set", "--split")
     device: str = opt("", "cpu, 0, cuda:1, mps (default: the best there is)")
@@ -66,7 +77,7 @@ class ValConfig:
     save_json: bool = opt(False, "write predictions.json in COCO's results format")
     save_txt: bool = opt(False, "write labels/*.txt in YOLO's format")
     save_conf: bool = opt(False, "add confidences to --save-txt")
-    plots: bool = opt(True, "draw curves, confusion matrix and the first batch")
+    plots: bool = opt(True, "write report.html, its figures and the first batch")
     project: Path = opt("runs/val", "folder of runs")
     name: str = opt("exp", "name of this run")
     exist_ok: bool = opt(False, "write into an existing run folder")
@@ -74,20 +85,47 @@ class ValConfig:
     def __post_init__(self) -> None:
         """Check every option."""
         validate(self)
+        self.scoring()
         if self.save_conf and not self.save_txt:
             raise UserError("--save-conf adds confidences to the files of --save-txt; give both")
+        if (self.predictions is None) != (self.annotations is None):
+            raise UserError("--predictions are scored against --annotations; give both")
+        if self.images is not None and self.predictions is None:
+            raise UserError("--images are the pictures of --annotations; without those, --data has its own")
+        if self.predictions is not None and (self.weights or self.data or self.save_json or self.save_txt):
+            raise UserError("--predictions takes no --weights, --data, --save-json or --save-txt")
+
+    def scoring(self) -> Protocol:
+        """Return the protocol, with the size classes asked for.
+
+        Raises:
+            UserError: --sizes are not ascending numbers.
+        """
+        protocol = PROTOCOLS[self.protocol]
+        if not self.sizes:
+            return protocol
+        try:
+            sides = [float(side) for part in self.sizes for side in part.split(",") if side.strip()]
+            return protocol.with_sizes(sides)
+        except ValueError as error:
+            raise UserError(f"--sizes {' '.join(self.sizes)}: {error}") from error
 
 
 def main(cfg: ValConfig) -> int:
     """Evaluate, print the tables and write the run folder."""
+    return score_file(cfg) if cfg.predictions else evaluate_weights(cfg)
+
+
+def evaluate_weights(cfg: ValConfig) -> int:
+    """Run a detector over a data set and score what it finds."""
     from data.description import read_description
+    from data.pictures import read_picture
     from data.records import coco_category_ids
     from models.runtime import load_predictor
     from models.test_time_augmentation import TestTimeAugmentation
     from utils.device import select_device
-    from utils.metrics import PROTOCOLS
     from utils.runs import make_run_folder, newest_weights
-    from utils.val_run import plot, report, write_json, write_labels, write_metrics
+    from utils.val_run import write_json, write_labels
 
     device = select_device(cfg.device)
     weights = cfg.weights or (newest_weights(),)
@@ -98,7 +136,8 @@ def main(cfg: ValConfig) -> int:
     names = ("object",) if cfg.single_cls else description.names
     folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
     imgsz = loader.dataset.imgsz
-    print(f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {imgsz} px, into {folder}")
+    title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {imgsz} px"
+    print(f"{title}, into {folder}")
     predict: Callable[[Tensor], Tensor] = TestTimeAugmentation(predictor) if cfg.augment else predictor
     evaluation = evaluate(
         as_one_class(predict) if cfg.single_cls else predict,
@@ -107,22 +146,81 @@ def main(cfg: ValConfig) -> int:
         device,
         cfg.conf_thres,
         cfg.iou_thres,
-        cfg.max_det or max(300, *(cfg.max_dets or PROTOCOLS[cfg.protocol].max_dets)),
-        cfg.protocol,
+        cfg.max_det or max(300, *(cfg.max_dets or cfg.scoring().max_dets)),
+        cfg.scoring(),
         cfg.max_dets,
         cfg.evaluator,
     )
-    print(report(evaluation, per_class=cfg.verbose or len(names) <= MANY_CLASSES))
-    save_config(replace(cfg, weights=weights, data=description.file, imgsz=imgsz), folder / "config.yaml")
-    write_metrics(evaluation, folder / "metrics.json")
     if cfg.save_json:
         ids = None if cfg.single_cls else coco_category_ids(description, cfg.task)
         write_json(evaluation, folder / "predictions.json", ids)
     if cfg.save_txt:
         write_labels(evaluation, folder / "labels", cfg.save_conf)
-    if cfg.plots:
-        plot(evaluation, folder)
+    used = replace(cfg, weights=weights, data=description.file, imgsz=imgsz)
+    write_run(used, folder, title, evaluation, read_picture)
     return 0
+
+
+def score_file(cfg: ValConfig) -> int:
+    """Score a results file against a COCO file: no model, no torch."""
+    from data.coco_truth import read_truth
+    from utils.results_json import Known, read_results
+    from utils.runs import make_run_folder
+
+    assert cfg.predictions is not None and cfg.annotations is not None
+    read_picture = picture_reader(cfg.images)
+    truth = read_truth(cfg.annotations, cfg.images or Path(), honour_ignore=cfg.protocol == "tinyperson")
+    known = Known(
+        cfg.annotations,
+        {record.image_id: number for number, record in enumerate(truth.records)},
+        {category: number for number, category in enumerate(truth.category_ids)},
+        [(record.width, record.height) for record in truth.records],
+    )
+    found, notes = read_results(cfg.predictions, known)
+    for note in [*truth.notes, *notes]:
+        print(f"note: {note}", file=sys.stderr)
+    records: Sequence[Any] = truth.records
+    names = truth.names
+    if cfg.single_cls:
+        records, names = [replace(record, classes=record.classes * 0) for record in records], ("object",)
+        found = replace(found, classes=found.classes * 0)
+    folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+    title = f"{cfg.predictions} against {cfg.annotations}"
+    print(f"{title}, into {folder}")
+    scored = score(records, found, names, cfg.scoring(), cfg.max_dets, cfg.evaluator)
+    write_run(cfg, folder, title, Evaluation(scored, None, {}, None), read_picture)
+    return 0
+
+
+def picture_reader(folder: Path | None) -> ReadPicture | None:
+    """Return what reads the pictures of a folder; None without one.
+
+    Raises:
+        UserError: the folder is not there.
+    """
+    from data.pictures import read_picture
+
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"no folder {folder} of pictures; leave --images out to do without galleries")
+    return read_picture if folder is not None else None
+
+
+def write_run(
+    cfg: ValConfig, folder: Path, title: str, evaluation: Evaluation, read_picture: ReadPicture | None
+) -> None:
+    """Print the tables and write config, metrics, figures and report into the run folder."""
+    from utils.val_run import plot, report, write_metrics
+
+    many = len(evaluation.metrics.names) > MANY_CLASSES
+    print(report(evaluation, per_class=cfg.verbose or not many))
+    save_config(cfg, folder / "config.yaml")
+    write_metrics(evaluation, folder / "metrics.json")
+    if cfg.plots:
+        from utils.report import write_report
+
+        analysis = plot(evaluation, folder)
+        write_report(folder / "report.html", title, evaluation, analysis, as_plain(cfg), read_picture)
+        print(f"\n{folder / 'report.html'} shows where objects are lost")
 
 
 def check_classes(names: Sequence[str], description: DataDescription, single_cls: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from data.image_record import Truth, truth_arrays
 from utils.errors import UserError, suggest
 
 _TRUTH = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
-
+REGION = -1  # the "class" of a category whose boxes are regions to ignore
 
 _ID, _NUMBER = int | str, int | float
 _ENTRIES: dict[str, dict[str, Any]] = {
@@ -58,7 +58,26 @@ def read_coco(
         UserError: the file is not COCO's, or names a class that is not there.
     """
     content = load_coco(file)
-    classes = _class_of_category(file, content, names, category_ids)
+    return read_pictures(file, content, _class_of_category(file, content, names, category_ids))
+
+
+def read_pictures(
+    file: Path,
+    content: dict[str, Any],
+    classes: Mapping[int, int],
+    is_ignored: Callable[[dict[str, Any]], bool] = lambda annotation: False,
+) -> tuple[list[CocoPicture], list[str], list[str]]:
+    """Return pictures, notes and faults of a loaded COCO file, as `read_coco` does.
+
+    Args:
+        file: for messages.
+        content: from `load_coco`.
+        classes: the class of each category id; REGION: its boxes are regions to ignore.
+        is_ignored: whether an annotation counts as a crowd although it is none.
+
+    Raises:
+        UserError: two pictures have the same id, or regions to ignore are no boxes.
+    """
     pictures = {entry["id"]: entry for entry in content["images"]}
     if len(pictures) < len(content["images"]):
         raise UserError(f"{file}: two entries of 'images' have the same id")
@@ -78,7 +97,7 @@ def read_coco(
         if fault:
             dropped[fault] += 1
             continue
-        found[image_id].append((box, classes[category], area, crowd))
+        found[image_id].append((box, classes[category], area, crowd or is_ignored(entry)))
     notes = [f"{file}: {count} box(es) dropped: {fault}" for fault, count in dropped.items()]
     return [_picture(file, entry, found[image_id]) for image_id, entry in pictures.items()], notes, faults
 
@@ -174,11 +193,12 @@ def _fault(box: tuple[float, ...], picture: dict[str, Any]) -> str:
 
 def _picture(file: Path, entry: dict[str, Any], rows: list[tuple]) -> CocoPicture:
     table = np.array(rows, _TRUTH)
+    boxes = table["box"].astype(np.float32)[table["class"] == REGION]
+    table = table[table["class"] != REGION]
     truth = truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
     width, height = int(entry["width"]), int(entry["height"])
-    return CocoPicture(
-        entry["id"], entry["file_name"], width, height, truth, _regions(file, entry, width, height)
-    )
+    regions = np.concatenate([boxes, _regions(file, entry, width, height)])
+    return CocoPicture(entry["id"], entry["file_name"], width, height, truth, regions)
 
 
 def _regions(file: Path, entry: dict[str, Any], width: int, height: int) -> np.ndarray:

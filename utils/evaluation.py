@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError
 from utils.merge import merge_tiles
-from utils.metrics import PROTOCOLS, Detections, Evaluator, GroundTruth, Metrics, evaluate_detections
+from utils.metrics import (
+    PROTOCOLS,
+    Detections,
+    Evaluator,
+    GroundTruth,
+    Metrics,
+    evaluate_detections,
+    settle_regions,
+)
+from utils.metrics.protocols import Protocol as ScoringProtocol
 
 if TYPE_CHECKING:  # torch is imported when something is detected, so that a command's --help need not
     import torch
@@ -30,6 +39,7 @@ class View(Protocol):
     classes: NDArray
     areas: NDArray
     crowd: NDArray
+    ignore: NDArray  # (r, 4) regions where nothing counts, pixels of the view
     window: tuple[int, int, int, int] | None
     parent: View | None
 
@@ -49,9 +59,9 @@ class Scored:
     """Truth, detections and metrics of some views: pictures, or tiles of them."""
 
     records: list[View]
-    rows: list[NDArray]  # for each view (n, 6): x1, y1, x2, y2 in pixels of the view, confidence, class
-    truth: GroundTruth
-    detections: Detections
+    found: Detections  # everything, boxes in pixels of the views
+    truth: GroundTruth  # as scored: regions to ignore are crowds, or what lies in them is gone
+    detections: Detections  # as scored
     metrics: Metrics
 
 
@@ -82,13 +92,18 @@ class Evaluation:
 
     views: Scored  # as the network sees them: whole pictures, or tiles
     whole: Scored | None  # tiled data: the whole photographs, detections of the tiles merged
-    seconds: dict[str, float]  # "inference" and "nms" of an image, on average
-    first_batch: FirstBatch
+    seconds: dict[str, float]  # "inference" and "nms" of a view, on average; empty where nothing ran
+    first_batch: FirstBatch | None  # None where nothing ran
 
     @property
     def metrics(self) -> Metrics:
         """Of the views."""
         return self.views.metrics
+
+    @property
+    def pictures(self) -> Scored:
+        """The pictures as they are on disk, whether the network saw them whole or in tiles."""
+        return self.whole or self.views
 
     @property
     def fitness(self) -> float:
@@ -104,7 +119,7 @@ def evaluate(
     conf_thres: float = 0.001,
     iou_thres: float = 0.6,
     max_det: int = 300,
-    protocol: str = "coco",
+    protocol: ScoringProtocol = PROTOCOLS["coco"],
     max_dets: Sequence[int] | None = None,
     evaluator: Evaluator = "hotcoco",
     progress: bool = True,
@@ -135,12 +150,13 @@ def evaluate(
     if first_batch is None:
         raise UserError("none of the pictures could be read")
     records = [loader.dataset.records[i] for i in seen]
-    views = _score(records, [rows[i] for i in seen], names, protocol, max_dets, evaluator)
+    found = Detections.stack([rows[i] for i in seen])
+    views = score(records, found, names, protocol, max_dets, evaluator)
     whole = None
     if any(record.window for record in records):
         pictures, merged = _whole_pictures(loader.dataset.records, rows, iou_thres)
         limits = max_dets or whole_limits(pictures, protocol)
-        whole = _score(pictures, merged, names, protocol, limits, evaluator)
+        whole = score(pictures, Detections.stack(merged), names, protocol, limits, evaluator)
     return Evaluation(views, whole, {key: value / len(seen) for key, value in seconds.items()}, first_batch)
 
 
@@ -214,28 +230,29 @@ def _whole_pictures(
     return [pictures[key] for key in complete], merged
 
 
-def _score(
-    records: list[View],
-    rows: list[NDArray],
+def score(
+    records: Sequence[View],
+    found: Detections,
     names: Sequence[str],
-    protocol: str,
-    max_dets: Sequence[int] | None,
-    evaluator: Evaluator,
+    protocol: ScoringProtocol = PROTOCOLS["coco"],
+    max_dets: Sequence[int] | None = None,
+    evaluator: Evaluator = "hotcoco",
 ) -> Scored:
-    truth, detections = truth_of(records), Detections.stack(rows)
-    metrics = evaluate_detections(truth, detections, names, PROTOCOLS[protocol], max_dets, evaluator)
-    return Scored(records, rows, truth, detections, metrics)
+    """Score detections in the views of `records`, numbered in their order; see `evaluate`."""
+    truth, detections = settle_regions(truth_of(records), found, protocol)
+    metrics = evaluate_detections(truth, detections, names, protocol, max_dets, evaluator)
+    return Scored(list(records), found, truth, detections, metrics)
 
 
 def truth_of(records: Iterable[View]) -> GroundTruth:
     """Return the truth of some views as columns."""
-    columns = [(record.boxes_xyxy, record.classes, record.areas, record.crowd) for record in records]
-    boxes, classes, areas, crowd = zip(*columns, strict=True) if columns else ((), (), (), ())
-    return GroundTruth.stack(boxes, classes, areas, crowd)
+    fields = ("boxes_xyxy", "classes", "areas", "crowd", "ignore")
+    views = list(records)
+    return GroundTruth.stack(*([getattr(view, field) for view in views] for field in fields))
 
 
-def whole_limits(pictures: Sequence[View], protocol: str = "coco") -> tuple[int, ...]:
+def whole_limits(pictures: Sequence[View], protocol: ScoringProtocol = PROTOCOLS["coco"]) -> tuple[int, ...]:
     """Return the protocol's detection limits and, if it is larger, the objects in the fullest picture."""
-    limits = PROTOCOLS[protocol].max_dets
+    limits = protocol.max_dets
     fullest = max((int((~picture.crowd).sum()) for picture in pictures), default=0)
     return (*limits, fullest) if fullest > limits[-1] else limits

@@ -34,12 +34,14 @@ def colour_of(k: int) -> str:
     return COLOURS[k % len(COLOURS)]
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, NDArray]:
-    """A figure of inches and its (rows, columns) axes."""
+def make_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
+) -> tuple[Figure, NDArray]:
+    """Return a figure of inches and its (rows, columns) axes; `heights` are those of the rows, relative."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
 
 
 def plot_precision_recall(metrics: Metrics, png: Path, iou: float = 0.5) -> None:
@@ -50,7 +52,7 @@ def plot_precision_recall(metrics: Metrics, png: Path, iou: float = 0.5) -> None
     lines = np.where(there[:, None], precision, np.nan)
     mean = lines[there].mean(0) if there.any() else np.zeros(precision.shape[1])
     labels = [f"{name} {line.mean():.3f}" for name, line in zip(metrics.names, lines, strict=True)]
-    figure, axes = _figure(8, 6)
+    figure, axes = make_figure(8, 6)
     axis = axes[0, 0]
     recall = np.linspace(0, 1, precision.shape[1])
     _draw_lines(axis, recall, lines, mean, labels, f"all classes AP{100 * iou:.0f} {mean.mean():.3f}")
@@ -62,7 +64,7 @@ def plot_confidence_curve(
     curves: ConfidenceCurves, values: NDArray, label: str, names: Sequence[str], png: Path
 ) -> None:
     """Draw (K, P) values over confidence: `curves.f1`, `.precision` or `.recall`; `label` is the y axis."""
-    figure, axes = _figure(8, 6)
+    figure, axes = make_figure(8, 6)
     axis = axes[0, 0]
     mean = curves.mean(values)
     best = curves.best_confidence
@@ -95,7 +97,7 @@ def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: floa
     size = len(names) + 1
     share = counts / np.maximum(counts.sum(0, keepdims=True), 1)
     side = max(5.0, 2.5 + 0.7 * size) if size <= FEW_CLASSES else min(4 + 0.35 * size, 14.0)
-    figure, axes = _figure(side + 1, side)
+    figure, axes = make_figure(side + 1, side)
     axis = axes[0, 0]
     image = axis.imshow(np.where(counts > 0, share, np.nan), cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axis, fraction=0.046, label="share of the column")
@@ -129,7 +131,7 @@ def plot_results(csv_file: Path, png: Path) -> None:
         return
     width = min(4, len(columns))
     height = -(-len(columns) // width)
-    figure, axes = _figure(3.2 * width, 2.5 * height, height, width)
+    figure, axes = make_figure(3.2 * width, 2.5 * height, height, width)
     for axis, name in zip(axes.flat, columns, strict=False):
         axis.plot(epochs, values[name], color="#1f4fd8", marker="." if len(rows) < 40 else "", linewidth=1.5)
         axis.set_title(name, fontsize=10)
@@ -154,7 +156,7 @@ def plot_labels(
         png: the picture to write.
     """
     classes, boxes = np.asarray(classes, np.int64).reshape(-1), np.asarray(boxes_xywh_norm).reshape(-1, 4)
-    figure, axes = _figure(11, 9, 2, 2)
+    figure, axes = make_figure(11, 9, 2, 2)
     counts = np.bincount(classes, minlength=len(names))
     most = np.argsort(-counts, kind="stable")[:20][::-1]
     axes[0, 0].barh([names[k] for k in most], counts[most], color=[colour_of(k) for k in most])

@@ -1,4 +1,4 @@
-"""What an evaluation prints and leaves behind: tables, metrics.json, predictions and pictures."""
+"""What an evaluation prints and leaves behind: tables, metrics.json, predictions, pictures, report."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.analysis import IOU, Analysis, analyse
 from utils.evaluation import Evaluation, Scored
-from utils.metrics import confidence_curves, confusion_matrix, match
-from utils.metrics.tables import metrics_dict, metrics_table, sizes_line
+from utils.metrics.tables import align, class_table, metrics_dict, size_table, sizes_line
 from utils.plots import plot_batch, plot_confidence_curve, plot_confusion, plot_precision_recall
 from utils.predictions import write_coco_results, write_yolo_labels
-
-PLOT_IOU = 0.5
+from utils.size_plots import plot_by_size, plot_errors_by_size
 
 
 def report(evaluation: Evaluation, per_class: bool = True) -> str:
@@ -28,9 +27,14 @@ def report(evaluation: Evaluation, per_class: bool = True) -> str:
             continue
         limit = scored.metrics.protocol.max_dets[-1]
         lines += ["", f"per {what}, at most {limit} detections of a class in each:"]
-        lines += [metrics_table(scored.metrics, several), *limit_notes(scored)]
-    speed = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in evaluation.seconds.items())
-    return "\n".join([*lines, "", f"per {'tile' if whole else 'image'}: {speed}"])
+        lines.append(align(class_table(scored.metrics, several)))
+        if scored.metrics.protocol.ap_of_sizes_at_each_iou:
+            lines += ["", align(size_table(scored.metrics))]
+        lines += limit_notes(scored)
+    if evaluation.seconds:
+        speed = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in evaluation.seconds.items())
+        lines += ["", f"per {'tile' if whole else 'image'}: {speed}"]
+    return "\n".join(lines)
 
 
 def limit_notes(scored: Scored) -> list[str]:
@@ -52,50 +56,53 @@ def write_metrics(evaluation: Evaluation, path: Path) -> None:
     content = metrics_dict(evaluation.metrics)
     if evaluation.whole:
         content["whole"] = metrics_dict(evaluation.whole.metrics)
-    content["seconds_per_image"] = evaluation.seconds
+    if evaluation.seconds:
+        content["seconds_per_image"] = evaluation.seconds
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_json(evaluation: Evaluation, path: Path, category_ids: Sequence[int] | None) -> None:
     """Write predictions.json, of whole photographs where the data set is tiled."""
-    scored = evaluation.whole or evaluation.views
-    pairs = ((record.image_id, rows) for record, rows in zip(scored.records, scored.rows, strict=True))
-    count = write_coco_results(path, pairs, category_ids)
+    scored = evaluation.pictures
+    ids = [record.image_id for record in scored.records]
+    count = write_coco_results(path, zip(ids, scored.found.per_image(), strict=True), category_ids)
     print(f"{count} detections in {path}")
 
 
 def write_labels(evaluation: Evaluation, folder: Path, with_confidence: bool) -> None:
     """Write a text file an image, named like it; images of one name keep their subfolders."""
-    scored = evaluation.whole or evaluation.views
+    scored = evaluation.pictures
     paths = [Path(record.path) for record in scored.records]
     names = [Path(path.stem) for path in paths]
     if len(set(names)) < len(names):
         root = os.path.commonpath([path.parent for path in paths])
         names = [path.relative_to(root).with_suffix("") for path in paths]
-    for name, record, rows in zip(names, scored.records, scored.rows, strict=True):
+    for name, record, rows in zip(names, scored.records, scored.found.per_image(), strict=True):
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_yolo_labels(file, rows, record.width, record.height, with_confidence)
     print(f"{len(names)} label files in {folder}")
 
 
-def plot(evaluation: Evaluation, folder: Path) -> None:
-    """Draw curves, confusion matrix and the first batch; detections at the confidence of the best F1."""
-    views, names = evaluation.views, evaluation.metrics.names
-    matching = match(views.truth, views.detections, PLOT_IOU)
-    curves = confidence_curves(views.truth, views.detections, matching, len(names))
-    plot_precision_recall(evaluation.metrics, folder / "PR_curve.png", PLOT_IOU)
+def plot(evaluation: Evaluation, folder: Path) -> Analysis:
+    """Draw what `analyse` finds in the pictures, and the first batch, as PNG files; return the analysis."""
+    analysis = analyse(evaluation.pictures)
+    metrics, curves, best = analysis.scored.metrics, analysis.curves, analysis.confidence
+    names = metrics.names
+    plot_by_size(analysis.sizes, metrics.protocol, best, folder / "size_curve.png")
+    plot_errors_by_size(analysis.sizes, metrics.protocol, best, folder / "size_errors.png")
+    plot_precision_recall(metrics, folder / "PR_curve.png", IOU)
     for values, label, png in (
         (curves.f1, "F1", "F1_curve.png"),
         (curves.precision, "precision", "P_curve.png"),
         (curves.recall, "recall", "R_curve.png"),
     ):
         plot_confidence_curve(curves, values, label, names, folder / png)
-    best = curves.best_confidence
-    counts = confusion_matrix(views.truth, views.detections, len(names), best, PLOT_IOU)
-    plot_confusion(counts, names, best, PLOT_IOU, folder / "confusion_matrix.png")
+    plot_confusion(analysis.confusion, names, best, IOU, folder / "confusion_matrix.png")
 
     batch = evaluation.first_batch
-    plot_batch(batch.images, batch.targets, names, folder / "val_batch0_labels.png", "truth")
-    title = f"detections with confidence ≥ {best:.3f}, where F1 is best"
-    plot_batch(batch.images, batch.found_targets(best), names, folder / "val_batch0_pred.png", title)
+    if batch is not None:
+        plot_batch(batch.images, batch.targets, names, folder / "val_batch0_labels.png", "truth")
+        title = f"detections with confidence ≥ {best:.3f}, where F1 is best"
+        plot_batch(batch.images, batch.found_targets(best), names, folder / "val_batch0_pred.png", title)
+    return analysis

@@ -65,6 +65,20 @@ def accumulate(
     return Accumulated(np.asarray(result["precision"]), np.asarray(result["recall"]))
 
 
+def error_gains(truth: GroundTruth, detections: Detections, num_classes: int) -> dict[str, float]:
+    """Return by how much AP50 would rise if the errors of one kind were put right, as TIDE reckons it.
+
+    Keys are hotcoco's: Cls, Loc, Both, Dupe, Bkg, Miss, and FP and FN for all that is false or missed.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco_eval = _feed_hotcoco(truth, detections, num_classes)
+        coco_eval.params.iouThrs = [0.5]
+        coco_eval.params.areaRng, coco_eval.params.areaRngLbl = [list(ALL_AREAS)], ["all"]
+        coco_eval.params.maxDets = [len(detections.image) + 1]
+        coco_eval.evaluate()
+        return coco_eval.tide_errors()["delta_ap"]
+
+
 def _header(truth: GroundTruth, num_classes: int) -> tuple[list[dict], list[dict]]:
     """Return COCO's `images` and `categories`."""
     images = [{"id": i + FIRST_ID, "width": 1, "height": 1} for i in range(truth.num_images)]

@@ -6,7 +6,7 @@ Boxes are corners in pixels of the original image; images are numbered 0, 1, ...
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Every object of `num_images` images; n objects.
+    """Every object of `num_images` images; n objects, r regions to ignore.
 
     Raises:
         ValueError: columns of different length, a NaN, or an image number out of range.
@@ -26,9 +26,12 @@ class GroundTruth:
     classes: NDArray[np.int64]  # (n,)
     areas: NDArray[np.float64]  # (n,) px²; decides the size class, may be smaller than the box (COCO's masks)
     crowd: NDArray[np.bool_]  # (n,) a region of many objects: found or not, it does not count
+    region_image: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # (r,)
+    regions_xyxy: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))  # (r, 4)
 
     def __post_init__(self):
         _check("truth", self.num_images, self.image, self.boxes_xyxy, self.classes, self.areas, self.crowd)
+        _check("regions to ignore", self.num_images, self.region_image, self.regions_xyxy)
 
     @classmethod
     def stack(
@@ -37,19 +40,32 @@ class GroundTruth:
         classes: Sequence[ArrayLike],
         areas: Sequence[ArrayLike] | None = None,
         crowd: Sequence[ArrayLike] | None = None,
+        regions_xyxy: Sequence[ArrayLike] = (),
     ) -> GroundTruth:
-        """Make columns from one entry an image: (n, 4) boxes; (n,) classes, areas (the box's), crowd (no)."""
-        boxes = [np.asarray(rows, np.float64).reshape(-1, 4) for rows in boxes_xyxy]
-        stacked = np.concatenate([np.zeros((0, 4)), *boxes])
-        width_height = stacked[:, 2:] - stacked[:, :2]
+        """Make columns from one entry an image.
+
+        Args:
+            boxes_xyxy: (n, 4).
+            classes: (n,).
+            areas: (n,); None: the boxes' own.
+            crowd: (n,); None: there are no crowds.
+            regions_xyxy: (r, 4) where nothing counts.
+        """
+        image, boxes = _rows(boxes_xyxy, 4)
         return cls(
-            len(boxes),
-            np.repeat(np.arange(len(boxes)), [len(rows) for rows in boxes]),
-            stacked,
+            len(boxes_xyxy),
+            image,
+            boxes,
             _column(classes, np.int64),
-            width_height.prod(1) if areas is None else _column(areas, np.float64),
-            np.zeros(len(stacked), bool) if crowd is None else _column(crowd, np.bool_),
+            (boxes[:, 2:] - boxes[:, :2]).prod(1) if areas is None else _column(areas, np.float64),
+            np.zeros(len(boxes), bool) if crowd is None else _column(crowd, np.bool_),
+            *_rows(regions_xyxy, 4),
         )
+
+    def select(self, wanted: NDArray) -> GroundTruth:
+        """Return the objects at a boolean mask or at positions, and all regions."""
+        names = ("image", "boxes_xyxy", "classes", "areas", "crowd")
+        return replace(self, **{name: getattr(self, name)[wanted] for name in names})
 
     def per_image(self) -> NDArray[np.int64]:
         """(num_images,) objects that count, crowds left out."""
@@ -76,15 +92,26 @@ class Detections:
     @classmethod
     def stack(cls, rows: Sequence[ArrayLike]) -> Detections:
         """Make columns from one (n, 6) an image: x1, y1, x2, y2, score, class."""
-        parts = [np.asarray(part, np.float64).reshape(-1, 6) for part in rows]
-        stacked = np.concatenate([np.zeros((0, 6)), *parts])
-        image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        return cls(len(parts), image, stacked[:, :4], stacked[:, 4], stacked[:, 5].astype(np.int64))
+        image, stacked = _rows(rows, 6)
+        return cls(len(rows), image, stacked[:, :4], stacked[:, 4], stacked[:, 5].astype(np.int64))
+
+    def per_image(self) -> list[NDArray[np.float64]]:
+        """One (n, 6) an image: x1, y1, x2, y2, score, class."""
+        order = np.argsort(self.image, kind="stable")
+        table = np.column_stack((self.boxes_xyxy, self.scores, self.classes))[order]
+        return np.split(table, np.cumsum(np.bincount(self.image, minlength=self.num_images))[:-1])
 
     def select(self, wanted: NDArray) -> Detections:
         """Return the detections at a boolean mask or at positions."""
         columns = (self.image, self.boxes_xyxy, self.scores, self.classes)
         return Detections(self.num_images, *(column[wanted] for column in columns))
+
+
+def _rows(parts: Sequence[ArrayLike], width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Image numbers (n,) and rows (n, width) of one (n_i, width) an image."""
+    tables = [np.asarray(part, np.float64).reshape(-1, width) for part in parts]
+    image = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    return image, np.concatenate([np.zeros((0, width)), *tables])
 
 
 def _column(parts: Sequence[ArrayLike], dtype: type) -> NDArray:
@@ -98,6 +125,6 @@ def _check(what: str, num_images: int, image: NDArray, boxes_xyxy: NDArray, *oth
     if len(image) and not 0 <= image.min() <= image.max() < num_images:
         raise ValueError(f"{what}: image numbers must lie in 0..{num_images - 1}")
     for column in (boxes_xyxy, *others):
-        bad = np.argwhere(~np.isfinite(column))
-        if len(bad):
-            raise ValueError(f"{what}: entry {bad[0, 0]} holds a NaN or an infinity")
+        finite = np.isfinite(column)
+        if not finite.all():
+            raise ValueError(f"{what}: entry {np.argwhere(~finite)[0, 0]} holds a NaN or an infinity")

@@ -6,7 +6,7 @@ Working from the arrays, unlike pycocotools' own summary, serves any detection l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from utils.metrics.coco import Accumulated, Evaluator, accumulate
 from utils.metrics.columns import Detections, GroundTruth
 from utils.metrics.protocols import PROTOCOLS, Protocol
+from utils.metrics.regions import settle_regions
 
+NAMED_IOUS = (25, 50, 75)  # percent; the thresholds with an AP of their own
 Values = dict[str, float | None]  # None: there are no objects of that kind
 
 
@@ -28,6 +30,7 @@ class Metrics:
     per_class: list[Values]  # one entry a class, the same keys
     images: int
     objects: NDArray[np.int64]  # (K,) objects of each class, crowds left out
+    objects_of_size: NDArray[np.int64]  # (len(protocol.sizes),)
     accumulated: Accumulated
 
     @property
@@ -47,7 +50,7 @@ def evaluate_detections(
     """Score detections against the truth.
 
     Args:
-        truth: the objects.
+        truth: the objects, and regions to ignore.
         detections: what was found in the same images.
         names: the classes' names.
         protocol: size classes, IoU thresholds and detection limits.
@@ -58,10 +61,10 @@ def evaluate_detections(
         ValueError: the two do not fit each other or `names`, or a limit is below 1.
     """
     if max_dets is not None:
-        protocol = replace(protocol, max_dets=tuple(sorted(set(max_dets))))
-    if not protocol.max_dets or protocol.max_dets[0] < 1:
-        raise ValueError(f"detection limits must be 1 or more, got {protocol.max_dets}")
+        protocol = protocol.with_limits(max_dets)
+    truth, detections = settle_regions(truth, detections, protocol)
     result = accumulate(truth, detections, len(names), protocol, evaluator)
+    counted = truth.areas[~truth.crowd]
     return Metrics(
         names=tuple(names),
         protocol=protocol,
@@ -69,6 +72,9 @@ def evaluate_detections(
         per_class=[summarise(result, protocol, k) for k in range(len(names))],
         images=truth.num_images,
         objects=np.bincount(truth.classes[~truth.crowd], minlength=len(names)),
+        objects_of_size=np.array(
+            [((counted >= size.low) & (counted <= size.high)).sum() for size in protocol.sizes], np.int64
+        ),
         accumulated=result,
     )
 
@@ -77,19 +83,24 @@ def summarise(result: Accumulated, protocol: Protocol, k: int | None = None) -> 
     """Return the protocol's AP and AR, of class `k` or the mean of the classes that have objects."""
     classes = slice(None) if k is None else slice(k, k + 1)
     precision, recall = result.precision[:, :, classes], result.recall[:, classes]
-    values = {"AP": _mean(precision[:, :, :, 0, -1])}
-    for t, iou in enumerate(protocol.ious):
-        if round(100 * iou) in (50, 75):
-            values[f"AP{100 * iou:.0f}"] = _mean(precision[t, :, :, 0, -1])
+    values = {"AP": mean_there(precision[:, :, :, 0, -1])}
+    named = {t: f"AP{100 * iou:.0f}" for t, iou in enumerate(protocol.ious) if round(100 * iou) in NAMED_IOUS}
+    for t, key in named.items():
+        values[key] = mean_there(precision[t, :, :, 0, -1])
     for a, size in enumerate(protocol.sizes, 1):
-        values[f"AP_{size.name}"] = _mean(precision[:, :, :, a, -1])
+        values[f"AP_{size.name}"] = mean_there(precision[:, :, :, a, -1])
     for m, limit in enumerate(protocol.max_dets):
-        values[f"AR{limit}"] = _mean(recall[:, :, 0, m])
+        values[f"AR{limit}"] = mean_there(recall[:, :, 0, m])
     for a, size in enumerate(protocol.sizes, 1):
-        values[f"AR_{size.name}"] = _mean(recall[:, :, a, -1])
+        values[f"AR_{size.name}"] = mean_there(recall[:, :, a, -1])
+    if protocol.ap_of_sizes_at_each_iou:
+        for t, key in named.items():
+            for a, size in enumerate(protocol.sizes, 1):
+                values[f"{key}_{size.name}"] = mean_there(precision[t, :, :, a, -1])
     return values
 
 
-def _mean(values: NDArray) -> float | None:
+def mean_there(values: NDArray) -> float | None:
+    """Return the mean of all entries but -1, COCO's mark for 'no objects'; None if there are no others."""
     there = values[values > -1]
     return float(there.mean()) if there.size else None
