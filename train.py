@@ -19,6 +19,7 @@ from utils.cli import as_plain, flag_of, opt, run, validate
 from utils.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from data.dataset import DetectionDataset
@@ -266,6 +267,7 @@ def make_model(
 ) -> Detector:
     """Return the network: an interrupted run's, or a new one, with weights and anchors that suit the data."""
     from models import build_model
+    from models.autoanchor import suit_anchors
     from models.load import from_checkpoint, transfer_weights
     from utils.checkpoint import read_checkpoint
 
@@ -279,38 +281,21 @@ def make_model(
         copied, total = transfer_weights(model, pretrained["weights"])
         print(f"{copied} of {total} tensors copied from {cfg.weights}")
     if cfg.autoanchor:
-        suit_anchors(model, hyp, dataset, cfg.seed)
+        sizes = box_sizes(dataset)
+        print(suit_anchors(model, sizes, hyp.anchor_t, hyp.anchor_recall, cfg.seed))
     return model
 
 
-def suit_anchors(model: Detector, hyp: Hyperparameters, dataset: DetectionDataset, seed: int) -> None:
-    """Fit new anchors to the training boxes where the model's own leave too many without one."""
+def box_sizes(dataset: DetectionDataset) -> np.ndarray:
+    """(n, 2) width and height of the training boxes in pixels at the network's input."""
     import numpy as np
-    import torch
 
-    from utils.anchors import best_possible_recall, fit_anchors
-
-    sizes = np.concatenate(
-        [
-            (r.boxes_xyxy[:, 2:] - r.boxes_xyxy[:, :2])[~r.crowd] * (dataset.imgsz / max(r.width, r.height))
-            for r in dataset.records
-        ]
-    )  # (n, 2) pixels at the network's input
-    head = model.head
-    anchors = (head.anchors * head.stride.view(-1, 1, 1)).flatten(0, 1).numpy()
-    if not len(sizes):
-        return
-    recall = best_possible_recall(sizes, anchors, hyp.anchor_t)
-    if recall >= hyp.anchor_recall:
-        print(f"anchors fit {recall:.1%} of the training boxes")
-        return
-    fitted = fit_anchors(sizes, len(anchors), hyp.anchor_t, seed=seed)
-    if fitted is None:
-        print(f"anchors fit {recall:.1%} of the training boxes, which are too much alike to fit new ones")
-        return
-    model.set_anchors(torch.from_numpy(fitted).float().view(head.nl, head.na, 2))
-    after = best_possible_recall(sizes, fitted, hyp.anchor_t)
-    print(f"anchors fitted {recall:.1%} of the training boxes; new ones fit {after:.1%}")
+    sizes = [
+        (record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2])[~record.crowd]
+        * (dataset.imgsz / max(record.width, record.height))
+        for record in dataset.records
+    ]
+    return np.concatenate(sizes)
 
 
 def make_state(

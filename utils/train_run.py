@@ -68,7 +68,7 @@ class TrainRun:
         state = self.state
         row = {"epoch": state.epoch - 1, **losses, "lr": state.optimizer.param_groups[1]["lr"]}
         append_row(self.csv, row | {"fitness": fitness} | {key: metrics.get(key) for key in COLUMNS})
-        is_best = fitness is None or fitness >= state.best_fitness
+        is_best = fitness is None or fitness > state.best_fitness
         if is_best:
             state.best_fitness = state.best_fitness if fitness is None else fitness
             state.best_epoch = state.epoch - 1

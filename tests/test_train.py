@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import train
+from utils.checkpoint import read_checkpoint
+from utils.errors import UserError
+from utils.hyp import read_hyp
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of four grey pictures with one bright and one dark square each."""
+    root = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        (root / "images" / split).mkdir(parents=True)
+        (root / "labels" / split).mkdir(parents=True)
+    for number in range(4):
+        image = np.full((64, 64, 3), 120, np.uint8)
+        rows = []
+        for category, value in enumerate((255, 0)):
+            x, y = rng.integers(4 + 30 * category, 12 + 30 * category), rng.integers(4, 44)
+            image[y : y + 16, x : x + 16] = value
+            rows.append(f"{category} {(x + 8) / 64} {(y + 8) / 64} 0.25 0.25")
+        for split in ("train", "val"):
+            cv2.imwrite(str(root / "images" / split / f"{number}.png"), image)
+            (root / "labels" / split / f"{number}.txt").write_text("\n".join(rows))
+    description = {
+        "path": str(root),
+        "train": "images/train",
+        "val": "images/val",
+        "names": ["light", "dark"],
+    }
+    (root / "squares.yaml").write_text(yaml.safe_dump(description))
+    hyp = {
+        "optimizer": "AdamW", "lr0": 0.003, "nominal_batch": 4, "warmup_epochs": 0.0, "warmup_iterations": 0,
+        "ema_decay": 0.5, "ema_tau": 1.0, "mosaic": 0.0, "scale": 0.0, "translate": 0.0, "fliplr": 0.5,
+        "warmup_bias_lr": 0.003,
+    }  # fmt: skip
+    (root / "hyp.yaml").write_text(yaml.safe_dump(hyp))
+    return root
+
+
+def config(squares: Path, project: Path, **changes: object) -> train.TrainConfig:
+    options: dict = {
+        "cfg": "yolov5n", "data": squares / "squares.yaml", "hyp": squares / "hyp.yaml", "imgsz": 64,
+        "batch_size": 2, "epochs": 4, "workers": 0, "device": "cpu", "project": project, "plots": False,
+    }  # fmt: skip
+    return train.TrainConfig(**(options | changes))
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "images_per_s"} for row in csv.DictReader(file)]
+
+
+def test_a_few_epochs_learn_four_pictures(squares: Path, tmp_path: Path) -> None:
+    assert train.main(config(squares, tmp_path, batch_size=4, epochs=60, autoanchor=False)) == 0
+    rows = rows_of(tmp_path / "exp")
+    assert len(rows) == 60
+    assert float(rows[-1]["box"]) < 0.5 * float(rows[0]["box"])
+    assert max(float(row["AP50"]) for row in rows) > 0.5
+
+
+def test_a_run_leaves_its_config_results_weights_and_pictures(squares: Path, tmp_path: Path) -> None:
+    train.main(config(squares, tmp_path, epochs=1, plots=True))
+    found = {str(path.relative_to(tmp_path / "exp")) for path in (tmp_path / "exp").rglob("*")}
+    assert found >= {
+        "config.yaml", "hyp.yaml", "results.csv", "results.png", "metrics.json", "labels.png",
+        "train_batch0.png", "val_batch0_labels.png", "val_batch0_pred.png",
+        "weights/best.pt", "weights/last.pt",
+    }  # fmt: skip
+    best = read_checkpoint(tmp_path / "exp/weights/best.pt")
+    assert best["names"] == ["light", "dark"]
+    assert best["config"]["imgsz"] == 64
+    assert "training" not in read_checkpoint(tmp_path / "exp/weights/last.pt")
+
+
+def test_an_interrupted_run_resumes_to_the_same_losses_and_weights(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import utils.training
+
+    train.main(config(squares, tmp_path, name="whole"))
+    original, calls = utils.training.TrainState.step, 0
+
+    def interrupted(self: utils.training.TrainState, *args: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 6:  # in the third of four epochs
+            raise KeyboardInterrupt
+        return original(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(utils.training.TrainState, "step", interrupted)
+    assert train.main(config(squares, tmp_path, name="stopped")) == 130
+    monkeypatch.undo()
+    last = tmp_path / "stopped/weights/last.pt"
+    assert len(rows_of(tmp_path / "stopped")) == 2
+
+    with pytest.raises(UserError, match="--batch-size 2, not 4"):
+        train.main(train.TrainConfig(resume=str(last), batch_size=4))
+    assert train.main(train.TrainConfig(resume=str(last), device="cpu", workers=0)) == 0
+    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
+    whole, stopped = (
+        read_checkpoint(tmp_path / name / "weights/last.pt")["weights"] for name in ("whole", "stopped")
+    )
+    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+    with pytest.raises(UserError, match="finished run"):
+        train.main(train.TrainConfig(resume=str(last)))
+
+
+def test_weights_that_fit_are_copied_and_counted(
+    squares: Path, tmp_path: Path, golden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.main(config(squares, tmp_path, epochs=1, cfg=None, weights=golden / "yolov5n.pt"))
+    assert "343 of 349 tensors copied" in capsys.readouterr().out  # all but the head's, which has 5 classes
+    assert read_checkpoint(tmp_path / "exp/weights/best.pt")["model"]["nc"] == 2
+
+
+def test_patience_stops_a_run_that_no_longer_improves(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frozen = squares / "frozen.yaml"
+    frozen.write_text("lr0: 0.0\nwarmup_epochs: 0\nwarmup_iterations: 0\nema_decay: 1.0\nema_tau: 1e-9\n")
+    train.main(config(squares, tmp_path, epochs=20, patience=2, hyp=frozen))
+    assert len(rows_of(tmp_path / "exp")) < 20
+    assert "no better fitness in 2 epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--imgsz", "100"], "--imgsz must be a multiple of 32"),
+        (["--cfg", "yolov5q"], "unknown model"),
+        (["--data", "nothing.yaml"], "nothing.yaml"),
+        (["--hyp", "nothing.yaml"], "no hyperparameter file nothing.yaml"),
+        (["--weights", "nothing.pt"], "github.com/ultralytics/yolov5/releases"),
+        (["--resume", "nothing.pt"], "no weights file nothing.pt"),
+        (["--epoch", "3"], "Did you mean '--epochs'"),
+        (["--device", "cuda:77"], "no device 'cuda:77'"),
+        (["--project", "/proc/nothing"], "/proc/nothing"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(options: list[str], message: str, tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "--project", str(tmp_path / "runs"), "--imgsz", "32", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if "error:" in line]) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_imports_neither_torch_nor_opencv() -> None:
+    code = (
+        "import sys, train\n"
+        "from utils.cli import parse\n"
+        "try: parse(train.TrainConfig, ['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'cv2', 'ultralytics', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_recipe_fills_only_what_was_left_out() -> None:
+    recipe = {"imgsz": 320, "epochs": 7, "hyp": "data/hyps/small-data.yaml"}
+    cfg = train.with_recipe(train.TrainConfig(imgsz=128), recipe)
+    assert (cfg.imgsz, cfg.epochs, cfg.batch_size) == (128, 7, 16)
+    assert read_hyp(cfg.hyp).optimizer == "AdamW"
