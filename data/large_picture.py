@@ -12,7 +12,9 @@ from PIL import Image
 
 from data.pictures import BrokenPicture
 
-LARGE = 64_000_000  # pixels; larger pictures are read by windows where that is possible
+LARGE = 64_000_000  # pixels; larger pictures are read by windows where the format has any:
+WINDOWED = (".jp2", ".tif", ".tiff")
+_EXIF_ORIENTATION = 0x0112
 
 
 class LargePicture:
@@ -73,11 +75,12 @@ class LargePicture:
 
 
 def open_large(path: Path) -> LargePicture | None:
-    """Return a picture of more than 64 million pixels, or None where it is smaller or must be read whole.
+    """Return a TIFF or JPEG 2000 file of more than 64 million pixels; None where it must be read whole.
 
-    That is so without the package rasterio, for palettes and for pictures that EXIF turns.
+    That is so for smaller ones, for formats without windows, for palettes and for pictures that EXIF turns,
+    and for all of them without the package rasterio.
     """
-    if not _is_large(path):
+    if path.suffix.lower() not in WINDOWED or not _is_large(path):
         return None
     try:
         import rasterio
@@ -90,16 +93,17 @@ def open_large(path: Path) -> LargePicture | None:
         return None
     file = picture._file
     plain = set(file.dtypes) <= {"uint8", "uint16"} and ColorInterp.palette not in file.colorinterp
-    turned = file.tags().get("EXIF_Orientation", "1") != "1"
-    return picture if plain and not turned else None
+    return picture if plain else None
 
 
 def _is_large(path: Path) -> bool:
+    """Whether it has many pixels and is not turned, by the header."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return image.width * image.height > LARGE
+                turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+                return image.width * image.height > LARGE and not turned
     except Image.DecompressionBombError:
         return True
     except (OSError, ValueError, SyntaxError):  # broken, or of a kind that Pillow does not know

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rectangles import RectangleFinder
 
 torch.set_num_threads(1)
 
@@ -13,3 +14,11 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def golden() -> Path:
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def finder(monkeypatch) -> RectangleFinder:
+    """The network that every command loads instead of its weights."""
+    network = RectangleFinder()
+    monkeypatch.setattr("models.runtime.load_predictor", lambda *args, **options: network)
+    return network
