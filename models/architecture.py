@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from models import classifier_yaml
 from models.registry import Scale
 from utils.errors import UserError, suggest
 
@@ -17,6 +18,7 @@ CONFIGS = Path(__file__).parent / "configs"
 KEYS = {
     "nc": "the number of classes",
     "ch": "the number of input channels",
+    "task": "detect or classify",
     "anchors": "rows of width, height in pixels, or a number a level",
     "scales": "letter: [depth, width, max_channels]",
     "scale": "the letter chosen",
@@ -27,6 +29,7 @@ KEYS = {
     "activation": "such as nn.ReLU()",
     "backbone": "rows [from, number, block, arguments]",
     "head": "rows [from, number, block, arguments]",
+    "surgery": "what models.surgery replaced",
     "inplace": "YOLOv5's; without effect",
     "yaml_file": "Ultralytics'; without effect",
 }
@@ -101,6 +104,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _normalized(content: dict[str, Any], letter: str | None, where: str) -> Architecture:
     """Return a checked copy with its scale written as multiples."""
+    if is_classifier(content):
+        return classifier_yaml.checked(content, where)
     for key in content:
         if key not in KEYS:
             raise UserError(f"{where}: unknown key '{key}'. {suggest(str(key), KEYS)}")
@@ -108,6 +113,8 @@ def _normalized(content: dict[str, Any], letter: str | None, where: str) -> Arch
     letter = letter or result.get("scale")
     result.pop("scale", None)
     result.update(_chosen_scale(result.pop("scales", None), letter, where))
+    if result.pop("task", "detect") != "detect":
+        raise UserError(f"{where}: task must be detect or classify, got {content['task']!r}")
     result.setdefault("ch", 3)
     for key in ("nc", "ch"):
         if type(result.get(key)) is not int or result[key] < 1:
@@ -195,12 +202,19 @@ def check_anchors(anchors: Any, where: str = "anchors") -> int | list[list[float
     return [[float(value) if value % 1 else int(value) for value in row] for row in anchors]
 
 
+def is_classifier(architecture: Architecture) -> bool:
+    """Return whether an architecture classifies images, rather than detects."""
+    return architecture.get("task") == "classify"
+
+
 def swap_downsampling(architecture: Architecture, name: str) -> Architecture:
-    """Return a copy where every Conv k3 s2 row of backbone and neck is the downsampler `name`.
+    """Return a copy where every Conv k3 s2 row of a detector, every stage of a ResNet, shrinks by `name`.
 
     Raises:
         UserError: there is no such row.
     """
+    if is_classifier(architecture):
+        return classifier_yaml.swap_downsampling(architecture, name)
     result, swapped = copy.deepcopy(architecture), 0
     for section in ("backbone", "head"):
         for row in result[section]:

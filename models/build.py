@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import models.rows  # noqa: F401  (fills the registry)
-from models.architecture import Architecture, read_architecture, scale_of, swap_downsampling
+from models.architecture import Architecture, is_classifier, read_architecture, scale_of, swap_downsampling
+from models.classifier import Classifier, build_classifier
 from models.detector import Detector, Source
 from models.downsample import check_downsampler
 from models.head import Detect
@@ -21,6 +22,7 @@ from models.registry import find_block, make_layer
 from utils.cli import opt, run, validate
 from utils.errors import UserError, suggest
 
+DETECT_SIDE, CLASSIFY_SIDE = 640, 32  # pixels
 PROBE = 128  # side of the black image that walks through the layers while they are built, pixels
 
 
@@ -29,14 +31,15 @@ def build_model(
     num_classes: int | None = None,
     anchors: int | Sequence[Sequence[float]] | None = None,
     downsample: str | None = None,
-) -> Detector:
-    """Return a freshly initialised detector, in training mode.
+) -> Detector | Classifier:
+    """Return a freshly initialised network, in training mode: what it does, its YAML says.
 
     Args:
-        cfg: a name with its scale letter ("yolov5s-spd"), the path of a model YAML, or its content.
+        cfg: a name with its scale letter ("yolov5s-spd", "resnet18"), the path of a YAML, or its content.
         num_classes: instead of the YAML's nc.
         anchors: instead of the YAML's: a row of widths and heights in pixels a level, or a number a level.
-        downsample: replace every stride-2 3x3 Conv of backbone and neck by this downsampler.
+        downsample: replace every stride-2 3x3 Conv of backbone and neck, or the downsampling of every stage
+            of a ResNet, by this downsampler.
 
     Raises:
         UserError: an unknown name, or a mistake in the YAML; the message names the place.
@@ -47,6 +50,8 @@ def build_model(
     if downsample is not None:
         check_downsampler(downsample)
         architecture = swap_downsampling(architecture, downsample)
+    if is_classifier(architecture):
+        return build_classifier(architecture)
     chain = _build_layers(architecture, where)
     _set_activation(chain.layers, architecture.get("activation"), where)
     return chain.detector()
@@ -177,9 +182,15 @@ class BuildConfig:
     """Print a model's layers, parameters and arithmetic: python -m models.build yolov5n-spd."""
 
     cfg: str = opt("yolov5n-spd", "model name with its scale letter, or the path of a YAML")
-    imgsz: int = opt(640, "square input side for the arithmetic, pixels", "--img", "--img-size", min=32)
+    imgsz: int | None = opt(
+        None,
+        f"square input side for the arithmetic, pixels (default: {DETECT_SIDE}, classifiers {CLASSIFY_SIDE})",
+        "--img",
+        "--img-size",
+        min=7,
+    )
     num_classes: int | None = opt(None, "number of classes, instead of the YAML's", "--nc", min=1)
-    downsample: str | None = opt(None, "swap every stride-2 3x3 Conv for this downsampler")
+    downsample: str | None = opt(None, "downsample by this instead")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -190,7 +201,8 @@ def main(config: BuildConfig) -> None:
     from models.summary import summarize
 
     model = build_model(config.cfg, config.num_classes, downsample=config.downsample)
-    print(summarize(model, config.imgsz))
+    side = CLASSIFY_SIDE if isinstance(model, Classifier) else DETECT_SIDE
+    print(summarize(model, config.imgsz or side))
 
 
 if __name__ == "__main__":

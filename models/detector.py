@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from models.head import Detect
+from utils.errors import UserError
 
 Source = int | list[int]  # the layers that feed one, by index; -1 is the image
 
@@ -25,8 +26,11 @@ class Detector(nn.Module):
         sources: what feeds each layer: a layer's index, -1 for the image, or a list of them.
         channels: of each layer's output.
         skips: the layers that feed others than the next one.
+        task: "detect".
         fused: whether `fuse` has rewritten it for inference.
     """
+
+    task = "detect"
 
     def __init__(
         self,
@@ -95,3 +99,10 @@ class Detector(nn.Module):
         from models.fuse import fuse
 
         return fuse(self)
+
+
+def as_detector(model: nn.Module, where: str) -> Detector:
+    """Return `model`, or raise a UserError that says `where` something else than a detector came from."""
+    if not isinstance(model, Detector):
+        raise UserError(f"{where}: a network for the task '{getattr(model, 'task', '?')}', not for detection")
+    return model

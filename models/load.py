@@ -10,29 +10,32 @@ import torch
 from torch import Tensor, nn
 
 from models.build import build_model
+from models.classifier import Classifier
 from models.detector import Detector
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 
 
-def load_model(path: str | Path, device: str | torch.device = "cpu", fuse: bool = False) -> Detector:
+def load_model(
+    path: str | Path, device: str | torch.device = "cpu", fuse: bool = False
+) -> Detector | Classifier:
     """Return the network of a checkpoint, in eval mode and float32.
 
     Args:
         path: a checkpoint of ours, of YOLOv5 v6.0 or later, or a released YOLOv5-SPD one.
         device: where to put it.
-        fuse: rewrite it for inference, see `models.fuse`.
+        fuse: rewrite a detector for inference, see `models.fuse`.
 
     Raises:
         UserError: the file cannot be read, or its weights do not fit its architecture.
     """
     model = from_checkpoint(read_checkpoint(path), str(path))
-    if fuse:
+    if fuse and isinstance(model, Detector):
         model.fuse()
     return model.to(device)
 
 
-def from_checkpoint(content: Mapping[str, Any], where: str = "checkpoint") -> Detector:
+def from_checkpoint(content: Mapping[str, Any], where: str = "checkpoint") -> Detector | Classifier:
     """Return the network that the content of a checkpoint describes, in eval mode and float32."""
     try:
         model = build_model(content["model"])
@@ -43,9 +46,10 @@ def from_checkpoint(content: Mapping[str, Any], where: str = "checkpoint") -> De
     if problem:
         raise UserError(f"{where}: the weights do not fit the architecture: {problem}")
     model.load_state_dict(weights)
-    model.set_anchors(model.head.anchors * model.head.stride.view(-1, 1, 1))
-    if len(content["names"]) != model.head.nc:
-        raise UserError(f"{where}: {len(content['names'])} names for {model.head.nc} classes")
+    if isinstance(model, Detector):
+        model.set_anchors(model.head.anchors * model.head.stride.view(-1, 1, 1))
+    if len(content["names"]) != len(model.names):
+        raise UserError(f"{where}: {len(content['names'])} names for {len(model.names)} classes")
     model.names = list(content["names"])
     return model.eval()
 
@@ -61,15 +65,20 @@ def _mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> st
     return f"there is no place for {extra[0]}" if extra else ""
 
 
-def to_checkpoint(model: Detector) -> dict[str, Any]:
-    """Return what `save_checkpoint` needs of a network: model, names and weights.
+def to_checkpoint(model: Detector | Classifier) -> dict[str, Any]:
+    """Return what `save_checkpoint` needs of a network: task, model, names and weights.
 
     Raises:
         ValueError: the network was rewritten for inference and cannot be built again from its YAML.
     """
     if model.fused:
         raise ValueError("a fused network cannot be saved; save it before fuse()")
-    return {"model": model.yaml, "names": list(model.names), "weights": model.state_dict()}
+    return {
+        "task": model.task,
+        "model": model.yaml,
+        "names": list(model.names),
+        "weights": model.state_dict(),
+    }
 
 
 def transfer_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[int, int]:

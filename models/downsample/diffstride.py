@@ -109,11 +109,9 @@ class DiffStride2d(nn.Module):
 
     def _crop(self, x: Tensor, strides: Tensor, lowest: list[float]) -> Tensor:
         height, width = x.shape[2:]
-        step_rows, step_columns = (
-            strides.tolist()
-            if not torch.compiler.is_compiling()
-            else map(max, self._exported_strides, lowest)
-        )
+        traced = torch.compiler.is_compiling() or strides.is_meta
+        steps = map(max, self._exported_strides, lowest) if traced else strides.tolist()
+        step_rows, step_columns = steps
         odd, reach = height % 2, math.ceil(height / step_rows / 2 + self.smoothness)
         first, last = min(height // 2, reach - odd), min(height // 2 + odd, reach)
         kept = min(width // 2 + 1, math.ceil(width / step_columns / 2 + 1 + self.smoothness))

@@ -44,11 +44,15 @@ def strided_weight(weight: Tensor) -> Tensor:
 
 
 class SpaceToDepth(nn.Module):
-    """`space_to_depth` as a layer, strict about odd sizes."""
+    """`space_to_depth` as a layer; strict about odd sizes, unless `pad` adds a row or column of zeros."""
+
+    def __init__(self, pad: bool = False):
+        super().__init__()
+        self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 4C, H/2, W/2)."""
-        return space_to_depth(x)
+        return space_to_depth(pad_to_even(x) if self.pad else x)
 
 
 class Focus(nn.Module):
