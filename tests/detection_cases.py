@@ -7,8 +7,11 @@ from utils.metrics import Detections, GroundTruth
 NAMES = ["a", "b", "c", "d"]
 
 
-def random_case(seed: int, images: int = 12, classes: int = 4, scale: float = 1.0):
-    """Truth and detections with crowds, ties, empty images, missing classes and unequal sizes."""
+def random_case(seed: int, images: int = 12, classes: int = 4, scale: float = 1.0, regions: bool = False):
+    """Truth and detections with crowds, ties, empty images, missing classes and unequal sizes.
+
+    With `regions` there are also overlapping regions to ignore, in every other image.
+    """
     rng = np.random.default_rng(seed)
     truth, found = [], []
     for _ in range(images):
@@ -26,7 +29,10 @@ def random_case(seed: int, images: int = 12, classes: int = 4, scale: float = 1.
         keep = rng.random() > 0.1
         found.append(np.column_stack((boxes, scores, rng.integers(0, classes, len(boxes))))[: keep * 1000])
     boxes, labels, areas, crowd = zip(*truth, strict=True)
-    return GroundTruth.stack(boxes, labels, areas, crowd), Detections.stack(found)
+    corners = rng.uniform(0, 250, (images, 3, 2))
+    ignored = np.concatenate((corners, corners + rng.uniform(20, 120, corners.shape)), 2)
+    ignored = [part[: 3 * (i % 2)] for i, part in enumerate(ignored)] if regions else []
+    return GroundTruth.stack(boxes, labels, areas, crowd, ignored), Detections.stack(found)
 
 
 def box(x, y, side):

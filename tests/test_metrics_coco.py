@@ -15,7 +15,7 @@ TWELVE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR1", "AR10", "AR100", 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("seed", range(4))
 def test_hotcoco_matches_pycocotools(protocol, seed):
-    truth, found = random_case(seed, scale=0.3 if protocol != "coco" else 1.0)
+    truth, found = random_case(seed, scale=1.0 if protocol == "coco" else 0.3, regions=seed % 2 > 0)
     ours = [
         evaluate_detections(truth, found, NAMES, PROTOCOLS[protocol], evaluator=evaluator)
         for evaluator in ("hotcoco", "pycocotools")
@@ -111,6 +111,11 @@ def test_fitness_is_a_tenth_ap50_and_nine_tenths_ap():
         ("coco", "S <32², M 32²-96², L >=96²"),
         ("aitod", "vt <8², t 8²-16², s 16²-32², m >=32²"),
         ("sodad", "eS <12², rS 12²-20², gS 20²-32², N 32²-2000"),
+        (
+            "tinyperson",
+            "tiny1 1²-8², tiny2 8²-12², tiny3 12²-20², tiny 1²-20², small 20²-32², reasonable >=32²",
+        ),
+        ("visdrone", "S <32², M 32²-96², L >=96²"),
     ],
 )
 def test_size_classes_read_as_in_the_papers(name, edges):

@@ -135,7 +135,8 @@ def _unknown(file: Path, unknown: Mapping[str, Any], image: NDArray, classes: ND
     field, value = next(iter(unknown.items()))
     column, ids = (image, known.images) if field == "image_id" else (classes, known.categories)
     some = ", ".join(map(repr, list(ids)[:5])) + (", ..." if len(ids) > 5 else "")
-    return f"{file}: {_counted(column < 0)} with a {field} that {known.source} has not: {value!r}, not {some}"
+    which = f"of a{'n' if field == 'image_id' else ''} {field} that {known.source} does not have"
+    return f"{file}: {_counted(column < 0)} {which}: {value!r}, not {some}"
 
 
 def _check_numbers(file: Path, boxes_xywh: NDArray, scores: NDArray) -> None:

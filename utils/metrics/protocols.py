@@ -51,7 +51,7 @@ class Protocol:
             ValueError: they do not ascend from 0 or more.
         """
         ascending = all(low < high for low, high in itertools.pairwise(sides))
-        if not sides or not ascending or sides[0] < 0 or not all(map(math.isfinite, sides)):
+        if not len(sides) or not ascending or sides[0] < 0 or not all(map(math.isfinite, sides)):
             shown = ",".join(f"{side:g}" for side in sides)
             raise ValueError(f"edges of sizes must ascend from 0 px or more, such as 0,8,16,32, got {shown}")
         sizes = (

@@ -1,0 +1,193 @@
+"""How long does it take to score 1.5 million detections, beside hotcoco on arrays and beside pycocotools?
+
+    python benchmarks/eval.py            # 5,000 images with 300 detections each; pycocotools takes minutes
+    python benchmarks/eval.py --quick
+
+The three sides score the same columns and must find the same precision, bit by bit. "ours" is
+`evaluate_detections`: checks, hotcoco, and the tables of all classes. "hotcoco" hands it the same arrays
+directly, without checks or summary. "pycocotools" is its documented way: a data set of dicts, `loadRes` of an
+array. Each side runs in a process of its own, whose peak memory, the data included, is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import opt, run, validate
+from utils.metrics import Detections, GroundTruth, evaluate_detections
+
+OBJECTS = 7.3  # of an image, as in COCO's validation pictures
+
+
+@dataclass(frozen=True)
+class EvalBenchmark:
+    """Compare our evaluation with hotcoco on arrays and with pycocotools."""
+
+    images: int = opt(5000, "images", min=1)
+    per_image: int = opt(300, "detections in each", min=1)
+    classes: int = opt(80, "classes", min=1)
+    repeats: int = opt(3, "times the fast sides run", min=1)
+    quick: bool = opt(False, "250 images with 100 detections each")
+    side: Literal["all", "ours", "hotcoco", "pycocotools"] = opt("all", "run one side only")
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        validate(self)
+
+
+def made_up(images: int, per_image: int, classes: int) -> tuple[GroundTruth, Detections]:
+    """Objects of all sizes, and detections around them in the class most of the time."""
+    rng = np.random.default_rng(0)
+    count = int(OBJECTS * images)
+    image = np.sort(rng.integers(0, images, count))
+    corner, size = rng.uniform(0, 500, (count, 2)), rng.lognormal(3.3, 1.0, (count, 2))
+    boxes, labels = np.hstack((corner, corner + size)), rng.integers(0, classes, count)
+    truth = GroundTruth(images, image, boxes, labels, size.prod(1), rng.random(count) < 0.01)
+
+    total = images * per_image
+    near = rng.integers(0, count, total)
+    found = boxes[near] + rng.normal(0, 0.12, (total, 4)) * np.tile(size[near], 2)
+    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2])
+    guess = np.where(rng.random(total) < 0.8, labels[near], rng.integers(0, classes, total))
+    return truth, Detections(images, image[near], found, rng.random(total) ** 3, guess)
+
+
+def ours(truth: GroundTruth, found: Detections, classes: int) -> np.ndarray:
+    """Return the precision array of our evaluation."""
+    return evaluate_detections(truth, found, [str(k) for k in range(classes)]).accumulated.precision
+
+
+def header(images: int, classes: int) -> tuple[list[dict], list[dict]]:
+    """Return COCO's `images` and `categories`; ids start from 1, as 0 means "no match" to pycocotools."""
+    return (
+        [{"id": i + 1, "width": 640, "height": 640} for i in range(images)],
+        [{"id": k + 1, "name": str(k)} for k in range(classes)],
+    )
+
+
+def as_coco(truth: GroundTruth, found: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes of the truth as x, y, w, h, and rows of seven numbers as `loadRes` takes them."""
+    boxes = np.hstack((truth.boxes_xyxy[:, :2], truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]))
+    size = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
+    rows = np.column_stack((found.image + 1, found.boxes_xyxy[:, :2], size, found.scores, found.classes + 1))
+    return boxes, rows
+
+
+def hotcoco_on_arrays(truth: GroundTruth, found: Detections, classes: int) -> np.ndarray:
+    """Return the precision array that hotcoco finds when it is fed directly."""
+    from hotcoco import COCO, COCOeval
+
+    boxes, rows = as_coco(truth, found)
+    ids = np.arange(len(boxes)) + 1
+    crowd = truth.crowd.astype(np.int64)
+    coco = COCO.from_arrays(
+        *header(truth.num_images, classes),
+        truth.image + 1,
+        truth.classes + 1,
+        boxes,
+        ids=ids,
+        area=truth.areas,
+        iscrowd=crowd,
+    )
+    coco_eval = COCOeval(coco, coco.load_res(rows), "bbox")
+    coco_eval.evaluate()
+    coco_eval.accumulate()
+    return np.asarray(coco_eval.eval["precision"])
+
+
+def pycocotools(truth: GroundTruth, found: Detections, classes: int) -> np.ndarray:
+    """Return the precision array of the reference."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    boxes, rows = as_coco(truth, found)
+    columns = (truth.image + 1, truth.classes + 1, boxes, truth.areas, truth.crowd.astype(int))
+    keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
+    objects = zip(*(column.tolist() for column in columns), strict=True)
+    annotations = [dict(zip(keys, row, strict=True), id=i) for i, row in enumerate(objects, 1)]
+    images, categories = header(truth.num_images, classes)
+    coco = COCO()
+    coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
+    coco.createIndex()
+    coco_eval = COCOeval(coco, coco.loadRes(rows), "bbox")
+    coco_eval.evaluate()
+    coco_eval.accumulate()
+    return coco_eval.eval["precision"]
+
+
+SIDES: dict[str, Callable[[GroundTruth, Detections, int], np.ndarray]] = {
+    "ours": ours,
+    "hotcoco": hotcoco_on_arrays,
+    "pycocotools": pycocotools,
+}
+
+
+def run_side(cfg: EvalBenchmark) -> None:
+    """Time one side in this process and print what it took as JSON."""
+    data = made_up(cfg.images, cfg.per_image, cfg.classes)
+    seconds = []
+    precision = np.zeros(0)
+    for _ in range(1 if cfg.side == "pycocotools" else cfg.repeats):
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            precision = SIDES[cfg.side](*data, cfg.classes)
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1 << (30 if sys.platform == "darwin" else 20)
+    )
+    digest = zlib.crc32(np.ascontiguousarray(precision).tobytes())
+    print(json.dumps({"seconds": statistics.median(seconds), "peak": peak, "digest": digest}))
+
+
+def main(cfg: EvalBenchmark) -> int:
+    """Run every side in its own process; print times, ratios and peak memory."""
+    if cfg.side != "all":
+        run_side(cfg)
+        return 0
+    images, per_image = (250, 100) if cfg.quick else (cfg.images, cfg.per_image)
+    print(f"{images:,} images, {images * per_image:,} detections, {cfg.classes} classes")
+    options = [
+        "--images",
+        images,
+        "--per-image",
+        per_image,
+        "--classes",
+        cfg.classes,
+        "--repeats",
+        cfg.repeats,
+    ]
+    results = {}
+    for side in SIDES:
+        command = [sys.executable, __file__, "--side", side, *map(str, options)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        results[side] = json.loads(answer)
+        print(
+            f"{side:<12} {results[side]['seconds']:8.2f} s   peak {results[side]['peak']:5.2f} GiB",
+            flush=True,
+        )
+    base = results["ours"]["seconds"]
+    print(f"ours / hotcoco on arrays  {base / results['hotcoco']['seconds']:6.2f}")
+    print(f"pycocotools / ours        {results['pycocotools']['seconds'] / base:6.1f}")
+    same = len({result["digest"] for result in results.values()}) == 1
+    print(f"the same precision, bit by bit: {'yes' if same else 'NO'}")
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    run(EvalBenchmark, main)
