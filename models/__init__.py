@@ -1,4 +1,4 @@
-"""Detection networks; names are imported when they are first used, so that `import models` costs nothing."""
+"""Detectors and classifiers; names are imported at their first use, so that `import models` costs nothing."""
 
 from __future__ import annotations
 
@@ -7,17 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models.build import build_model
+    from models.classifier import Classifier
     from models.detector import Detector
     from models.load import load_model, transfer_weights
+    from models.surgery import replace_downsampling
 
 _HOMES = {
     "build_model": "models.build",
+    "Classifier": "models.classifier",
     "Detector": "models.detector",
     "load_model": "models.load",
+    "replace_downsampling": "models.surgery",
     "transfer_weights": "models.load",
 }
 
-__all__ = ["Detector", "build_model", "load_model", "transfer_weights"]
+__all__ = [
+    "Classifier",
+    "Detector",
+    "build_model",
+    "load_model",
+    "replace_downsampling",
+    "transfer_weights",
+]
 
 
 def __getattr__(name: str) -> Any:

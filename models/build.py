@@ -50,8 +50,15 @@ def build_model(
     if downsample is not None:
         check_downsampler(downsample)
         architecture = swap_downsampling(architecture, downsample)
-    if is_classifier(architecture):
-        return build_classifier(architecture)
+    model = build_classifier(architecture) if is_classifier(architecture) else _detector(architecture, where)
+    if architecture.get("surgery"):
+        from models.surgery import repeat_surgery
+
+        repeat_surgery(model, architecture["surgery"])
+    return model
+
+
+def _detector(architecture: Architecture, where: str) -> Detector:
     chain = _build_layers(architecture, where)
     _set_activation(chain.layers, architecture.get("activation"), where)
     return chain.detector()

@@ -1,0 +1,150 @@
+"""A strided convolution written as space-to-depth and a stride-1 convolution that computes the same.
+
+A window of k pixels that moves by s reads a few cells of s x s pixels behind space-to-depth: k3 s2 p1 reads
+2x2 cells, k7 s2 p3 4x4, k5 s2 p2 3x3, k1 s2 one. The weights of pixels that the window did not read start at
+zero and are free to learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.downsample.spd import space_to_depth
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a strided layer reads: kernel and padding of rows and columns, one stride for both, in pixels.
+
+    `ceil`: an output more where the last window hangs over the border (pooling's `ceil_mode`).
+    """
+
+    kernel: Pair
+    padding: Pair
+    stride: int
+    ceil: bool = False
+
+    def output_size(self, size: int, axis: int) -> int:
+        """Return how many outputs `size` pixels give along rows (0) or columns (1)."""
+        kernel, padding, stride = self.kernel[axis], self.padding[axis], self.stride
+        count = (size + 2 * padding - kernel + (stride - 1) * self.ceil) // stride + 1
+        starts_outside = self.ceil and (count - 1) * stride >= size + padding
+        return count - 1 if starts_outside else count
+
+    def first_cell(self, axis: int) -> int:
+        """Return the first cell read for output 0: 0 or below."""
+        return -self.padding[axis] // self.stride
+
+    def cells(self, axis: int) -> int:
+        """Return how many cells an output reads."""
+        last = (self.kernel[axis] - 1 - self.padding[axis]) // self.stride
+        return last - self.first_cell(axis) + 1
+
+
+class SPDConv2d(nn.Conv2d):
+    """Space-to-depth, then a stride-1 convolution, for a window of pixels; it may stand where a Conv2d did.
+
+    Its input channels are those behind space-to-depth: in the order of `space_to_depth`, or, in groups, of
+    torch's pixel_unshuffle, which keeps the pixels of a channel together.
+    """
+
+    def __init__(self, c_in: int, c_out: int, window: Window, groups: int = 1, bias: bool = True):
+        cells = (window.cells(0), window.cells(1))
+        super().__init__(c_in * window.stride**2, c_out, cells, groups=groups, bias=bias)
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, h, w), the size that the strided layer gives."""
+        x = F.pad(x, self._margins(x))
+        x = (
+            space_to_depth(x, self.window.stride)
+            if self.groups == 1
+            else F.pixel_unshuffle(x, self.window.stride)
+        )
+        return F.conv2d(x, self.weight, self.bias, groups=self.groups)
+
+    def _margins(self, x: Tensor) -> list[int]:
+        """Return columns, then rows, to add before and after (below 0: to drop), for F.pad."""
+        margins = []
+        for axis in (1, 0):
+            size, stride = x.shape[2 + axis], self.window.stride
+            needed = stride * (self.window.output_size(size, axis) + self.window.cells(axis) - 1)
+            before = -stride * self.window.first_cell(axis)
+            margins += [before, needed - size - before]
+        return margins
+
+    def embed(self, weight: Tensor) -> Tensor:
+        """Weights of the strided convolution, (c_out, c_in / groups, k, k) -> the equal ones here."""
+        stride = self.window.stride
+        margins = []
+        for axis in (1, 0):
+            before = -(stride * self.window.first_cell(axis) + self.window.padding[axis])
+            after = stride * self.window.cells(axis) - self.window.kernel[axis] - before
+            margins += [before, after]
+        rows, columns = self.window.cells(0), self.window.cells(1)
+        cells = F.pad(weight, margins).unflatten(3, (columns, stride)).unflatten(2, (rows, stride))
+        # (c_out, c_in, rows, i, columns, j) -> pixels of a cell before or behind the channels
+        order = (0, 5, 3, 1, 2, 4) if self.groups == 1 else (0, 1, 3, 5, 2, 4)
+        return cells.permute(order).flatten(1, 3)
+
+    def strided_weight(self) -> Tensor:
+        """Return the weights of the equal convolution of stride s, (c_out, c_in / groups, K, K).
+
+        Its window begins s * -first_cell pixels before the map, and K is s * cells.
+        """
+        stride, c_out = self.window.stride, self.out_channels
+        rows, columns = self.kernel_size
+        if self.groups == 1:
+            cells = self.weight.view(c_out, stride, stride, -1, rows, columns).permute(0, 3, 4, 2, 5, 1)
+        else:
+            cells = self.weight.view(c_out, -1, stride, stride, rows, columns).permute(0, 1, 4, 2, 5, 3)
+        return cells.reshape(c_out, -1, stride * rows, stride * columns)
+
+
+def from_conv(conv: nn.Conv2d, preserve: bool = True) -> SPDConv2d:
+    """Return the SPD layer in place of a strided convolution, on its device and in its precision and layout.
+
+    Args:
+        conv: dilation 1, equal strides, zero padding.
+        preserve: compute the same; otherwise start afresh.
+    """
+    padding = (0, 0) if isinstance(conv.padding, str) else _pair(conv.padding)
+    window = Window(_pair(conv.kernel_size), padding, conv.stride[0])
+    layer = SPDConv2d(conv.in_channels, conv.out_channels, window, conv.groups, conv.bias is not None)
+    layer.to(conv.weight.device, conv.weight.dtype)
+    with torch.no_grad():
+        if preserve:
+            layer.weight.copy_(layer.embed(conv.weight))
+            if layer.bias is not None and conv.bias is not None:
+                layer.bias.copy_(conv.bias)
+    if _is_channels_last(conv.weight):
+        layer.weight.data = layer.weight.contiguous(memory_format=torch.channels_last)
+    for new, old in ((layer.weight, conv.weight), (layer.bias, conv.bias)):
+        if new is not None and old is not None:
+            new.requires_grad_(old.requires_grad)
+    return layer.train(conv.training)
+
+
+def from_pool(pool: nn.AvgPool2d | nn.MaxPool2d, channels: int) -> SPDConv2d:
+    """Return the SPD layer in place of a pooling: it starts as the average over each window."""
+    kernel, stride = _pair(pool.kernel_size), _pair(pool.stride)
+    window = Window(kernel, _pair(pool.padding), stride[0], pool.ceil_mode)
+    layer = SPDConv2d(channels, channels, window, groups=channels, bias=False)
+    area = getattr(pool, "divisor_override", None) or kernel[0] * kernel[1]
+    with torch.no_grad():
+        layer.weight.copy_(layer.embed(torch.full((channels, 1, *kernel), 1 / area)))
+    return layer.train(pool.training)
+
+
+def _pair(value: int | tuple[int, ...]) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _is_channels_last(weight: Tensor) -> bool:
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
