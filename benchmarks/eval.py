@@ -108,7 +108,9 @@ def hotcoco_on_arrays(truth: GroundTruth, found: Detections, classes: int) -> np
     coco_eval = COCOeval(coco, coco.load_res(rows), "bbox")
     coco_eval.evaluate()
     coco_eval.accumulate()
-    return np.asarray(coco_eval.eval["precision"])
+    result = coco_eval.eval
+    assert result is not None
+    return np.asarray(result["precision"])
 
 
 def pycocotools(truth: GroundTruth, found: Detections, classes: int) -> np.ndarray:
@@ -148,9 +150,8 @@ def run_side(cfg: EvalBenchmark) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             precision = SIDES[cfg.side](*data, cfg.classes)
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1 << (30 if sys.platform == "darwin" else 20)
-    )
+    unit = 1 << (30 if sys.platform == "darwin" else 20)  # bytes there, KiB on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     digest = zlib.crc32(np.ascontiguousarray(precision).tobytes())
     print(json.dumps({"seconds": statistics.median(seconds), "peak": peak, "digest": digest}))
 
@@ -162,25 +163,14 @@ def main(cfg: EvalBenchmark) -> int:
         return 0
     images, per_image = (250, 100) if cfg.quick else (cfg.images, cfg.per_image)
     print(f"{images:,} images, {images * per_image:,} detections, {cfg.classes} classes")
-    options = [
-        "--images",
-        images,
-        "--per-image",
-        per_image,
-        "--classes",
-        cfg.classes,
-        "--repeats",
-        cfg.repeats,
-    ]
+    sizes = {"images": images, "per-image": per_image, "classes": cfg.classes, "repeats": cfg.repeats}
+    options = [f"--{name}={value}" for name, value in sizes.items()]
     results = {}
     for side in SIDES:
-        command = [sys.executable, __file__, "--side", side, *map(str, options)]
+        command = [sys.executable, __file__, "--side", side, *options]
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        results[side] = json.loads(answer)
-        print(
-            f"{side:<12} {results[side]['seconds']:8.2f} s   peak {results[side]['peak']:5.2f} GiB",
-            flush=True,
-        )
+        took = results[side] = json.loads(answer)
+        print(f"{side:<12} {took['seconds']:8.2f} s   peak {took['peak']:5.2f} GiB", flush=True)
     base = results["ours"]["seconds"]
     print(f"ours / hotcoco on arrays  {base / results['hotcoco']['seconds']:6.2f}")
     print(f"pycocotools / ours        {results['pycocotools']['seconds'] / base:6.1f}")

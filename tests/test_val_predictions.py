@@ -122,6 +122,17 @@ def test_a_category_called_ignore_holds_regions(tmp_path, capsys):
     assert "boxes of 'ignored regions' are regions to ignore" in capsys.readouterr().err
 
 
+def test_annotation_ids_that_come_twice_are_noted_and_change_nothing(tmp_path, capsys):
+    write_case(tmp_path)
+    before = metrics_of(tmp_path)
+    content = json.loads((tmp_path / "gt.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["id"] = 1
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    assert metrics_of(tmp_path, exist_ok=True) == before
+    assert f"{len(content['annotations']) - 1} annotation id(s) come twice" in capsys.readouterr().err
+
+
 def test_tinyperson_honours_its_ignore_marks(tmp_path):
     boxes = [[0, 0, 10, 10], [50, 50, 40, 40]]
     annotations = [
