@@ -3,8 +3,12 @@
 1. BatchNorm is folded into the convolution before it.
 2. The two 1x1 convolutions that both read a C3's input become one.
 3. Space-to-depth and the convolution behind it become one strided convolution (see `strided_weight`):
-   in `Focus` and `SPDConv`; and in the released YOLOv5-SPD layout, where the C3 behind a bare `SpaceToDepth`,
-   with or without a `Concat` between them, gives its entry convolution to it.
+   in `Focus`, `SPDConv` and surgery's `SPDConv2d`; and in the released YOLOv5-SPD layout, where the C3 behind
+   a bare `SpaceToDepth`, with or without a `Concat` between them, gives its entry convolution to it.
+
+The rule for 3: always, and with weights in channels_last. Measured on a CPU (docs/spd.md), strided
+convolutions with contiguous weights lose at 20 pixels a side, and with channels_last weights nowhere, for
+inputs of either layout; in ONNX Runtime the rewrite saves more. Run benchmarks/spd.py on another device.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.blocks import C3, Concat, Conv
 from models.downsample.spd import Focus, SpaceToDepth, SPDConv, pad_to_even, strided_weight
+from models.downsample.spd_conv2d import SPDConv2d
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -87,6 +93,19 @@ class StridedSPD(nn.Module):
         return self.act(self.conv(pad_to_even(x)))
 
 
+class StridedWindow(nn.Module):
+    """An `SPDConv2d` as one strided convolution."""
+
+    def __init__(self, layer: SPDConv2d):
+        super().__init__()
+        self.window = layer.window
+        self.conv = _conv(layer.strided_weight(), layer.bias, layer.window.stride, groups=layer.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, h, w), the size that the layer gives."""
+        return self.conv(F.pad(x, self.window.margins(x.shape[2], x.shape[3])))
+
+
 class AddConvolved(nn.Module):
     """A 1x1 convolution of joined maps, split: the first map arrives convolved, the others are here."""
 
@@ -109,6 +128,8 @@ def _replace_blocks(module: nn.Module) -> None:
             setattr(module, name, StridedSPD(child.conv))
         elif isinstance(child, SPDConv):
             setattr(module, name, StridedSPD(child))
+        elif isinstance(child, SPDConv2d):
+            setattr(module, name, StridedWindow(child))
         elif isinstance(child, C3):
             setattr(module, name, MergedC3(child))
 
@@ -142,11 +163,21 @@ def _move_entries_into_space_to_depth(detector: Detector) -> None:
         block.entry = nn.Identity()
 
 
-def _conv(weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+def _conv(
+    weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0, groups: int = 1
+) -> nn.Conv2d:
     """Return the convolution with these weights, untrainable."""
-    c_out, c_in, kernel, _ = weight.shape
+    c_out, c_in, *kernel = weight.shape
     with torch.device("meta"):
-        conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=bias is not None)
+        conv = nn.Conv2d(
+            c_in * groups,
+            c_out,
+            (kernel[0], kernel[1]),
+            stride,
+            padding,
+            groups=groups,
+            bias=bias is not None,
+        )
     conv.weight = _frozen(weight)
     conv.bias = None if bias is None else _frozen(bias)
     return conv

@@ -46,6 +46,18 @@ class Window:
         last = (self.kernel[axis] - 1 - self.padding[axis]) // self.stride
         return last - self.first_cell(axis) + 1
 
+    def margins(self, height: int, width: int) -> list[int]:
+        """Return the pixels to add left, right, above and below (under 0: to drop), as F.pad takes them.
+
+        What is then there are whole cells, as many as the outputs read.
+        """
+        margins = []
+        for axis, size in ((1, width), (0, height)):
+            needed = self.stride * (self.output_size(size, axis) + self.cells(axis) - 1)
+            before = -self.stride * self.first_cell(axis)
+            margins += [before, needed - size - before]
+        return margins
+
 
 class SPDConv2d(nn.Conv2d):
     """Space-to-depth, then a stride-1 convolution, for a window of pixels; it may stand where a Conv2d did.
@@ -61,23 +73,13 @@ class SPDConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_in, H, W) -> (B, c_out, h, w), the size that the strided layer gives."""
-        x = F.pad(x, self._margins(x))
+        x = F.pad(x, self.window.margins(x.shape[2], x.shape[3]))
         x = (
             space_to_depth(x, self.window.stride)
             if self.groups == 1
             else F.pixel_unshuffle(x, self.window.stride)
         )
         return F.conv2d(x, self.weight, self.bias, groups=self.groups)
-
-    def _margins(self, x: Tensor) -> list[int]:
-        """Return columns, then rows, to add before and after (below 0: to drop), for F.pad."""
-        margins = []
-        for axis in (1, 0):
-            size, stride = x.shape[2 + axis], self.window.stride
-            needed = stride * (self.window.output_size(size, axis) + self.window.cells(axis) - 1)
-            before = -stride * self.window.first_cell(axis)
-            margins += [before, needed - size - before]
-        return margins
 
     def embed(self, weight: Tensor) -> Tensor:
         """Weights of the strided convolution, (c_out, c_in / groups, k, k) -> the equal ones here."""
@@ -96,7 +98,7 @@ class SPDConv2d(nn.Conv2d):
     def strided_weight(self) -> Tensor:
         """Return the weights of the equal convolution of stride s, (c_out, c_in / groups, K, K).
 
-        Its window begins s * -first_cell pixels before the map, and K is s * cells.
+        K is s * cells; the map gets the same margins.
         """
         stride, c_out = self.window.stride, self.out_channels
         rows, columns = self.kernel_size

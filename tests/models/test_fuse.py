@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from models import build_model
+from models import build_model, replace_downsampling
 from models.blocks import Conv
 from models.downsample.spd import SpaceToDepth, SPDConv, space_to_depth, strided_weight
-from models.fuse import AddConvolved, MergedC3, fold_batchnorm
+from models.downsample.spd_conv2d import SPDConv2d
+from models.fuse import AddConvolved, MergedC3, StridedWindow, fold_batchnorm
 
 
 def randomize_norms(model):
@@ -33,7 +34,7 @@ def test_folding_batchnorm_keeps_the_output():
 
 
 CASES = [("yolov5n", None), ("yolov5n-spd", None), ("yolov5n-spd-p2", None)] + [
-    ("yolov5n", name) for name in ("spd", "avg")
+    ("yolov5n", name) for name in ("spd", "avg", "spectral", "diffstride")
 ]
 
 
@@ -84,6 +85,22 @@ def test_a_space_to_depth_that_others_read_stays():
         after = model.fuse()(images)[1][0]
     assert any(isinstance(module, SpaceToDepth) for module in model.modules())
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+
+
+def test_what_surgery_made_is_strided_again_once_fused():
+    model = build_model("yolov5n", num_classes=2)
+    model.model[1].conv = nn.Conv2d(16, 32, 3, 2, 1, groups=4, bias=False)
+    replace_downsampling(randomize_norms(model))
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        for parameter in model.parameters():  # as fine-tuning would, also where the new weights are zero
+            parameter.add_(0.01 * torch.randn_like(parameter))
+        before = model(images)[1][0]
+        after = model.fuse()(images)[1][0]
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    kinds = [type(module) for module in model.modules()]
+    assert SPDConv2d not in kinds
+    assert kinds.count(StridedWindow) == 7
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
