@@ -62,6 +62,7 @@ class TrainConfig:
     )
     workers: int | None = opt(None, "processes that read pictures (default: by the machine)", min=0)
     device: str = opt("", "cpu, 0, cuda:1, mps (default: the best there is)")
+    mask_ignored: bool = opt(True, "no loss for what is found in crowds and regions to ignore")
     noval: bool = opt(False, "evaluate after the last epoch only")
     plots: bool = opt(True, "draw label statistics, training batches and results")
     project: Path = opt("runs/train", "folder of runs")
@@ -107,7 +108,7 @@ def main(cfg: TrainConfig) -> int:
         f"{cfg.cfg or DEFAULT_MODEL} on {device}: {cfg.epochs} epochs of {pictures} pictures, into {folder}"
     )
     try:
-        fit(cfg, train_run, make_loss(model, hyp, cfg.imgsz), train_loader, val_loader)
+        fit(cfg, train_run, make_loss(cfg, hyp, model), train_loader, val_loader)
     except KeyboardInterrupt:
         print(f"\nstopped in epoch {state.epoch + 1}; go on with: python train.py --resume {train_run.last}")
         return 130
@@ -268,14 +269,15 @@ def make_model(
     """Return the network: an interrupted run's, or a new one, with weights and anchors that suit the data."""
     from models import build_model
     from models.autoanchor import suit_anchors
+    from models.detector import require_detector
     from models.load import from_checkpoint, transfer_weights
     from utils.checkpoint import read_checkpoint
 
     if checkpoint:
-        return from_checkpoint(checkpoint)
+        return require_detector(from_checkpoint(checkpoint), cfg.resume)
     pretrained = read_checkpoint(cfg.weights) if cfg.weights else None
     architecture = cfg.cfg or (pretrained["model"] if pretrained else DEFAULT_MODEL)
-    model = build_model(architecture, num_classes=len(names))
+    model = require_detector(build_model(architecture, num_classes=len(names)), cfg.cfg or cfg.weights)
     model.names = list(names)
     if pretrained:
         copied, total = transfer_weights(model, pretrained["weights"])
@@ -318,7 +320,7 @@ def make_state(
     return state
 
 
-def make_loss(model: Detector, hyp: Hyperparameters, imgsz: int) -> DetectionLoss:
+def make_loss(cfg: TrainConfig, hyp: Hyperparameters, model: Detector) -> DetectionLoss:
     """Return the loss with gains scaled to levels, classes and input size, as YOLOv5 trains."""
     from utils.loss import DetectionLoss
 
@@ -329,10 +331,11 @@ def make_loss(model: Detector, hyp: Hyperparameters, imgsz: int) -> DetectionLos
         head.nc,
         box=hyp.box * per_level,
         cls=hyp.cls * per_level * head.nc / 80,
-        obj=hyp.obj * per_level * (imgsz / 640) ** 2,
+        obj=hyp.obj * per_level * (cfg.imgsz / 640) ** 2,
         cls_pw=hyp.cls_pw,
         obj_pw=hyp.obj_pw,
         anchor_t=hyp.anchor_t,
+        mask_ignored=cfg.mask_ignored,
     )
 
 

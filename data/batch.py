@@ -60,6 +60,11 @@ class Batch:
     indices: list[int]
     letterboxes: list[Letterbox]
 
+    @property
+    def truth(self) -> tuple[Tensor, Tensor]:
+        """What the loss takes beside the network's output."""
+        return self.targets, self.ignores
+
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; the DataLoader calls it."""
         return replace(

@@ -93,9 +93,10 @@ def main(cfg: DoctorConfig) -> int:
 def read_levels(cfg: DoctorConfig) -> tuple[tuple[float, ...], np.ndarray]:
     """Return strides and (k, 2) anchors in pixels of the detector."""
     from models import build_model, load_model
+    from models.detector import require_detector
 
     model = load_model(cfg.weights) if cfg.weights else build_model(cfg.cfg)
-    head = model.head
+    head = require_detector(model, cfg.weights or cfg.cfg).head
     anchors = (head.anchors * head.stride.view(-1, 1, 1)).flatten(0, 1).numpy()
     return tuple(head.stride.tolist()), anchors
 

@@ -106,3 +106,14 @@ def as_detector(model: nn.Module, where: str) -> Detector:
     if not isinstance(model, Detector):
         raise UserError(f"{where}: a network for the task '{getattr(model, 'task', '?')}', not for detection")
     return model
+
+
+def require_detector(model: nn.Module, what: object) -> Detector:
+    """Return `model`, which the user chose as `what`, for a command that takes detectors only.
+
+    Raises:
+        UserError: it is of another kind.
+    """
+    if not isinstance(model, Detector):
+        raise UserError(f"{what} is no detector; this command takes one, such as yolov5n-spd")
+    return model

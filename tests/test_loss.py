@@ -133,3 +133,30 @@ def test_half_precision_maps_give_the_float32_loss() -> None:
     targets = torch.rand(12, 6) * torch.tensor([2, 3, 1, 1, 1, 1])
     loss = DetectionLoss(ANCHORS, num_classes=3)
     assert loss(raw, targets)[0] == loss([maps.float() for maps in raw], targets)[0]
+
+
+def test_ignored_cells_cost_no_objectness_and_get_no_gradient() -> None:
+    torch.manual_seed(0)
+    raw = [torch.randn(2, 3, size, size, 8, requires_grad=True) for size in (8, 4, 2)]
+    targets = torch.tensor([[0, 1, 0.3, 0.3, 0.2, 0.2], [1, 2, 0.7, 0.6, 0.3, 0.1]])
+    left_half = torch.tensor([[0, 0.25, 0.5, 0.5, 1.0]])
+    DetectionLoss(ANCHORS, num_classes=3)(raw, targets, left_half)[0].backward()
+    for level, maps in enumerate(raw):
+        height, width = maps.shape[2:4]
+        rows = assign(targets, ANCHORS[level], (height, width))
+        answers = torch.zeros(maps.shape[:4], dtype=torch.bool)
+        answers[rows.image, rows.anchor, rows.row, rows.column] = True
+        ignored = torch.zeros_like(answers)
+        ignored[0, :, :, : width // 2] = True
+        assert torch.equal(maps.grad[..., 4] != 0, answers | ~ignored)
+
+
+def test_without_regions_the_loss_is_the_same() -> None:
+    torch.manual_seed(0)
+    raw = [torch.randn(2, 3, size, size, 8) for size in (8, 4, 2)]
+    targets = torch.tensor([[0, 1, 0.3, 0.3, 0.2, 0.2]])
+    loss = DetectionLoss(ANCHORS, num_classes=3)
+    elsewhere = torch.tensor([[1, 0.5, 0.5, 0.0, 0.0]])
+    plain = loss(raw, targets)[0]
+    assert loss(raw, targets, torch.zeros(0, 5))[0] == plain
+    torch.testing.assert_close(loss(raw, targets, elsewhere)[0], plain)

@@ -67,11 +67,22 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_few_epochs_learn_four_pictures(squares: Path, tmp_path: Path) -> None:
-    assert train.main(config(squares, tmp_path, batch_size=4, epochs=60, autoanchor=False)) == 0
+    description = yaml.safe_load((squares / "squares.yaml").read_text())
+    description["train"] = [description["train"]] * 10  # ten steps an epoch
+    (squares / "often.yaml").write_text(yaml.safe_dump(description))
+    hyp = yaml.safe_load((squares / "hyp.yaml").read_text()) | {"obj": 10.0, "hsv_s": 0.0, "hsv_v": 0.0}
+    (squares / "plain.yaml").write_text(yaml.safe_dump(hyp))
+    options = {
+        "data": squares / "often.yaml",
+        "hyp": squares / "plain.yaml",
+        "autoanchor": False,
+        "noval": True,
+    }
+    assert train.main(config(squares, tmp_path, batch_size=4, epochs=15, **options)) == 0
     rows = rows_of(tmp_path / "exp")
-    assert len(rows) == 60
+    assert len(rows) == 15
     assert float(rows[-1]["box"]) < 0.5 * float(rows[0]["box"])
-    assert max(float(row["AP50"]) for row in rows) > 0.5
+    assert float(rows[-1]["AP50"]) > 0.8
 
 
 def test_a_run_leaves_its_config_results_weights_and_pictures(squares: Path, tmp_path: Path) -> None:
@@ -125,7 +136,9 @@ def test_weights_that_fit_are_copied_and_counted(
     squares: Path, tmp_path: Path, golden: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train.main(config(squares, tmp_path, epochs=1, cfg=None, weights=golden / "yolov5n.pt"))
-    assert "343 of 349 tensors copied" in capsys.readouterr().out  # all but the head's, which has 5 classes
+    assert (
+        "342 of 349 tensors copied" in capsys.readouterr().out
+    )  # not the head of 5 classes, nor its anchors
     assert read_checkpoint(tmp_path / "exp/weights/best.pt")["model"]["nc"] == 2
 
 
@@ -144,6 +157,7 @@ def test_patience_stops_a_run_that_no_longer_improves(
     [
         (["--imgsz", "100"], "--imgsz must be a multiple of 32"),
         (["--cfg", "yolov5q"], "unknown model"),
+        (["--cfg", "resnet18"], "resnet18 is no detector"),
         (["--data", "nothing.yaml"], "nothing.yaml"),
         (["--hyp", "nothing.yaml"], "no hyperparameter file nothing.yaml"),
         (["--weights", "nothing.pt"], "github.com/ultralytics/yolov5/releases"),

@@ -35,7 +35,7 @@ def test_24_steps_of_the_recipe_match_the_reference(golden: Path) -> None:
 
     items, rates, momenta, stepped = [], [], [], []
     for iteration in range(24):
-        items.append(state.step(images, targets, loss_fn, iteration).numpy())
+        items.append(state.step(images, (targets,), loss_fn, iteration).numpy())
         rates.append([group["lr"] for group in state.optimizer.param_groups])
         momenta.append(state.optimizer.param_groups[0]["momentum"])
         stepped.append(state.last_step == iteration)
@@ -64,7 +64,7 @@ def test_a_restored_state_goes_on_exactly(golden: Path, optimizer: str) -> None:
 
     def steps(state: TrainState, numbers: range) -> list[torch.Tensor]:
         loss_fn = make_loss(state, [0.05, 1.0, 0.5])
-        return [state.step(images, targets, loss_fn, number) for number in numbers]
+        return [state.step(images, (targets,), loss_fn, number) for number in numbers]
 
     whole = make_state(golden, hyp)
     uninterrupted = steps(whole, range(6))
@@ -86,5 +86,5 @@ def test_a_loss_that_is_not_finite_stops_before_anything_changes(golden: Path) -
         return raw[0].sum() * float("nan"), torch.zeros(3)
 
     with pytest.raises(TrainingDivergedError, match="nan at iteration 7"):
-        state.step(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6), broken, 7)
+        state.step(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [torch.zeros(0, 6)], broken, 7)
     assert all(torch.equal(value, before[key]) for key, value in state.model.named_parameters())

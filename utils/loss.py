@@ -85,6 +85,7 @@ class DetectionLoss:
         cls_pw: weight of positives in the class term.
         anchor_t: largest ratio of sides between an object and the anchors that answer for it.
         label_smoothing: e; class targets become 1 - e/2 and e/2.
+        mask_ignored: leave cells in ignored regions out of the objectness term.
     """
 
     names = ("box", "obj", "cls")
@@ -101,6 +102,7 @@ class DetectionLoss:
         cls_pw: float = 1.0,
         anchor_t: float = 4.0,
         label_smoothing: float = 0.0,
+        mask_ignored: bool = True,
     ) -> None:
         self.anchors, self.num_classes, self.anchor_t = anchors, num_classes, anchor_t
         self.gains = torch.tensor([box, obj, cls], device=anchors.device)
@@ -108,22 +110,28 @@ class DetectionLoss:
         self.cls_pw = torch.tensor([cls_pw], device=anchors.device)
         self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
         self.balance = LEVEL_BALANCE[len(anchors)]
+        self.mask_ignored = mask_ignored
 
-    def __call__(self, raw: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, raw: Sequence[Tensor], targets: Tensor, ignores: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Compare raw maps with the truth.
 
         Args:
             raw: per level (B, A, H_i, W_i, 5 + classes), a detector's output in training mode.
             targets: (N, 6) image, class, cx, cy, w, h as fractions of the picture.
+            ignores: (K, 5) image, cx, cy, w, h: regions, such as crowds, in which an object that was not
+                labelled is no mistake: a cell whose centre lies there has no objectness loss, unless it
+                answers for a labelled object.
 
         Returns:
             The scalar to minimise, and (3,) its box, objectness and class parts per picture, detached.
         """
-        levels = [self._level(i, maps, targets) for i, maps in enumerate(raw)]
+        levels = [self._level(i, maps, targets, ignores) for i, maps in enumerate(raw)]
         parts = torch.stack(levels).sum(0) * self.gains
         return parts.sum() * raw[0].shape[0], parts.detach()
 
-    def _level(self, level: int, maps: Tensor, targets: Tensor) -> Tensor:
+    def _level(self, level: int, maps: Tensor, targets: Tensor, ignores: Tensor | None) -> Tensor:
         """(3,) box, objectness and class loss of one level, without gains."""
         maps = maps.float()  # sums over half a million cells need float32
         anchors = self.anchors[level]
@@ -143,8 +151,27 @@ class DetectionLoss:
                 class_loss = F.binary_cross_entropy_with_logits(
                     predicted[:, 5:], wanted, pos_weight=self.cls_pw
                 )
-        object_loss = F.binary_cross_entropy_with_logits(maps[..., 4], objectness, pos_weight=self.obj_pw)
+        counts = None
+        if self.mask_ignored and ignores is not None and len(ignores):
+            answers = _write_last(torch.zeros_like(objectness), rows, torch.ones_like(rows.box[:, 0]))
+            outside = ~_cells_inside(ignores, maps.shape[0], maps.shape[2], maps.shape[3])
+            counts = torch.maximum(answers, outside[:, None].to(answers.dtype))  # (B, A, H, W)
+        object_loss = F.binary_cross_entropy_with_logits(
+            maps[..., 4], objectness, weight=counts, pos_weight=self.obj_pw
+        )
         return torch.stack((box_loss, object_loss * self.balance[level], class_loss))
+
+
+def _cells_inside(regions: Tensor, batch: int, height: int, width: int) -> Tensor:
+    """(K, 5) image, cx, cy, w, h as fractions -> (B, H, W) whether a cell's centre lies in a region."""
+    x = (torch.arange(width, device=regions.device) + 0.5) / width
+    y = (torch.arange(height, device=regions.device) + 0.5) / height
+    _, cx, cy, w, h = regions.T[..., None]  # each (K, 1)
+    columns, lines = (x - cx).abs() < w / 2, (y - cy).abs() < h / 2  # (K, W), (K, H)
+    inside = (lines[:, :, None] & columns[:, None]).flatten(1)  # (K, H*W)
+    counts = torch.zeros(batch, height * width, device=regions.device)
+    counts.index_add_(0, regions[:, 0].long(), inside.to(counts.dtype))
+    return (counts > 0).view(batch, height, width)
 
 
 def _write_last(target: Tensor, rows: Assignment, values: Tensor) -> Tensor:

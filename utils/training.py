@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from utils.hyp import Hyperparameters
 from utils.optim import EMA, Schedule, build_optimizer
 
 CLIP_NORM = 10.0  # of the gradient, as in YOLOv5
-LossFunction = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
+LossFunction = Callable[..., tuple[Tensor, Tensor]]  # of the output and the truth
 
 
 class TrainingDivergedError(RuntimeError):
@@ -82,12 +82,12 @@ class TrainState:
         self.best_fitness, self.best_epoch = state["best_fitness"], state["best_epoch"]
         torch.set_rng_state(state["torch_rng"].cpu())
 
-    def step(self, images: Tensor, targets: Tensor, loss_fn: LossFunction, iteration: int) -> Tensor:
+    def step(self, images: Tensor, truth: Sequence[Tensor], loss_fn: LossFunction, iteration: int) -> Tensor:
         """Forward, backward and, where enough batches have come together, an optimizer step.
 
         Args:
             images: (B, 3, H, W) uint8.
-            targets: what `loss_fn` takes beside the model's output.
+            truth: what `loss_fn` takes after the model's output.
             loss_fn: returns the loss to minimise and its parts.
             iteration: counted over all epochs.
 
@@ -101,7 +101,8 @@ class TrainState:
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float() / 255
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp):
             output = self.model(images)
-        loss, parts = loss_fn(output, targets.to(self.device, non_blocking=True))
+        truth = [part.to(self.device, non_blocking=True) for part in truth]
+        loss, parts = loss_fn(output, *truth)
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"the loss became {loss.item()} at iteration {iteration}")
         self.scaler.scale(loss).backward()
@@ -133,7 +134,7 @@ def train_one_epoch(
     with tqdm(loader, total=batches, desc=title, disable=None, leave=False, dynamic_ncols=True) as progress:
         for index, batch in enumerate(progress):
             iteration = state.epoch * batches + index
-            total += state.step(batch.images, batch.targets, loss_fn, iteration)
+            total += state.step(batch.images, batch.truth, loss_fn, iteration)
             seen += len(batch.images)
             if index % 10 == 0 and not progress.disable:
                 now = {
