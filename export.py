@@ -1,15 +1,18 @@
 """Export a detector for other runtimes, and check that it still gives the same boxes.
 
-python export.py --weights runs/train/exp/weights/best.pt               # best.onnx beside it
+python export.py                                                        # newest best.pt to best.onnx
+python export.py --weights best.pt --include onnx openvino torchscript
 python export.py --weights best.pt --imgsz 640 --dynamic                # any batch, height and width
+python export.py --weights best.pt --int8 --data data/treecrowns.yaml   # 8 bits, and what they cost in AP
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,30 +21,57 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     from models.metadata import Metadata
+    from models.onnx_nms import NmsSettings
     from models.runtime import Predictor
     from models.runtime_torch import TorchPredictor
+
+PROBED = 0.001  # confidence at which NMS is compared first: noise alone may hold nothing surer
+SUFFIXES = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".torchscript"}
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """Export a detector for other runtimes and compare it with PyTorch."""
 
-    weights: Path = opt("runs/train/exp/weights/best.pt", "checkpoint (.pt)")
+    weights: Path | None = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
     data: Path | None = opt(
-        None, "data-set YAML whose class names go into the file (default: the checkpoint's)"
+        None, "data-set YAML: class names that go into the file, and the pictures for --int8"
     )
-    include: tuple[Literal["onnx"], ...] = opt(("onnx",), "formats")
+    include: tuple[Literal["onnx", "openvino", "torchscript"], ...] = opt(("onnx",), "formats")
     imgsz: tuple[int, ...] | None = opt(
         None, "side or height and width, pixels (default: the training's)", "--img", "--img-size", min=32
     )
     batch_size: int = opt(1, "pictures in a batch", "--batch", min=1)
     dynamic: bool = opt(False, "take any batch, height and width")
+    half: bool = opt(False, "16 bits, between inputs and outputs of 32", "--fp16")
+    int8: bool = opt(False, "8 bits, calibrated on --data's training pictures and scored on its validation")
+    calibration: int = opt(100, "pictures (or tiles) that --int8 measures", min=1)
+    nms: bool = opt(
+        False, "NMS inside the file, whose rows are x1, y1, x2, y2, confidence, class (onnx, openvino)"
+    )
+    conf_thres: float = opt(0.25, "of --nms: smallest confidence", "--conf", min=0, max=1)
+    iou_thres: float = opt(0.45, "of --nms: largest IoU of two boxes of a class", "--iou", min=0, max=1)
+    max_det: int = opt(300, "of --nms: rows of an image", min=1)
+    simplify: bool = opt(False, "tidy the ONNX graph with onnxslim")
     opset: int = opt(18, "version of ONNX's operators", min=17)
     device: str = opt("cpu", "where PyTorch runs: cpu, 0, cuda:1, mps")
 
     def __post_init__(self) -> None:
         """Check every option."""
         validate(self)
+        if self.half and self.int8:
+            raise UserError("--half and --int8 exclude each other")
+        if (self.nms or self.int8) and "torchscript" in self.include:
+            raise UserError("--nms and --int8 are for onnx and openvino, not for torchscript")
+        if self.nms and self.opset < 18:
+            raise UserError("--nms needs --opset 18 or later")
+
+    @property
+    def nms_settings(self) -> NmsSettings | None:
+        """Of the NMS inside the file."""
+        from models.onnx_nms import NmsSettings
+
+        return NmsSettings(self.conf_thres, self.iou_thres, self.max_det) if self.nms else None
 
 
 def main(cfg: ExportConfig) -> int:
@@ -51,18 +81,28 @@ def main(cfg: ExportConfig) -> int:
     from models.runtime import load_predictor
     from models.runtime_torch import TorchPredictor
     from utils.device import select_device
+    from utils.runs import newest_weights
 
-    if cfg.weights.suffix.lower() == ".onnx":
-        raise UserError(f"{cfg.weights} is an export already; give the .pt checkpoint")
+    cfg = replace(cfg, weights=cfg.weights or newest_weights())
+    assert cfg.weights is not None
+    if cfg.weights.suffix.lower() != ".pt":
+        raise UserError(f"{cfg.weights} is no checkpoint; give the .pt file")
     torch.backends.cudnn.allow_tf32 = False  # compare with full precision
     predictor = load_predictor(cfg.weights, select_device(cfg.device), names=_names(cfg.data))
     assert isinstance(predictor, TorchPredictor)
+    if cfg.int8 and cfg.data is None:
+        cfg = replace(cfg, data=_trained_on(predictor))
     metadata = _metadata(cfg, predictor)
     height, width = metadata.imgsz or (0, 0)
     batch = "any batch" if cfg.dynamic else f"batch {cfg.batch_size}"
     size = f"any size (multiples of {predictor.stride})" if cfg.dynamic else f"{height}x{width} pixels"
-    print(f"{cfg.weights}: {len(predictor.names)} classes, {batch}, {size}")
-    return max(_export(cfg, format, predictor, metadata) for format in cfg.include)
+    print(f"{cfg.weights}: {len(predictor.names)} classes, {batch}, {size}, {metadata.precision}")
+    drafts = cfg.weights.with_name(f".{cfg.weights.stem}.{os.getpid()}.drafts")
+    try:
+        drafts.mkdir()  # before the long part: can it be written at all?
+        return max(_export(cfg, format, predictor, metadata, drafts) for format in cfg.include)
+    finally:
+        shutil.rmtree(drafts, ignore_errors=True)
 
 
 def _names(data: Path | None) -> tuple[str, ...] | None:
@@ -73,43 +113,96 @@ def _names(data: Path | None) -> tuple[str, ...] | None:
     return read_description(data).names
 
 
+def _trained_on(predictor: TorchPredictor) -> Path:
+    data = predictor.config.get("data")
+    if not data:
+        raise UserError("--int8 is calibrated on pictures; give the data set with --data")
+    return Path(data)
+
+
 def _metadata(cfg: ExportConfig, predictor: TorchPredictor) -> Metadata:
     from models.metadata import Metadata
     from models.sizes import input_size
 
-    size = input_size(cfg.imgsz, predictor)
     return Metadata(
-        predictor.names, predictor.stride, imgsz=size, dynamic=cfg.dynamic, config=predictor.config
+        predictor.names,
+        predictor.stride,
+        imgsz=input_size(cfg.imgsz, predictor),
+        dynamic=cfg.dynamic,
+        batch=cfg.batch_size,
+        nms=cfg.nms,
+        precision="int8" if cfg.int8 else "fp16" if cfg.half else "fp32",
+        config=predictor.config,
     )
 
 
-def _export(cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata) -> int:
-    """Write one format under a temporary name; it gets its own once it is proved equal."""
-    from models.onnx_export import export_onnx
-    from models.parity import PIXELS, RELATIVE, SCORES, compare
-
-    target = cfg.weights.with_suffix(f".{format}")
-    draft = target.with_name(f".{target.stem}.{os.getpid()}.draft.{format}")
+def _export(
+    cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
+) -> int:
+    """Write one format among the drafts; it gets its own place once it is proved equal."""
+    assert cfg.weights is not None
+    marks = f"{'_int8' if cfg.int8 else '_fp16' if cfg.half else ''}{'_nms' if cfg.nms else ''}"
+    target = cfg.weights.with_name(f"{cfg.weights.stem}{marks}{SUFFIXES[format]}")
     start = time.perf_counter()
-    try:
-        draft.touch()  # before the long part: can it be written at all?
-        export_onnx(predictor.model, draft, metadata, cfg.batch_size, cfg.opset)
-        seconds, size = time.perf_counter() - start, draft.stat().st_size / 1e6
-        print(f"{format}: opset {cfg.opset}, {size:.1f} MB, exported in {seconds:.1f} s")
-        found = compare(predictor, _reload(draft, format), _shapes(cfg, metadata))
-        print(
-            f"{format}: largest difference from PyTorch on {found.inputs} inputs: "
-            f"{found.pixels:.2g} pixels, {found.scores:.2g} in scores "
-            f"(allowed: {PIXELS:g} + {RELATIVE:g} of the value, and {SCORES:g})"
-        )
-        if not found.agree:
+    draft = _write(cfg, format, predictor, metadata, drafts)  # the long part
+    seconds = time.perf_counter() - start
+    size = sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
+    print(f"{format}: {size:.1f} MB, exported in {seconds:.1f} s")
+    probes = [replace(cfg, conf_thres=PROBED)] if cfg.nms and not cfg.int8 else []
+    for probe in (*probes, cfg):
+        draft = _write(probe, format, predictor, metadata, drafts)
+        if not _proved(probe, format, predictor, _reload(draft, format), metadata):
             print(f"{format}: the outputs differ, so {target} was not written", file=sys.stderr)
             return 1
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
+    _replace(draft, target)
     print(f"{format}: saved {target}; try: python detect.py --weights {target}")
     return 0
+
+
+def _write(
+    cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
+) -> Path:
+    """Write one format and return its file, or its folder."""
+    from models.openvino_export import export_openvino
+    from models.torchscript_export import export_torchscript
+
+    if format == "onnx":
+        return Path(shutil.copy(_write_onnx(cfg, predictor, metadata, drafts), drafts / "draft.onnx"))
+    if format == "openvino":  # which halves the weights itself
+        full = replace(metadata, precision="fp32") if cfg.half else metadata
+        graph = _write_onnx(cfg, predictor, full, drafts)
+        return export_openvino(graph, drafts / "openvino", metadata).parent
+    file = drafts / "draft.torchscript"
+    export_torchscript(predictor.model, file, metadata)
+    return file
+
+
+def _write_onnx(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata, drafts: Path) -> Path:
+    """Write the ONNX graph; the part before NMS is made once."""
+    from models.onnx_export import export_onnx
+    from models.onnx_nms import add_nms
+    from models.quantize import quantize
+
+    file = drafts / f"{metadata.precision}.onnx"
+    if not file.exists():
+        export_onnx(predictor.model, file, metadata, cfg.opset, cfg.simplify)
+        if cfg.int8:
+            from data.calibration import calibration_batches
+
+            assert cfg.data is not None and metadata.imgsz is not None
+            quantize(file, calibration_batches(cfg.data, metadata.imgsz, cfg.batch_size, cfg.calibration))
+    if cfg.nms_settings is None:
+        return file
+    with_nms = drafts / f"{metadata.precision}_nms.onnx"
+    add_nms(file, with_nms, cfg.nms_settings)
+    return with_nms
+
+
+def _replace(draft: Path, target: Path) -> None:
+    """Put a file or folder where an older one may be."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(draft, target)
 
 
 def _reload(draft: Path, format: str) -> Predictor:
@@ -121,6 +214,29 @@ def _reload(draft: Path, format: str) -> Predictor:
         raise UserError(f"the {format} file does not run here, so it was not kept: {error}") from error
 
 
+def _proved(
+    cfg: ExportConfig, format: str, predictor: TorchPredictor, other: Predictor, metadata: Metadata
+) -> bool:
+    """Compare what the file and PyTorch give, number by number, box by box or, in 8 bits, by their AP."""
+    from models.parity import TOLERANCES, compare, compare_detections
+
+    shapes = _shapes(cfg, metadata)
+    settings = cfg.nms_settings
+    if cfg.int8:
+        return _score(cfg, predictor, other, metadata)
+    if settings is not None:
+        found = compare_detections(predictor, other, shapes, settings)
+        print(f"{format}: {found.both} of PyTorch's {found.first} objects are also among its {found.second}")
+        return found.agree
+    tolerance = TOLERANCES[metadata.precision]
+    gap = compare(predictor, other, shapes, tolerance)
+    print(
+        f"{format}: largest difference from PyTorch on {gap.inputs} inputs: {gap.pixels:.2g} pixels, "
+        f"{gap.scores:.2g} in scores (allowed: {tolerance})"
+    )
+    return gap.agree
+
+
 def _shapes(cfg: ExportConfig, metadata: Metadata) -> list[tuple[int, int, int]]:
     """Batch, height and width of the inputs to compare; a dynamic file must take others than its example."""
     assert metadata.imgsz is not None
@@ -129,6 +245,24 @@ def _shapes(cfg: ExportConfig, metadata: Metadata) -> list[tuple[int, int, int]]
         return [(cfg.batch_size, height, width)]
     stride = metadata.stride
     return [(1, height, width), (3, height + stride, width), (2, 3 * stride, 5 * stride)]
+
+
+def _score(cfg: ExportConfig, predictor: TorchPredictor, other: Predictor, metadata: Metadata) -> bool:
+    """Print the AP of both on the validation pictures; whether at least half of it is left."""
+    from data.calibration import validation_loader
+    from utils.evaluation import evaluate
+
+    assert cfg.data is not None and metadata.imgsz is not None
+    values = []
+    for predict in (predictor, other):
+        loader = validation_loader(cfg.data, metadata.imgsz, predictor.stride)
+        values.append(evaluate(predict, loader, predictor.names, "cpu").metrics.values)
+    before, after = values
+    for key in ("AP", "AP50", "AP_S"):
+        full, small = before.get(key), after.get(key)
+        if full is not None and small is not None:
+            print(f"int8: {key} {full:.4f} -> {small:.4f} ({small - full:+.4f})")
+    return (after["AP"] or 0) >= 0.5 * (before["AP"] or 0)
 
 
 if __name__ == "__main__":

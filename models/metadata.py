@@ -23,6 +23,10 @@ class Metadata:
         task: what the output means; "detect" is (B, N, 5 + classes).
         imgsz: height and width the file was exported for, pixels; None where unknown.
         dynamic: whether batch, height and width are free.
+        batch: pictures in a batch, where that is fixed.
+        nms: whether the file ends in NMS; its output is then (B, K, 6) x1, y1, x2, y2 in pixels, confidence,
+            class, best first, filled with zeros.
+        precision: what the file computes in: "fp32", "fp16" or "int8".
         config: the training's configuration, or {}.
     """
 
@@ -31,6 +35,9 @@ class Metadata:
     task: str = "detect"
     imgsz: tuple[int, int] | None = None
     dynamic: bool = False
+    batch: int = 1
+    nms: bool = False
+    precision: str = "fp32"
     config: dict[str, Any] = field(default_factory=dict)
 
     def to_strings(self) -> dict[str, str]:
@@ -42,6 +49,9 @@ class Metadata:
             "task": self.task,
             "imgsz": self.imgsz,
             "dynamic": self.dynamic,
+            "batch": self.batch,
+            "nms": self.nms,
+            "precision": self.precision,
             "config": self.config,
         }
         return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
@@ -78,6 +88,9 @@ class Metadata:
                 task=str(values.get("task") or "detect"),
                 imgsz=(int(imgsz[0]), int(imgsz[1])) if imgsz else None,
                 dynamic=bool(values.get("dynamic")),
+                batch=int(values.get("batch") or 1),
+                nms=bool(values.get("nms")),
+                precision=str(values.get("precision") or "fp32"),
                 config=config if isinstance(config, dict) else {},
             )
         except (TypeError, KeyError, IndexError, ValueError) as error:

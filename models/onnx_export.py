@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -20,26 +21,36 @@ if TYPE_CHECKING:
     import onnx
 
 
-class _Decoded(nn.Module):
-    """The first of a detector's two outputs."""
+class Decoded(nn.Module):
+    """(B, 3, H, W) float32 -> (B, N, 5 + classes) float32, the first of a detector's two outputs.
 
-    def __init__(self, model: Detector):
+    Args:
+        model: the detector; it is copied where it has to compute in 16 bits.
+        half: compute in 16 bits.
+    """
+
+    def __init__(self, model: Detector, half: bool):
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model).half() if half else model
+        self.half_precision = half
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)[0]
+        """Run the network."""
+        return self.model(images.half() if self.half_precision else images)[0]
 
 
-def export_onnx(model: Detector, file: Path, metadata: Metadata, batch: int, opset: int) -> None:
+def export_onnx(
+    model: Detector, file: Path, metadata: Metadata, opset: int = 18, simplify: bool = False
+) -> None:
     """Write `model`, which is in eval mode, as ONNX with its metadata.
 
     Args:
         model: best fused, which makes a smaller and faster graph.
         file: is overwritten.
-        metadata: goes into the file; its `imgsz` is the graph's size, unless `dynamic` frees batch, H and W.
-        batch: pictures in a batch of a graph that is not dynamic.
+        metadata: goes into the file; its batch and size are the graph's, unless `dynamic` frees them; its
+            precision "fp16" computes in 16 bits, with 32 at both ends.
         opset: version of ONNX's operators.
+        simplify: let onnxslim tidy the graph.
 
     Raises:
         UserError: a package is missing, or this opset cannot be had.
@@ -50,10 +61,11 @@ def export_onnx(model: Detector, file: Path, metadata: Metadata, batch: int, ops
     except ImportError as error:
         raise UserError(f"ONNX export needs the package {error.name}: pip install onnx onnxscript") from error
     assert metadata.imgsz is not None, "an export has a size"
-    example = torch.zeros(2 if metadata.dynamic else batch, 3, *metadata.imgsz, device=model.stride.device)
-    with _quiet():
+    batch = 2 if metadata.dynamic else metadata.batch
+    example = torch.zeros(batch, 3, *metadata.imgsz, device=model.stride.device)
+    with quiet():
         program = torch.onnx.export(
-            _Decoded(model).eval(),
+            Decoded(model, metadata.precision == "fp16").eval(),
             (example,),
             dynamo=True,
             input_names=["images"],
@@ -70,9 +82,19 @@ def export_onnx(model: Detector, file: Path, metadata: Metadata, batch: int, ops
     if written < 18:
         _mend_split(proto)
     _strip(proto)
+    if simplify:
+        proto = _simplify(proto)
     proto.producer_name = "YOLOv5-SPD"
     onnx.helper.set_model_props(proto, metadata.to_strings())
     file.write_bytes(proto.SerializeToString())
+
+
+def _simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        import onnxslim
+    except ImportError as error:
+        raise UserError("--simplify needs the package onnxslim: pip install onnxslim") from error
+    return onnxslim.slim(proto)
 
 
 def _dynamic_shapes(stride: int) -> dict[str, Any]:
@@ -108,8 +130,8 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of what only its authors can change."""
+def quiet() -> Iterator[None]:
+    """The exporters warn of what only their authors can change."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

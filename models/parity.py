@@ -9,9 +9,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.onnx_nms import NmsSettings
 from models.runtime import Predictor
+from utils.boxes import box_iou
+from utils.nms import non_max_suppression
 
-PIXELS, RELATIVE, SCORES = 1e-2, 1e-4, 1e-4  # boxes may differ by PIXELS + RELATIVE * value, scores by SCORES
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Boxes may differ by `pixels` + `relative` · value, scores by `scores`."""
+
+    pixels: float
+    relative: float
+    scores: float
+
+    def __str__(self) -> str:
+        return f"{self.pixels:g} + {self.relative:g} of the value, and {self.scores:g}"
+
+
+FP32 = Tolerance(1e-2, 1e-4, 1e-4)
+FP16 = Tolerance(0.5, 2e-2, 2e-2)
+TOLERANCES = {"fp32": FP32, "fp16": FP16}
 
 
 @dataclass(frozen=True)
@@ -31,23 +49,71 @@ class Difference:
     inputs: int
 
 
-def compare(reference: Predictor, other: Predictor, shapes: Iterable[tuple[int, int, int]]) -> Difference:
+def compare(
+    reference: Predictor,
+    other: Predictor,
+    shapes: Iterable[tuple[int, int, int]],
+    tolerance: Tolerance = FP32,
+) -> Difference:
     """Run both on noise and on picture-like input of each shape (batch, height, width)."""
-    generator = torch.Generator().manual_seed(0)
     pixels, scores, agree, inputs = 0.0, 0.0, True, 0
-    for batch, height, width in shapes:
-        for make in (_noise, _scenery):
-            images = make(batch, height, width, generator)
-            expected, found = reference(images).cpu(), other(images).cpu()
-            if expected.shape != found.shape:
-                raise ValueError(f"outputs of shape {tuple(expected.shape)} and {tuple(found.shape)}")
-            gap = (expected - found).abs()
-            allowed = torch.full_like(gap, SCORES)
-            allowed[..., :4] = PIXELS + RELATIVE * expected[..., :4].abs()
-            agree = agree and bool((gap <= allowed).all())  # false for NaN
-            pixels, scores = max(pixels, gap[..., :4].max().item()), max(scores, gap[..., 4:].max().item())
-            inputs += 1
+    for images in _inputs(shapes):
+        expected, found = reference(images).cpu(), other(images).cpu()
+        if expected.shape != found.shape:
+            raise ValueError(f"outputs of shape {tuple(expected.shape)} and {tuple(found.shape)}")
+        gap = (expected - found).abs()
+        allowed = torch.full_like(gap, tolerance.scores)
+        allowed[..., :4] = tolerance.pixels + tolerance.relative * expected[..., :4].abs()
+        agree = agree and bool((gap <= allowed).all())  # false for NaN
+        pixels, scores = max(pixels, gap[..., :4].max().item()), max(scores, gap[..., 4:].max().item())
+        inputs += 1
     return Difference(pixels, scores, agree, inputs)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many objects two runtimes found, and how many of them both."""
+
+    first: int
+    second: int
+    both: int
+
+    @property
+    def agree(self) -> bool:
+        """Whether all but one in a hundred are the same; one at a threshold may tip over."""
+        return self.both >= 0.99 * max(self.first, self.second)
+
+
+def compare_detections(
+    reference: Predictor, other: Predictor, shapes: Iterable[tuple[int, int, int]], settings: NmsSettings
+) -> Agreement:
+    """Compare what is left after NMS: the same class, the box (IoU .9 or more) and the confidence (.02).
+
+    Args:
+        reference: gives decoded boxes.
+        other: has been through NMS with `settings`.
+        shapes: batch, height and width of the inputs.
+        settings: of the NMS.
+    """
+    first = second = both = 0
+    options = (settings.conf_thres, settings.iou_thres)
+    for images in _inputs(shapes):
+        lists = [
+            non_max_suppression(predictor(images).cpu(), *options, max_det=settings.max_det)
+            for predictor in (reference, other)
+        ]
+        for a, b in zip(*lists, strict=True):
+            same = (box_iou(a[:, :4], b[:, :4]) >= 0.9) & (a[:, None, 5] == b[:, 5])
+            same &= (a[:, None, 4] - b[:, 4]).abs() <= 0.02
+            first, second, both = first + len(a), second + len(b), both + int(same.any(1).sum())
+    return Agreement(first, second, both)
+
+
+def _inputs(shapes: Iterable[tuple[int, int, int]]) -> Iterable[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    for batch, height, width in shapes:
+        yield _noise(batch, height, width, generator)
+        yield _scenery(batch, height, width, generator)
 
 
 def _noise(batch: int, height: int, width: int, generator: torch.Generator) -> Tensor:

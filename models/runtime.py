@@ -12,7 +12,12 @@ from torch import Tensor
 
 from utils.errors import UserError
 
-_RUNTIMES = {".pt": "models.runtime_torch", ".onnx": "models.runtime_onnx"}  # suffix -> module with `load`
+_RUNTIMES = {  # suffix -> module with `load`
+    ".pt": "models.runtime_torch",
+    ".onnx": "models.runtime_onnx",
+    ".xml": "models.runtime_openvino",
+    ".torchscript": "models.runtime_torchscript",
+}
 
 
 class Predictor(Protocol):
@@ -52,7 +57,7 @@ def load_predictor(
     """Load a detector for inference; several files become one ensemble.
 
     Args:
-        weights: a .pt or .onnx file, or several.
+        weights: a .pt, .onnx or .torchscript file, OpenVINO's .xml or the folder that holds it; or several.
         device: where to compute.
         fuse: rewrite a PyTorch network for speed, with the same outputs.
         half: compute in 16 bits (PyTorch on a GPU).
@@ -72,6 +77,8 @@ def load_predictor(
 
 
 def _load(file: Path, device: torch.device, fuse: bool, half: bool, names: Sequence[str] | None) -> Predictor:
+    if file.is_dir():
+        file = next(iter(sorted(file.glob("*.xml"))), file)
     suffix = file.suffix.lower()
     if suffix not in _RUNTIMES:
         raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(_RUNTIMES)}")

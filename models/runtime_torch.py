@@ -12,6 +12,7 @@ from torch import Tensor
 from models.detector import Detector
 from models.load import from_checkpoint
 from utils.checkpoint import read_checkpoint
+from utils.errors import UserError
 
 
 class TorchPredictor:
@@ -40,10 +41,14 @@ def load(
     """Read a checkpoint; `names` means nothing here, a checkpoint always names its classes.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or holds another network than a detector.
     """
     content = read_checkpoint(file)
     model = from_checkpoint(content, str(file))
+    if not isinstance(model, Detector):
+        raise UserError(
+            f"{file}: weights for the task '{content.get('task') or 'classify'}', not for detection"
+        )
     if fuse:
         model.fuse()
     config = dict(content.get("config") or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,14 @@ def finder(monkeypatch) -> RectangleFinder:
     network = RectangleFinder()
     monkeypatch.setattr("models.runtime.load_predictor", lambda *args, **options: network)
     return network
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """The network cannot be used."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -15,15 +14,6 @@ from utils.ultralytics_adapter import class_color, draw_boxes
 
 BOXES = np.array([[20.0, 40.0, 50.0, 70.0]])
 GREY = np.full((120, 160, 3), 90, np.uint8)
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("the network was used")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 IMPORT_SCRIPT = """
