@@ -47,8 +47,16 @@ class Links(HTMLParser):
         self.targets += [value for name, value in attributes if name in ("src", "href", "data", "action")]
 
 
-def test_the_page_is_complete_needs_no_network_and_escapes_names(tmp_path):
-    html = report_of(tmp_path, *random_case(0), read_picture=picture)
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A folder with the report of a random case."""
+    folder = tmp_path_factory.mktemp("report")
+    report_of(folder, *random_case(0), read_picture=picture)
+    return folder
+
+
+def test_the_page_is_complete_needs_no_network_and_escapes_names(run_folder):
+    html = (run_folder / "report.html").read_text(encoding="utf-8")
     page = Links()
     page.feed(html)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
@@ -117,13 +125,12 @@ def test_a_crop_has_its_subject_in_the_middle_also_at_the_border(corner):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
-def test_a_browser_shows_plots_and_crops(tmp_path):
-    report_of(tmp_path, *random_case(0), read_picture=picture)
+def test_a_browser_shows_plots_and_crops(run_folder, tmp_path):
     shot = tmp_path / "shot.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,2600"]
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}"]
-    command = [str(CHROMIUM), *flags, (tmp_path / "report.html").as_uri()]
+    command = [str(CHROMIUM), *flags, (run_folder / "report.html").as_uri()]
     subprocess.run(command, check=True, timeout=120, capture_output=True)
     pixels = cv2.imread(str(shot)).astype(int)  # BGR
     assert pixels.shape[:2] == (2600, 1200)
