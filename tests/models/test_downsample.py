@@ -6,12 +6,11 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torch.export import Dim
 
 from models import build_model
 from models.downsample import DOWNSAMPLERS, RESAMPLERS, make_downsampler
 from models.downsample.spd import space_to_depth
-from models.metadata import Metadata
-from models.onnx_export import export_onnx
 from utils.errors import UserError
 
 every_downsampler = pytest.mark.parametrize("name", [*DOWNSAMPLERS, *RESAMPLERS])
@@ -135,10 +134,19 @@ def test_a_detector_with_every_downsampler_gives_the_same_boxes_in_onnx(names, d
     head = [[[len(names) - 2, len(names) - 1], 1, "Detect", ["nc", "anchors"]]]
     model = build_model({"nc": 2, "anchors": 2, "backbone": rows, "head": head})
     stride = 2 ** len(names)
-    metadata = Metadata(model.names, stride, imgsz=(2 * stride, 3 * stride), dynamic=dynamic)
-    export_onnx(model.eval(), tmp_path / "model.onnx", metadata, 1, 18)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    x = torch.rand(2, 3, 3 * stride, stride) if dynamic else torch.rand(1, 3, 2 * stride, 3 * stride)
-    (found,) = session.run(None, {"images": x.numpy()})
+    file, size = tmp_path / "model.onnx", (2, 3, 2 * stride, 3 * stride)
+    dims = {0: Dim("batch"), 2: stride * Dim("rows"), 3: stride * Dim("columns")}
+    torch.onnx.export(
+        model.eval(),
+        (torch.zeros(size),),
+        file,
+        dynamo=True,
+        input_names=["images"],
+        dynamic_shapes={"images": dims} if dynamic else None,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(file)
+    x = torch.rand(1, 3, 3 * stride, stride) if dynamic else torch.rand(size)
+    found, *_ = session.run(None, {"images": x.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found), model(x)[0], rtol=1e-4, atol=1e-3)
