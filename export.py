@@ -224,11 +224,11 @@ def _proved(
     settings = cfg.nms_settings
     if cfg.int8:
         return _score(cfg, predictor, other, metadata)
+    tolerance = TOLERANCES[metadata.precision]
     if settings is not None:
         found = compare_detections(predictor, other, shapes, settings)
         print(f"{format}: {found.both} of PyTorch's {found.first} objects are also among its {found.second}")
-        return found.agree
-    tolerance = TOLERANCES[metadata.precision]
+        return found.agree(tolerance)
     gap = compare(predictor, other, shapes, tolerance)
     print(
         f"{format}: largest difference from PyTorch on {gap.inputs} inputs: {gap.pixels:.2g} pixels, "
@@ -256,7 +256,7 @@ def _score(cfg: ExportConfig, predictor: TorchPredictor, other: Predictor, metad
     values = []
     for predict in (predictor, other):
         loader = validation_loader(cfg.data, metadata.imgsz, predictor.stride)
-        values.append(evaluate(predict, loader, predictor.names, "cpu").metrics.values)
+        values.append(evaluate(predict, loader, predictor.names, progress=False).metrics.values)
     before, after = values
     for key in ("AP", "AP50", "AP_S"):
         full, small = before.get(key), after.get(key)

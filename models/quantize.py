@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from models.onnx_export import quiet
 from utils.errors import UserError
 
 
@@ -45,17 +46,18 @@ def quantize(file: Path, images: Iterable[Tensor]) -> None:
     properties = {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
     reader, result = Reader(), file.with_suffix(".int8.onnx")
     try:
-        q.quantize_static(
-            str(file),
-            str(result),
-            reader,
-            quant_format=q.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            activation_type=q.QuantType.QUInt8,
-            weight_type=q.QuantType.QInt8,
-            calibrate_method=q.CalibrationMethod.MinMax,
-        )
+        with quiet():
+            q.quantize_static(
+                str(file),
+                str(result),
+                reader,
+                quant_format=q.QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                activation_type=q.QuantType.QUInt8,
+                weight_type=q.QuantType.QInt8,
+                calibrate_method=q.CalibrationMethod.MinMax,
+            )
         if not reader.count:
             raise UserError("int8 is calibrated on pictures, and there were none")
         model = onnx.load(str(result))

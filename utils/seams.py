@@ -61,9 +61,6 @@ def parts_of_one(
         tile: (n,) the tile of each box.
         groups: (n,) only boxes of equal group, their class, belong together.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     pairs = [np.zeros((2, 0), np.int64)]
     for axis in (0, 1):
         before = np.flatnonzero(cut[:, axis + 2])
@@ -76,10 +73,19 @@ def parts_of_one(
                     _continue(boxes_xyxy, a, b, sides, tile, axis) & (groups[a, None] == groups[b])
                 )
                 pairs.append(np.stack((a[i], b[j])))
-    rows, columns = np.concatenate(pairs, 1)
-    n = len(boxes_xyxy)
-    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(n, n))
-    return connected_components(links, directed=False)[1].astype(np.int64)
+    return _connected(len(boxes_xyxy), *np.concatenate(pairs, 1))
+
+
+def _connected(n: int, first: NDArray, second: NDArray) -> NDArray[np.int64]:
+    """(n,) the number, from 0, of each item's component; the pairs of linked items are (m,) and (m,)."""
+    labels = np.arange(n)
+    while True:
+        lowest = np.minimum(labels[first], labels[second])
+        before = labels.copy()
+        np.minimum.at(labels, first, lowest)
+        np.minimum.at(labels, second, lowest)
+        if (labels == before).all():
+            return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def cut_hulls(

@@ -192,6 +192,7 @@ def make_tracker(kind: TrackerKind, conf_thres: float, low_thres: float) -> Trac
     module, name = {"bytetrack": ("byte_tracker", "BYTETracker"), "botsort": ("bot_sort", "BOTSORT")}[kind]
     tracker = getattr(load(f"ultralytics.trackers.{module}"), name)(options)
     boxes = load("ultralytics.engine.results").Boxes
+    numbers: dict[int, int] = {}  # the tracker also counts objects that it never confirms
 
     def follow(rows: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         followed = tracker.update(boxes(rows.astype(np.float32), image.shape[:2]), image)
@@ -199,6 +200,7 @@ def make_tracker(kind: TrackerKind, conf_thres: float, low_thres: float) -> Trac
             -1, 8
         )  # x1, y1, x2, y2, id, confidence, class, index
         table = table[np.argsort(-table[:, 5], kind="stable")]
-        return table[:, [0, 1, 2, 3, 5, 6]], table[:, 4].astype(np.int64)
+        ids = [numbers.setdefault(int(own), len(numbers) + 1) for own in table[:, 4]]
+        return table[:, [0, 1, 2, 3, 5, 6]], np.array(ids, np.int64)
 
     return follow
