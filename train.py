@@ -172,18 +172,22 @@ def plot_data(folder: Path, loader: BatchLoader, names: Sequence[str]) -> None:
 
 def report(cfg: TrainConfig, run: TrainRun, loader: BatchLoader) -> None:
     """Evaluate the best checkpoint as val.py does; print its tables and where everything is."""
+    from data.pictures import read_picture
     from models import load_model
     from utils.evaluation import evaluate
     from utils.plots import plot_results
+    from utils.report import write_report
     from utils.val_run import plot, report, write_metrics
 
     model = load_model(run.best, run.state.device)
-    evaluation = evaluate(model, loader, model.names)
+    evaluation = evaluate(model, loader, model.names, progress=False)
     print(f"\nbest epoch: {run.state.best_epoch + 1}\n{report(evaluation)}")
     write_metrics(evaluation, run.folder / "metrics.json")
     if cfg.plots:
-        plot(evaluation, run.folder)
+        page, title = run.folder / "report.html", f"{run.best} on {cfg.data}"
+        write_report(page, title, evaluation, plot(evaluation, run.folder), as_plain(cfg), read_picture)
         plot_results(run.csv, run.folder / "results.png")
+        print(f"\n{page} shows where objects are lost")
     print(f"\neverything is in {run.folder}; try: python detect.py --weights {run.best}")
 
 
@@ -233,7 +237,7 @@ def build_loaders(
 ) -> tuple[BatchLoader, BatchLoader]:
     """Return the augmented batches to train on and the plain ones to validate on."""
     from data.augment import Augmentation
-    from data.dataset import DetectionDataset
+    from data.dataset import DetectionDataset, validation_set
     from data.loader import build_loader
     from val import read_views
 
@@ -244,9 +248,7 @@ def build_loaders(
     train = DetectionDataset(
         read_views(description, "train"), cfg.imgsz, Augmentation(**strength), cache=cfg.cache, seed=cfg.seed
     )
-    val = DetectionDataset(
-        read_views(description, "val"), cfg.imgsz, rect=True, rect_pad=0.5, cache=cfg.cache
-    )
+    val = validation_set(read_views(description, "val"), cfg.imgsz, cache=cfg.cache)
     return (
         build_loader(train, cfg.batch_size, shuffle=True, workers=workers, seed=cfg.seed),
         build_loader(val, cfg.batch_size * 2, shuffle=False, workers=workers),

@@ -244,13 +244,13 @@ def check_classes(names: Sequence[str], description: DataDescription, single_cls
 
 def make_loader(cfg: ValConfig, predictor: Predictor, description: DataDescription) -> BatchLoader:
     """Return the split's views in batches, at the size the weights take."""
-    from data.dataset import DetectionDataset
+    from data.dataset import validation_set
     from data.loader import build_loader
 
     imgsz = square_size(cfg.imgsz, predictor)
     records = read_views(description, cfg.task, cfg.single_cls)
     rect = cfg.rect and predictor.imgsz is None
-    dataset = DetectionDataset(records, imgsz, stride=predictor.stride, rect=rect, rect_pad=0.5 * rect)
+    dataset = validation_set(records, imgsz, predictor.stride, rect)
     return build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)
 
 

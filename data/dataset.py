@@ -118,6 +118,23 @@ class DetectionDataset(Dataset):
         return _as_view(record, self.store.view(record))
 
 
+def validation_set(
+    records: Sequence[ImageRecord],
+    imgsz: int,
+    stride: int = 32,
+    rect: bool = True,
+    cache: CacheMode | None = None,
+) -> DetectionDataset:
+    """Return plain views, as train.py and val.py evaluate them.
+
+    Rect batches get YOLOv5's border of half a stride, but not around tiles, which go on beyond their edge.
+    """
+    tiled = any(record.window for record in records)
+    return DetectionDataset(
+        records, imgsz, stride=stride, rect=rect, cache=cache, rect_pad=0.5 if rect and not tiled else 0.0
+    )
+
+
 def _as_view(record: ImageRecord, image: np.ndarray) -> View:
     """A picture with the record's truth, clipped to the view; crowds are regions to ignore."""
     size = np.array([record.width, record.height, record.width, record.height], np.float32)

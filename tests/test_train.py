@@ -66,19 +66,29 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "images_per_s"} for row in csv.DictReader(file)]
 
 
+SMALL_NETWORK = """
+nc: 2
+depth_multiple: 1.0
+width_multiple: 1.0
+anchors: [[12, 12, 16, 16, 24, 24]]
+backbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Conv, [32, 3, 2]], [-1, 1, Conv, [64, 3, 2]], [-1, 1, C3, [64]]]
+head: [[[3], 1, Detect, [nc, anchors]]]
+"""
+
+
 def test_a_few_epochs_learn_four_pictures(squares: Path, tmp_path: Path) -> None:
     description = yaml.safe_load((squares / "squares.yaml").read_text())
     description["train"] = [description["train"]] * 10  # ten steps an epoch
     (squares / "often.yaml").write_text(yaml.safe_dump(description))
     hyp = yaml.safe_load((squares / "hyp.yaml").read_text()) | {"obj": 10.0, "hsv_s": 0.0, "hsv_v": 0.0}
     (squares / "plain.yaml").write_text(yaml.safe_dump(hyp))
+    (squares / "small.yaml").write_text(SMALL_NETWORK)
     options = {
         "data": squares / "often.yaml",
         "hyp": squares / "plain.yaml",
-        "autoanchor": False,
-        "noval": True,
+        "cfg": str(squares / "small.yaml"),
     }
-    assert train.main(config(squares, tmp_path, batch_size=4, epochs=15, **options)) == 0
+    assert train.main(config(squares, tmp_path, batch_size=4, epochs=15, noval=True, **options)) == 0
     rows = rows_of(tmp_path / "exp")
     assert len(rows) == 15
     assert float(rows[-1]["box"]) < 0.5 * float(rows[0]["box"])

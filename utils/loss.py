@@ -15,7 +15,10 @@ from torch.nn import functional as F
 
 from utils.boxes import ciou
 
-LEVEL_BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06), 5: (4.0, 1.0, 0.25, 0.06, 0.02)}
+THREE_LEVELS, OTHER_LEVELS = (
+    (4.0, 1.0, 0.4),
+    (4.0, 1.0, 0.25, 0.06, 0.02),
+)  # weights of objectness, finest first
 NEIGHBOUR_REACH = 0.5  # of a cell: nearer than this to a neighbouring cell, that cell predicts the object too
 
 
@@ -109,7 +112,7 @@ class DetectionLoss:
         self.obj_pw = torch.tensor([obj_pw], device=anchors.device)
         self.cls_pw = torch.tensor([cls_pw], device=anchors.device)
         self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
-        self.balance = LEVEL_BALANCE[len(anchors)]
+        self.balance = THREE_LEVELS if len(anchors) == 3 else OTHER_LEVELS[: len(anchors)]
         self.mask_ignored = mask_ignored
 
     def __call__(
