@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from models.detector import Detector
 
-BLOCKS = [(16, 160), (32, 80), (64, 40), (128, 20)]  # channels and side of the map before, at 640 pixels
+BLOCKS = [(16, 320), (32, 160), (64, 80), (128, 40)]  # channels and side of the map before: yolov5n at 640
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@
    in `Focus`, `SPDConv` and surgery's `SPDConv2d`; and in the released YOLOv5-SPD layout, where the C3 behind
    a bare `SpaceToDepth`, with or without a `Concat` between them, gives its entry convolution to it.
 
-The rule for 3: always, and with weights in channels_last. Measured on a CPU (docs/spd.md), strided
-convolutions with contiguous weights lose at 20 pixels a side, and with channels_last weights nowhere, for
-inputs of either layout; in ONNX Runtime the rewrite saves more. Run benchmarks/spd.py on another device.
+The rule for 3, measured on a CPU by benchmarks/spd.py: with weights in channels_last, always for kernels in
+`Focus`, `SPDConv` and `SPDConv2d`; behind a bare `SpaceToDepth` up to STRIDED_CHANNELS channels. Contiguous
+weights lose at small maps, and 2x2 convolutions of 512 and more channels take 1.1 to 2.7 times the time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from models.downsample.spd_conv2d import SPDConv2d
 
 if TYPE_CHECKING:
     from models.detector import Detector
+
+STRIDED_CHANNELS = 256  # before a space-to-depth: with more, it stays
 
 
 def fuse(detector: Detector) -> Detector:
@@ -139,6 +141,8 @@ def _move_entries_into_space_to_depth(detector: Detector) -> None:
     layers, sources = detector.model, detector.sources
     for index, layer in enumerate(layers):
         if not isinstance(layer, SpaceToDepth) or index in detector.skips:
+            continue
+        if detector.channels[index] > 4 * STRIDED_CHANNELS:
             continue
         reader, joined = index + 1, sources[index + 1]
         split = (

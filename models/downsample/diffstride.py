@@ -99,7 +99,7 @@ class DiffStride2d(nn.Module):
             frequency = torch.arange(kept // 2 + 1, device=x.device)
             window = self._window(size / (2 * stride) - self.smoothness / 2, frequency)
             windows.append(torch.where(frequency == 0, 1.0, window))  # the mean always passes
-        if not use_matrices(x, self.method):
+        if not use_matrices(x, self.method, 1):
             return fourier.halve_by_fft(x, grid, (windows[0], windows[1]))
         rows, columns = (
             fourier.axis_matrix(fourier.halving_basis(size, kept, x.device, basis_dtype(x)), window)
@@ -120,7 +120,7 @@ class DiffStride2d(nn.Module):
         distance = torch.cat([near, torch.arange(last, device=x.device).flip(0)])
         rows = self._window(height / strides[0] / 2, distance)
         columns = self._window(width / strides[1] / 2 + 1, torch.arange(kept, device=x.device))
-        if not use_matrices(x, self.method):
+        if not use_matrices(x, self.method, 2):
             window = rows.unsqueeze(1) * columns
             return fourier.crop_by_fft(x, first, last, kept, 2 * (kept - 1), window)
         dtype = basis_dtype(x)

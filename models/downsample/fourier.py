@@ -6,7 +6,8 @@ axis' matrix is `synthesis * window @ analysis`: cosines and sines of the freque
 positions, the weight of each frequency, cosines and sines at the input's.
 
 The matrix form is used up to `MATRIX_SIDE` pixels a side, in 16 bits on a CPU, and always while a graph is
-exported (ONNX has no usable inverse real FFT); transforms above. `benchmarks/spectral.py` measures both.
+exported (ONNX has no usable inverse real FFT); transforms above. The limits are read from the table that
+benchmarks/spectral.py printed on a CPU (docs/downsampling.md); they have not been measured on a GPU.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ Method = Literal["auto", "matrices", "fft"]
 Basis = tuple[Tensor, Tensor]  # synthesis (terms, out, 2K), analysis (2K, in)
 Make = TypeVar("Make", bound=Callable[..., Basis])
 
-MATRIX_SIDE = 256  # pixels: up to here two products need at most the time of the transforms, on a CPU
+MATRIX_SIDE = {1: 192, 2: 80}  # pixels, by terms: up to here two products are faster than transforms
 ONE_PRODUCT = 64  # pixels in a map: up to here one product with the Kronecker matrix is faster than two
 
 
-def use_matrices(x: Tensor, method: Method) -> bool:
-    """Return whether `x`, (B, C, H, W), is to be resampled by matrix products."""
+def use_matrices(x: Tensor, method: Method, terms: int) -> bool:
+    """Return whether `x`, (B, C, H, W), is to be resampled by matrix products of one term or two."""
     if method != "auto":
         return method == "matrices"
     if torch.compiler.is_compiling():
         return True
     if x.device.type == "cpu" and x.dtype in (torch.float16, torch.bfloat16):
         return True
-    return max(x.shape[-2:]) <= MATRIX_SIDE
+    return max(x.shape[-2:]) <= MATRIX_SIDE[terms]
 
 
 def _cached(make: Make) -> Make:
@@ -125,34 +126,20 @@ def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     if rows.shape[0] == 2:
         rows = torch.stack([rows[0], -rows[1]])
     rows, columns = rows.to(x.dtype), columns.to(x.dtype)
-    if torch.compiler.is_compiling():  # sizes may be symbols: no choice by size
-        return _two_products(x, rows, columns)
+    traced = torch.compiler.is_compiling()  # sizes may be symbols then: no choice by size
     batch, channels, height, width = x.shape
-    if height * width <= ONE_PRODUCT and x.is_contiguous():
+    if not traced and height * width <= ONE_PRODUCT and x.is_contiguous():
         one = torch.einsum("tih,tjw->ijhw", rows, columns).reshape(-1, height * width)
         return (x.reshape(-1, height * width) @ one.t()).view(batch, channels, rows.shape[1], -1)
-    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-        return _two_products_last(x, rows, columns)
-    return _two_products(x, rows, columns)
-
-
-def _two_products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    y = rows[0] @ x @ columns[0].t()
-    for a, b in zip(rows[1:], columns[1:], strict=True):
-        y = y + a @ x @ b.t()
-    return y
-
-
-def _two_products_last(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    batch, channels, height, width = x.shape
-    pixels = x.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
-    total = None
-    for a, b in zip(rows, columns, strict=True):
-        y = (a @ pixels).view(-1, width, channels)  # (B*h, W, C)
-        y = (b @ y).view(batch, a.shape[0], b.shape[0], channels)
-        total = y if total is None else total + y
-    assert total is not None
-    return total.permute(0, 3, 1, 2)
+    terms, grid = rows.shape[:2]
+    left = rows.transpose(0, 1).reshape(grid * terms, height)  # terms side by side for each output row
+    right = columns.transpose(0, 1).reshape(-1, terms * width)
+    if not traced and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        pixels = x.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+        y = (left @ pixels).view(batch * grid, terms * width, channels)
+        return (right @ y).view(batch, grid, -1, channels).permute(0, 3, 1, 2)
+    y = (left @ x).reshape(batch, channels, grid, terms * width)
+    return y @ right.t()
 
 
 def halve_by_fft(x: Tensor, grid: tuple[int, int], windows: tuple[Tensor, Tensor] | None = None) -> Tensor:

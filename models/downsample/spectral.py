@@ -49,7 +49,7 @@ class SpectralPool2d(nn.Module):
 
     def _halve(self, x: Tensor) -> Tensor:
         grid = grid_of(x, self.stride)
-        if not use_matrices(x, self.method):
+        if not use_matrices(x, self.method, 1):
             return fourier.halve_by_fft(x, grid)
         rows, columns = (
             fourier.axis_matrix(fourier.halving_basis(size, kept, x.device, basis_dtype(x)))
@@ -65,7 +65,7 @@ class SpectralPool2d(nn.Module):
                 f"spectral pooling: a {height}x{width} map is too small for strides {self.stride}"
             )
         kept = grid // 2 + 1
-        if not use_matrices(x, self.method):
+        if not use_matrices(x, self.method, 2):
             return fourier.crop_by_fft(x, half, half, kept, grid, None)
         dtype = basis_dtype(x)
         rows = fourier.axis_matrix(fourier.row_basis(height, half, half, x.device, dtype))

@@ -57,6 +57,17 @@ def test_released_spd_runs_without_space_to_depth_once_fused():
     assert kinds.count(AddConvolved) == 2
 
 
+def test_space_to_depth_of_many_channels_stays(monkeypatch):
+    monkeypatch.setattr("models.fuse.STRIDED_CHANNELS", 64)
+    model = randomize_norms(build_model("yolov5n-spd", num_classes=2))
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before, after = model(images)[1][0], model.fuse()(images)[1][0]
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    left = [i for i, layer in enumerate(model.model) if isinstance(layer, SpaceToDepth)]
+    assert [model.channels[i] // 4 for i in left] == [128, 256, 128]
+
+
 def test_fusing_twice_is_fusing_once_and_the_result_can_be_copied():
     model = build_model("yolov5n", num_classes=2).fuse()
     keys = list(model.state_dict())

@@ -102,12 +102,14 @@ def test_every_order_of_the_products_gives_the_same(size, memory_format):
     assert y.is_contiguous(memory_format=memory_format)
 
 
-def test_the_form_follows_the_written_rule():
-    small, large = torch.empty(1, 1, 8, 256), torch.empty(1, 1, 8, 257)
-    assert fourier.use_matrices(small, "auto")
-    assert not fourier.use_matrices(large, "auto")
-    assert fourier.use_matrices(large.half(), "auto")
-    assert not fourier.use_matrices(small, "fft")
+@pytest.mark.parametrize("terms", [1, 2])
+def test_the_form_follows_the_written_rule(terms):
+    limit = fourier.MATRIX_SIDE[terms]
+    small, large = torch.empty(1, 1, 8, limit), torch.empty(1, 1, 8, limit + 1)
+    assert fourier.use_matrices(small, "auto", terms)
+    assert not fourier.use_matrices(large, "auto", terms)
+    assert fourier.use_matrices(large.half(), "auto", terms)
+    assert not fourier.use_matrices(small, "fft", terms)
 
 
 @pytest.mark.parametrize("fixed_grid", [False, True])
