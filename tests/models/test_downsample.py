@@ -125,28 +125,28 @@ def test_average_of_a_border_window_counts_only_what_is_there():
     assert isinstance(pool, nn.AvgPool2d)
 
 
-@pytest.mark.parametrize(
-    ("names", "dynamic"),
-    [([*DOWNSAMPLERS, *RESAMPLERS], False), (["strided", "diffstride"], True)],
-)
-def test_a_detector_with_every_downsampler_gives_the_same_boxes_in_onnx(names, dynamic, tmp_path):
+def run_in_onnx(model, example, x, file, dynamic_shapes=None):
+    """Export `model` with `example`, and return what ONNX Runtime makes of `x`."""
+    options = {"dynamo": True, "input_names": ["x"], "dynamic_shapes": dynamic_shapes, "verbose": False}
+    torch.onnx.export(model, (example,), file, **options)
+    return torch.from_numpy(onnxruntime.InferenceSession(file).run(None, {"x": x.numpy()})[0])
+
+
+def test_a_detector_with_every_downsampler_gives_the_same_boxes_in_onnx(tmp_path):
+    names = [*DOWNSAMPLERS, *RESAMPLERS]
     rows = [[-1, 1, "Downsample", [8, name]] for name in names]
     head = [[[len(names) - 2, len(names) - 1], 1, "Detect", ["nc", "anchors"]]]
-    model = build_model({"nc": 2, "anchors": 2, "backbone": rows, "head": head})
-    stride = 2 ** len(names)
-    file, size = tmp_path / "model.onnx", (2, 3, 2 * stride, 3 * stride)
-    dims = {0: Dim("batch"), 2: stride * Dim("rows"), 3: stride * Dim("columns")}
-    torch.onnx.export(
-        model.eval(),
-        (torch.zeros(size),),
-        file,
-        dynamo=True,
-        input_names=["images"],
-        dynamic_shapes={"images": dims} if dynamic else None,
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(file)
-    x = torch.rand(1, 3, 3 * stride, stride) if dynamic else torch.rand(size)
-    found, *_ = session.run(None, {"images": x.numpy()})
+    model = build_model({"nc": 2, "anchors": 2, "backbone": rows, "head": head}).eval()
+    x = torch.rand(2, 3, 2 ** len(names), 2 ** (len(names) + 1))
+    found = run_in_onnx(model, x, x, tmp_path / "model.onnx")
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(found), model(x)[0], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(found, model(x)[0], rtol=1e-4, atol=1e-3)
+
+
+def test_learned_cut_offs_are_exported_for_free_sizes(tmp_path):
+    block = make_downsampler("diffstride", 3, 4).eval()
+    shapes = ({2: 2 * Dim("rows")},)
+    x = torch.rand(1, 3, 18, 16)
+    found = run_in_onnx(block, torch.rand(1, 3, 12, 16), x, tmp_path / "block.onnx", shapes)
+    with torch.no_grad():
+        torch.testing.assert_close(found, block(x), rtol=1e-4, atol=1e-5)
