@@ -10,16 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.augment import Augmentation, View, augmented, shifted_window
-from data.batch import Batch, Request, Sample
+from data.batch import Request, Sample
 from data.image_record import ImageRecord
 from data.letterbox import Letterbox, letterbox
-from data.loader import BatchLoader, build_loader
 from data.picture_store import CacheMode, PictureStore
 from data.pictures import BrokenPicture
 from data.tiling import crop_record
 from utils.errors import UserError
-
-__all__ = ["Batch", "BatchLoader", "DetectionDataset", "build_loader"]
 
 
 class DetectionDataset(Dataset):

@@ -13,9 +13,11 @@ import torch
 
 import data.picture_store
 from data.augment import Augmentation
-from data.dataset import Batch, DetectionDataset, build_loader
+from data.batch import Batch
+from data.dataset import DetectionDataset
 from data.description import DataDescription
 from data.image_record import ImageRecord, truth_arrays
+from data.loader import build_loader
 from data.pictures import read_picture
 from data.records import read_records
 from data.tiling import Tiling, tile_records
