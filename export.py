@@ -33,7 +33,7 @@ SUFFIXES = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".tor
 class ExportConfig:
     """Export a detector for other runtimes and compare it with PyTorch."""
 
-    weights: Path | None = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
+    weights: Path = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
     data: Path | None = opt(
         None, "data-set YAML: class names that go into the file, and the pictures for --int8"
     )
@@ -84,7 +84,6 @@ def main(cfg: ExportConfig) -> int:
     from utils.runs import newest_weights
 
     cfg = replace(cfg, weights=cfg.weights or newest_weights())
-    assert cfg.weights is not None
     if cfg.weights.suffix.lower() != ".pt":
         raise UserError(f"{cfg.weights} is no checkpoint; give the .pt file")
     torch.backends.cudnn.allow_tf32 = False  # compare with full precision
@@ -140,7 +139,6 @@ def _export(
     cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
 ) -> int:
     """Write one format among the drafts; it gets its own place once it is proved equal."""
-    assert cfg.weights is not None
     marks = f"{'_int8' if cfg.int8 else '_fp16' if cfg.half else ''}{'_nms' if cfg.nms else ''}"
     target = cfg.weights.with_name(f"{cfg.weights.stem}{marks}{SUFFIXES[format]}")
     start = time.perf_counter()
