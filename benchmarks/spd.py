@@ -121,11 +121,11 @@ def _channels_last(model: nn.Module) -> nn.Module:
 def network_forms(scale: str) -> dict[str, Detector]:
     """Return the five forms of a whole network; what is not fused has BatchNorm as trained."""
     from models import build_model
-    from models.detector import as_detector
+    from models.detector import require_detector
 
-    released = as_detector(build_model(f"yolov5{scale}-spd"), "benchmark").eval()
-    paper = as_detector(build_model(f"yolov5{scale}", downsample="spd"), "benchmark").eval()
-    baseline = as_detector(build_model(f"yolov5{scale}"), "benchmark").eval()
+    released = require_detector(build_model(f"yolov5{scale}-spd"), "benchmark").eval()
+    paper = require_detector(build_model(f"yolov5{scale}", downsample="spd"), "benchmark").eval()
+    baseline = require_detector(build_model(f"yolov5{scale}"), "benchmark").eval()
     return {
         "released": released,
         "released fused": copy.deepcopy(released).fuse(),

@@ -101,13 +101,6 @@ class Detector(nn.Module):
         return fuse(self)
 
 
-def as_detector(model: nn.Module, where: str) -> Detector:
-    """Return `model`, or raise a UserError that says `where` something else than a detector came from."""
-    if not isinstance(model, Detector):
-        raise UserError(f"{where}: a network for the task '{getattr(model, 'task', '?')}', not for detection")
-    return model
-
-
 def require_detector(model: nn.Module, what: object) -> Detector:
     """Return `model`, which the user chose as `what`, for a command that takes detectors only.
 

@@ -11,7 +11,7 @@ from torch import nn
 from models import build_model, load_model
 from models.build import BuildConfig, main
 from models.classifier import Classifier, make_reduction, reduction_names
-from models.detector import as_detector
+from models.detector import require_detector
 from models.downsample.diffstride import DiffStride2d
 from models.downsample.spd import Focus, space_to_depth
 from models.downsample.spectral import SpectralPool2d
@@ -177,8 +177,8 @@ def test_a_saved_classifier_loads_with_the_same_outputs(name, tmp_path):
     with torch.no_grad():
         assert torch.equal(loaded(x), model.eval()(x))
     assert (loaded.task, loaded.names, loaded.yaml) == ("classify", ["cat", "dog"], model.yaml)
-    with pytest.raises(UserError, match=r"last.pt: a network for the task 'classify', not for detection"):
-        as_detector(loaded, "last.pt")
+    with pytest.raises(UserError, match="last.pt is no detector"):
+        require_detector(loaded, "last.pt")
 
 
 def test_the_hybrid_gives_the_same_logits_in_onnx(tmp_path):
