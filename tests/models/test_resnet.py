@@ -177,7 +177,7 @@ def test_a_saved_classifier_loads_with_the_same_outputs(name, tmp_path):
     with torch.no_grad():
         assert torch.equal(loaded(x), model.eval()(x))
     assert (loaded.task, loaded.names, loaded.yaml) == ("classify", ["cat", "dog"], model.yaml)
-    with pytest.raises(UserError, match="last.pt is no detector"):
+    with pytest.raises(UserError, match=r"last.pt is no detector"):
         require_detector(loaded, "last.pt")
 
 
