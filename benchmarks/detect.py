@@ -1,0 +1,281 @@
+"""How fast is detection from file to boxes, and what do tiles cost and give?
+
+    python benchmarks/detect.py --video street.avi
+    python benchmarks/detect.py --weights best.pt --only tiles      # trained on treecrowns, for the AP
+    python benchmarks/detect.py --quick
+
+Videos and photographs: our pipeline against Ultralytics' `predict` of a network of about the same size, both
+with random weights, in the same runtime, one after the other. Tiles: the whole against its parts (tiles times
+the time of one in a batch), and against SAHI with the same network; AP of both on the validation photograph.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import opt, run, validate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from models.inference import DetectSettings
+    from models.runtime import Predictor
+
+SAMPLES = Path("data/samples/treecrowns/images")
+SIDE = 640
+
+
+@dataclass(frozen=True)
+class DetectBenchmark:
+    """Compare detection end to end."""
+
+    weights: Path | None = opt(None, "our network (default: --cfg with random weights)")
+    cfg: str = opt("yolov5n", "our network without --weights")
+    other: str = opt("yolo11n", "Ultralytics' network")
+    video: Path | None = opt(None, "video (default: one made of the sample photographs)")
+    frames: int = opt(300, "frames of the video", min=2)
+    photographs: int = opt(64, "photographs", min=2)
+    side: int = opt(8000, "side of the picture that is cut into tiles, px", min=640)
+    runtimes: tuple[Literal["torch", "onnx", "openvino"], ...] = opt(
+        ("torch", "onnx", "openvino"), "runtimes"
+    )
+    only: Literal["media", "tiles"] | None = opt(None, "one part only")
+    quick: bool = opt(False, "small sizes: shows that it runs, not how fast")
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        validate(self)
+
+
+def main(cfg: DetectBenchmark) -> int:
+    """Print the tables."""
+    if cfg.quick:
+        cfg = replace(cfg, frames=16, photographs=4, side=1600, runtimes=cfg.runtimes[:1])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = cfg.weights or _save_random(cfg.cfg, folder)
+        if cfg.only != "tiles":
+            _media(cfg, weights, folder)
+        if cfg.only != "media":
+            _tiles(cfg, weights)
+    return 0
+
+
+def _save_random(name: str, folder: Path) -> Path:
+    from models import build_model
+    from models.load import to_checkpoint
+    from utils.checkpoint import save_checkpoint
+
+    path = folder / f"{name}.pt"
+    save_checkpoint(path, to_checkpoint(build_model(name, num_classes=80)))
+    return path
+
+
+# ------------------------------------------------------------------ videos and photographs
+
+
+def _media(cfg: DetectBenchmark, weights: Path, folder: Path) -> None:
+    from benchmarks.others import yolo
+    from models.load import load_model
+
+    sources = {"video": _video(cfg, folder), "photographs": _photographs(cfg, folder)}
+    flops = (_gigaflops(load_model(weights, fuse=True)), _gigaflops(yolo(cfg.other).model))
+    print(f"{weights.stem} {flops[0]:.1f} GFLOP, {cfg.other} {flops[1]:.1f} GFLOP at {SIDE} x {SIDE}\n")
+    print("source       runtime    ours fps  other fps   ratio  per GFLOP  pre + post of ours")
+    for runtime in cfg.runtimes:
+        ours, theirs = _in_runtime(runtime, weights, cfg.other, folder)
+        for what, (source, count) in sources.items():
+            fps, share = _our_speed(ours, source, count)
+            rival = _their_speed(theirs, source, count)
+            per_flop = (fps / flops[0]) / (rival / flops[1])
+            numbers = f"{fps:9.1f} {rival:10.1f} {fps / rival:7.2f} {per_flop:10.2f} {share:18.0%}"
+            print(f"{what:12} {runtime:9} {numbers}")
+
+
+def _video(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
+    import cv2
+
+    if cfg.video is not None:
+        return cfg.video, cfg.frames
+    image = cv2.imread(str(next((SAMPLES / "val").glob("*.jpg"))))
+    path = folder / "made.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (768, 576))
+    for i in range(cfg.frames):
+        writer.write(image[i % 400 : i % 400 + 576, i % 400 : i % 400 + 768])
+    writer.release()
+    return path, cfg.frames
+
+
+def _photographs(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
+    import cv2
+
+    image = cv2.imread(str(next((SAMPLES / "val").glob("*.jpg"))))
+    where = folder / "photographs"
+    where.mkdir()
+    for i in range(cfg.photographs):
+        cv2.imwrite(str(where / f"{i:03}.jpg"), image[i : i + 960, i : i + 1200])
+    return where, cfg.photographs
+
+
+def _gigaflops(model: Any) -> float:
+    """Multiplications and additions of one square picture, in thousands of millions."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 3, SIDE, SIDE))
+    return counter.get_total_flops() / 1e9
+
+
+def _in_runtime(runtime: str, weights: Path, name: str, folder: Path) -> tuple[Predictor, Any]:
+    """Return both networks, ours and the one of that name, in a runtime."""
+    import export
+    from benchmarks.others import yolo
+    from models.runtime import load_predictor
+    from utils.ultralytics_adapter import load
+
+    if runtime == "torch":
+        return load_predictor(weights), yolo(name)
+    copy = folder / weights.name
+    if copy != weights:
+        copy.write_bytes(weights.read_bytes())
+    export.main(export.ExportConfig(copy, imgsz=(SIDE,), dynamic=True, include=(runtime,)))  # type: ignore[arg-type]
+    ours = load_predictor(copy.with_name(copy.stem + export.SUFFIXES[runtime]))
+    fresh = yolo(name)
+    fresh.model.pt_path = str(folder / f"{name}.pt")  # beside which it exports
+    exported = fresh.export(format=runtime, imgsz=SIDE, dynamic=True, verbose=False)
+    return ours, load("ultralytics").YOLO(exported, task="detect", verbose=False)
+
+
+def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, float]:
+    """Frames a second, and the share of preprocessing and postprocessing in the work."""
+    from itertools import islice
+
+    from data.sources import open_source
+    from models.inference import DetectSettings, find_all
+
+    settings = DetectSettings((SIDE, SIDE))
+
+    def once(frames: int) -> list[Any]:
+        return list(islice(find_all(predictor, open_source(source), settings), frames))
+
+    once(2)
+    start = time.perf_counter()
+    found = once(count)
+    seconds = time.perf_counter() - start
+    work = [sum(getattr(one.stages, name) for one in found) for name in ("pre", "inference", "post")]
+    return len(found) / seconds, (work[0] + work[2]) / sum(work)
+
+
+def _their_speed(model: Any, source: Path, count: int) -> float:
+    from itertools import islice
+
+    def once(frames: int) -> int:
+        results = model.predict(str(source), stream=True, imgsz=SIDE, device="cpu", verbose=False, save=False)
+        return sum(1 for _ in islice(results, frames))
+
+    once(2)
+    start = time.perf_counter()
+    done = once(count)
+    return done / (time.perf_counter() - start)
+
+
+# ------------------------------------------------------------------ tiles
+
+
+@dataclass(frozen=True)
+class _Picture:
+    image: Any
+
+
+def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
+    import numpy as np
+    import torch
+
+    from benchmarks.others import sahi_on_tiles
+    from benchmarks.race import race
+    from data.tiling import Tiling
+    from models.inference import DetectSettings, find_all
+    from models.runtime import load_predictor
+    from models.sizes import input_size
+
+    predictor = load_predictor(weights)
+    imgsz = input_size(None, predictor)
+    tiling = Tiling((predictor.config.get("tile") or {}).get("size") or imgsz[0], 0.2)
+    settings = DetectSettings(imgsz, tiling=tiling, max_det=100_000)
+    photo = _read(next((SAMPLES / "train").glob("*.jpg")))
+    times = -(-cfg.side // min(photo.shape[:2]))
+    image = np.tile(photo, (times, times, 1))[: cfg.side, : cfg.side].copy()
+
+    def ours() -> Any:
+        return next(iter(find_all(predictor, [_Picture(image)], settings)))
+
+    found = ours()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    batch = torch.rand(settings.batch_size, 3, *imgsz)
+    batches = -(-found.tiles // settings.batch_size)
+    sides = {"whole": ours, "parts": lambda: [predictor(batch) for _ in range(batches)]}
+    laps = race(sides, 1 if cfg.quick else 3)
+    seconds, parts = laps["whole"], laps["parts"] * found.tiles / (batches * settings.batch_size)
+    print(f"\n{cfg.side} x {cfg.side} pixels, {found.tiles} tiles of {tiling.size} px at {imgsz[0]} px:")
+    print(f"ours                    {seconds:8.2f} s, {len(found.rows)} objects, peak memory {memory:.2f} GB")
+    print(f"tiles x time of a tile  {parts:8.2f} s: ratio {seconds / parts:.2f}")
+    one = replace(settings, tiling=None)
+    rows, sahi = _timed(lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap))
+    print(f"SAHI                    {sahi:8.2f} s, {len(rows)} objects: {sahi / seconds:.2f} times ours")
+    if cfg.weights is not None:
+        _compare_ap(predictor, settings, tiling)
+
+
+def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> None:
+    """Print the AP of both ways on the validation photograph."""
+    from benchmarks.others import sahi_on_tiles
+    from data.description import read_description
+    from data.records import read_records
+    from models.inference import find_objects
+    from utils.evaluation import truth_of
+    from utils.metrics import Detections, evaluate_detections
+
+    description = read_description("data/treecrowns.yaml")
+    [record] = read_records(description, "val")[0]
+    image = _read(record.path)
+    fine = replace(settings, conf_thres=0.001, iou_thres=0.6, max_det=3000)
+    one = replace(fine, tiling=None)
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "ours": lambda: find_objects(predictor, image, fine).rows,
+        "SAHI": lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap),
+    }
+    print("\nvalidation photograph   AP     AP50   seconds")
+    for name, way in ways.items():
+        rows, seconds = _timed(way)
+        best = rows[(-rows[:, 4]).argsort(kind="stable")]
+        metrics = evaluate_detections(
+            truth_of([record]), Detections.stack([best]), list(description.names), max_dets=(1, 10, 1000)
+        )
+        print(f"{name:20} {metrics.values['AP']:8.4f} {metrics.values['AP50']:7.4f} {seconds:7.2f}")
+
+
+def _read(path: Path) -> np.ndarray:
+    from data.pictures import read_picture
+
+    return read_picture(path)
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    run(DetectBenchmark, main)

@@ -1,0 +1,131 @@
+"""What does a network give and cost in each format and precision?
+
+    python benchmarks/runtimes.py --weights best.pt
+    python benchmarks/runtimes.py --weights best.pt --data visdrone.yaml --batch-size 8
+
+Every file is exported, proved and run on the same pictures: size, time of a batch (all in turns, so that
+whatever else the machine does hits all alike), AP and AP_S on the data set's validation pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import opt, run, validate
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from models.runtime import Predictor
+
+Format = Literal["onnx", "openvino", "torchscript"]
+
+
+@dataclass(frozen=True)
+class RuntimeBenchmark:
+    """Compare formats and precisions of one network."""
+
+    weights: Path | None = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
+    data: Path | None = opt(None, "data-set YAML (default: the one it was trained on)")
+    include: tuple[Format, ...] = opt(("onnx", "openvino", "torchscript"), "formats")
+    imgsz: int | None = opt(None, "input side, px (default: as trained)", "--img", min=32)
+    batch_size: int = opt(1, "pictures in a batch", "--batch", min=1)
+    rounds: int = opt(20, "batches that are timed", min=1)
+    threads: int | None = opt(None, "threads of the CPU (default: all)", min=1)
+    quick: bool = opt(False, "a few rounds, no 16 and 8 bits: shows that it runs")
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        validate(self)
+
+
+def main(cfg: RuntimeBenchmark) -> int:
+    """Print the table."""
+    import torch
+
+    from benchmarks.race import race
+    from models.runtime import load_predictor
+    from models.sizes import input_size
+    from utils.runs import newest_weights
+
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    weights = cfg.weights or newest_weights()
+    reference = load_predictor(weights)
+    imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, reference)
+    data = cfg.data or Path(str(reference.config.get("data") or "data/treecrowns.yaml"))
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(shutil.copy(weights, Path(name) / "net.pt"))
+        files = {"pytorch fp32": copy, **_exports(cfg, copy, data, imgsz)}
+        predictors = {name: load_predictor(file) for name, file in files.items()}
+        images = torch.rand(cfg.batch_size, 3, *imgsz)
+        runs: dict[str, Callable[[], object]] = {
+            name: partial(predictor, images) for name, predictor in predictors.items()
+        }
+        seconds = race(runs, 2 if cfg.quick else cfg.rounds)
+        base = seconds["pytorch fp32"]
+        print(
+            f"\n{weights} at {imgsz[0]}x{imgsz[1]}, batch {cfg.batch_size}, {torch.get_num_threads()} threads"
+        )
+        print("format             size MB  ms a picture  pictures/s  of pytorch      AP    AP_S")
+        for name, predictor in predictors.items():
+            each = seconds[name] / cfg.batch_size
+            ap, small = _score(predictor, data, imgsz)
+            numbers = f"{_megabytes(files[name]):9.1f} {1000 * each:13.1f} {1 / each:11.1f}"
+            print(f"{name:16} {numbers} {seconds[name] / base:10.2f}x {ap} {small}", flush=True)
+    return 0
+
+
+def _exports(cfg: RuntimeBenchmark, copy: Path, data: Path, imgsz: tuple[int, int]) -> dict[str, Path]:
+    """Export every format in every precision it has; what cannot be had here is said and left out."""
+    import export
+
+    files = {}
+    precisions = (
+        (("fp32", {}),) if cfg.quick else (("fp32", {}), ("fp16", {"half": True}), ("int8", {"int8": True}))
+    )
+    for precision, options in precisions:
+        for format in cfg.include:
+            if precision == "int8" and format == "torchscript":
+                continue
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    settings = {"imgsz": imgsz, "batch_size": cfg.batch_size, "data": data, **options}
+                    code = export.main(export.ExportConfig(copy, include=(format,), **settings))
+            except UserError as error:
+                print(f"{format} {precision}: left out, {error}", file=sys.stderr)
+                continue
+            if code == 0:
+                marks = "" if precision == "fp32" else f"_{precision}"
+                files[f"{format} {precision}"] = copy.with_name(
+                    f"{copy.stem}{marks}{export.SUFFIXES[format]}"
+                )
+    return files
+
+
+def _megabytes(file: Path) -> float:
+    return sum(f.stat().st_size for f in (file.iterdir() if file.is_dir() else [file])) / 1e6
+
+
+def _score(predictor: Predictor, data: Path, imgsz: tuple[int, int]) -> tuple[str, str]:
+    from data.calibration import validation_loader
+    from utils.evaluation import evaluate
+
+    loader = validation_loader(data, imgsz, predictor.stride)
+    values = evaluate(predictor, loader, predictor.names, "cpu", progress=False).metrics.values
+    ap, small = values["AP"], values["AP_S"]
+    return f"{ap:7.4f}" if ap is not None else "   none", f"{small:7.4f}" if small is not None else "   none"
+
+
+if __name__ == "__main__":
+    run(RuntimeBenchmark, main)
