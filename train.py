@@ -44,6 +44,10 @@ class TrainConfig:
     cfg: str | None = opt(
         None, "architecture, such as yolov5s-spd or a model YAML (default: that of --weights, or yolov5n-spd)"
     )
+    downsample: str | None = opt(
+        None,
+        "block that replaces each strided convolution: strided, spd, max, avg, blur, spectral, diffstride",
+    )
     data: Path = opt("data/treecrowns.yaml", "data-set YAML")
     hyp: Path = opt(None, "hyperparameter YAML (default: the data's recipe, or data/hyps/low.yaml)")
     epochs: int = opt(None, "epochs (default: the data's recipe, or 100)", min=1)
@@ -279,7 +283,9 @@ def make_model(
         return require_detector(from_checkpoint(checkpoint), cfg.resume)
     pretrained = read_checkpoint(cfg.weights) if cfg.weights else None
     architecture = cfg.cfg or (pretrained["model"] if pretrained else DEFAULT_MODEL)
-    model = require_detector(build_model(architecture, num_classes=len(names)), cfg.cfg or cfg.weights)
+    model = require_detector(
+        build_model(architecture, num_classes=len(names), downsample=cfg.downsample), cfg.cfg or cfg.weights
+    )
     model.names = list(names)
     if pretrained:
         copied, total = transfer_weights(model, pretrained["weights"])

@@ -152,6 +152,14 @@ def test_weights_that_fit_are_copied_and_counted(
     assert read_checkpoint(tmp_path / "exp/weights/best.pt")["model"]["nc"] == 2
 
 
+def test_the_downsampler_is_kept_in_the_checkpoint(squares: Path, tmp_path: Path) -> None:
+    from models import load_model
+
+    train.main(config(squares, tmp_path, epochs=1, downsample="spd"))
+    model = load_model(tmp_path / "exp/weights/best.pt")
+    assert any(type(module).__name__.startswith("SPD") for module in model.modules())
+
+
 def test_patience_stops_a_run_that_no_longer_improves(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +176,7 @@ def test_patience_stops_a_run_that_no_longer_improves(
         (["--imgsz", "100"], "--imgsz must be a multiple of 32"),
         (["--cfg", "yolov5q"], "unknown model"),
         (["--cfg", "resnet18"], "resnet18 is no detector"),
+        (["--cfg", "yolov5n", "--downsample", "spdd"], "Did you mean 'spd'"),
         (["--data", "nothing.yaml"], "nothing.yaml"),
         (["--hyp", "nothing.yaml"], "no hyperparameter file nothing.yaml"),
         (["--weights", "nothing.pt"], "github.com/ultralytics/yolov5/releases"),
