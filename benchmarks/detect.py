@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import opt, run, validate
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,7 +232,11 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     print(f"ours                    {seconds:8.2f} s, {len(found.rows)} objects, peak memory {memory:.2f} GB")
     print(f"tiles x time of a tile  {parts:8.2f} s: ratio {seconds / parts:.2f}")
     one = replace(settings, tiling=None)
-    rows, sahi = _timed(lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap))
+    try:
+        rows, sahi = _timed(lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap))
+    except UserError as error:
+        print(error)
+        return
     print(f"SAHI                    {sahi:8.2f} s, {len(rows)} objects: {sahi / seconds:.2f} times ours")
     if cfg.weights is not None:
         _compare_ap(predictor, settings, tiling)

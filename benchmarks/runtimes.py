@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -91,17 +91,17 @@ def _exports(cfg: RuntimeBenchmark, copy: Path, data: Path, imgsz: tuple[int, in
     import export
 
     files = {}
-    precisions = (
-        (("fp32", {}),) if cfg.quick else (("fp32", {}), ("fp16", {"half": True}), ("int8", {"int8": True}))
-    )
-    for precision, options in precisions:
+    precisions: dict[str, dict[str, bool]] = {"fp32": {}, "fp16": {"half": True}, "int8": {"int8": True}}
+    if cfg.quick:
+        precisions = {"fp32": {}}
+    for precision, options in precisions.items():
         for format in cfg.include:
             if precision == "int8" and format == "torchscript":
                 continue
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
-                    settings = {"imgsz": imgsz, "batch_size": cfg.batch_size, "data": data, **options}
-                    code = export.main(export.ExportConfig(copy, include=(format,), **settings))
+                    wanted = export.ExportConfig(copy, data, (format,), imgsz, cfg.batch_size)
+                    code = export.main(replace(wanted, **options))
             except UserError as error:
                 print(f"{format} {precision}: left out, {error}", file=sys.stderr)
                 continue
