@@ -12,6 +12,7 @@ import torch
 import yaml
 
 import train
+from models.tasks import DetectionTask
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
 from utils.hyp import read_hyp
@@ -209,6 +210,6 @@ def test_help_imports_neither_torch_nor_opencv() -> None:
 
 def test_the_recipe_fills_only_what_was_left_out() -> None:
     recipe = {"imgsz": 320, "epochs": 7, "hyp": "data/hyps/small-data.yaml"}
-    cfg = train.with_recipe(train.TrainConfig(imgsz=128), recipe)
+    cfg = train.with_recipe(train.TrainConfig(imgsz=128), recipe, DetectionTask.fallback)
     assert (cfg.imgsz, cfg.epochs, cfg.batch_size) == (128, 7, 16)
     assert read_hyp(cfg.hyp).optimizer == "AdamW"

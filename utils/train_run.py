@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.cli import as_plain, save_config
-from utils.hyp import Hyperparameters
 from utils.results import append_row, drop_rows_from
 from utils.training import TrainState
 
 Metrics = Mapping[str, float | None]
-COLUMNS = ("AP50", "AP", "AP75", "AP_S", "AP_M", "AP_L", "AR100")  # of results.csv, beside losses and rate
 
 
 class TrainRun:
@@ -23,20 +21,25 @@ class TrainRun:
     Args:
         folder: exists and can be written.
         config: the command's config dataclass.
-        hyp: the recipe.
+        hyp: the recipe, a dataclass.
         state: what is trained; its model must have `yaml` and `names`.
-        tile: how the pictures are cut, {"size", "overlap", "min_area"}, or None; detection then knows.
+        task: "detect" or "classify".
+        columns: metrics of results.csv, beside losses and rate.
+        details: what else the checkpoints hold.
     """
 
     def __init__(
         self,
         folder: Path,
         config: Any,
-        hyp: Hyperparameters,
+        hyp: Any,
         state: TrainState,
-        tile: dict[str, Any] | None = None,
+        task: str,
+        columns: Sequence[str],
+        details: Mapping[str, Any],
     ) -> None:
-        self.folder, self.state, self.tile = folder, state, tile
+        self.folder, self.state = folder, state
+        self.task, self.columns, self.details = task, columns, dict(details)
         self.config, self.hyp = as_plain(config), dataclasses.asdict(hyp)
         self.weights = folder / "weights"
         self.last, self.best, self.csv = (
@@ -67,7 +70,7 @@ class TrainRun:
         """
         state = self.state
         row = {"epoch": state.epoch - 1, **losses, "lr": state.optimizer.param_groups[1]["lr"]}
-        append_row(self.csv, row | {"fitness": fitness} | {key: metrics.get(key) for key in COLUMNS})
+        append_row(self.csv, row | {"fitness": fitness} | {key: metrics.get(key) for key in self.columns})
         is_best = fitness is None or fitness > state.best_fitness
         if is_best:
             state.best_fitness = state.best_fitness if fitness is None else fitness
@@ -87,8 +90,8 @@ class TrainRun:
     def _content(self, metrics: Metrics) -> dict[str, Any]:
         average: Any = self.state.ema.model
         return {
-            "task": "detect",
-            "tile": self.tile,
+            "task": self.task,
+            **self.details,
             "model": average.yaml,
             "names": self.names,
             "weights": average.state_dict(),

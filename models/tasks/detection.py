@@ -1,0 +1,182 @@
+"""Training a detector: boxes to learn from, AP to be judged by."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.augment import Augmentation
+from data.dataset import DetectionDataset, validation_set
+from data.description import read_description
+from data.loader import BatchLoader, build_loader
+from models.autoanchor import suit_anchors
+from models.build import build_model
+from models.detector import Detector, require_detector
+from models.load import load_model, transfer_weights
+from models.tasks.task import Task
+from utils.cli import as_plain
+from utils.errors import UserError
+from utils.evaluation import evaluate
+from utils.hyp import Hyperparameters, read_hyp
+from utils.loss import DetectionLoss
+
+if TYPE_CHECKING:
+    from train import TrainConfig
+    from utils.train_run import TrainRun
+
+DEFAULT_MODEL = "yolov5n-spd"
+
+
+class DetectionTask(Task):
+    """Boxes around objects.
+
+    Args:
+        data: the data-set YAML.
+    """
+
+    kind = "detect"
+    fallback: Mapping[str, Any] = {
+        "hyp": "data/hyps/low.yaml",
+        "imgsz": 640,
+        "epochs": 100,
+        "batch_size": 16,
+    }
+    columns = ("AP50", "AP", "AP75", "AP_S", "AP_M", "AP_L", "AR100")
+    shown = ("AP50", "AP", "AP_S")
+
+    def __init__(self, data: Path) -> None:
+        self.description = read_description(data)
+        self.recipe = self.description.recipe
+        tile = self.description.tile
+        self.details = {"tile": dataclasses.asdict(tile) if tile else None}  # detection then knows
+
+    def read_hyp(self, path: Path) -> Hyperparameters:
+        """Return the recipe."""
+        return read_hyp(path)
+
+    def loaders(
+        self, cfg: TrainConfig, hyp: Hyperparameters, device: torch.device
+    ) -> tuple[BatchLoader, BatchLoader]:
+        """Return the augmented batches to train on and the plain ones to validate on.
+
+        Raises:
+            UserError: the size is no multiple of 32, or the data cannot be used.
+        """
+        from val import read_views
+
+        if cfg.imgsz % 32:
+            raise UserError(
+                f"--imgsz must be a multiple of 32, got {cfg.imgsz}; try {cfg.imgsz // 32 * 32 + 32}"
+            )
+        workers = default_workers(device) if cfg.workers is None else cfg.workers
+        strength = {field.name: getattr(hyp, field.name) for field in dataclasses.fields(Augmentation)}
+        train = DetectionDataset(
+            read_views(self.description, "train"),
+            cfg.imgsz,
+            Augmentation(**strength),
+            cache=cfg.cache,
+            seed=cfg.seed,
+        )
+        val = validation_set(read_views(self.description, "val"), cfg.imgsz, cache=cfg.cache)
+        return (
+            build_loader(train, cfg.batch_size, shuffle=True, workers=workers, seed=cfg.seed),
+            build_loader(val, cfg.batch_size * 2, shuffle=False, workers=workers),
+        )
+
+    def new_model(
+        self,
+        cfg: TrainConfig,
+        hyp: Hyperparameters,
+        pretrained: Mapping[str, Any] | None,
+        dataset: DetectionDataset,
+    ) -> Detector:
+        """Return a detector with weights and anchors that suit the data."""
+        architecture = cfg.cfg or (pretrained["model"] if pretrained else DEFAULT_MODEL)
+        names = list(self.description.names)
+        model = require_detector(
+            build_model(architecture, num_classes=len(names), downsample=cfg.downsample),
+            cfg.cfg or cfg.weights,
+        )
+        model.names = names
+        if pretrained:
+            copied, total = transfer_weights(model, pretrained["weights"])
+            print(f"{copied} of {total} tensors copied from {cfg.weights}")
+        if cfg.autoanchor:
+            sizes = box_sizes(dataset)
+            print(suit_anchors(model, sizes, hyp.anchor_t, hyp.anchor_recall, cfg.seed))
+        return model
+
+    def loss(self, cfg: TrainConfig, hyp: Hyperparameters, model: nn.Module) -> DetectionLoss:
+        """Return the loss with gains scaled to levels, classes and input size, as YOLOv5 trains."""
+        head = require_detector(model, cfg.cfg).head
+        per_level = 3 / head.nl
+        return DetectionLoss(
+            head.anchors,
+            head.nc,
+            box=hyp.box * per_level,
+            cls=hyp.cls * per_level * head.nc / 80,
+            obj=hyp.obj * per_level * (cfg.imgsz / 640) ** 2,
+            cls_pw=hyp.cls_pw,
+            obj_pw=hyp.obj_pw,
+            anchor_t=hyp.anchor_t,
+            mask_ignored=cfg.mask_ignored,
+        )
+
+    def evaluate(self, model: nn.Module, loader: BatchLoader) -> tuple[dict[str, float | None], float]:
+        """Return AP and its kin on the validation views, and 0.1·AP50 + 0.9·AP."""
+        metrics = evaluate(model, loader, self.description.names, progress=False).metrics
+        return metrics.values, metrics.fitness
+
+    def plot_data(self, folder: Path, loader: BatchLoader) -> None:
+        """Draw the training boxes' statistics and the first batch as the network will see it."""
+        from utils.plots import plot_batch, plot_labels
+
+        dataset, names = loader.dataset, self.description.names
+        classes, boxes = [np.zeros(0, np.int64)], [np.zeros((0, 4))]
+        for record in dataset.records:
+            low, high = record.boxes_xyxy[~record.crowd, :2], record.boxes_xyxy[~record.crowd, 2:]
+            boxes.append(np.concatenate(((low + high) / 2, high - low), 1) / max(record.width, record.height))
+            classes.append(record.classes[~record.crowd])
+        shown = np.concatenate(classes), np.concatenate(boxes)
+        plot_labels(*shown, names, dataset.imgsz, folder / "labels.png")
+        loader.set_epoch(0)
+        batch = next(iter(loader))
+        plot_batch(batch.images, batch.targets, names, folder / "train_batch0.png", "first training batch")
+
+    def report(self, cfg: TrainConfig, run: TrainRun, loader: BatchLoader) -> None:
+        """Evaluate the best checkpoint as val.py does; print its tables, write metrics and figures."""
+        from data.pictures import read_picture
+        from utils.report import write_report
+        from utils.val_run import plot, report, write_metrics
+
+        model = load_model(run.best, run.state.device)
+        evaluation = evaluate(model, loader, model.names, progress=False)
+        print(report(evaluation))
+        write_metrics(evaluation, run.folder / "metrics.json")
+        if cfg.plots:
+            page, title = run.folder / "report.html", f"{run.best} on {cfg.data}"
+            write_report(page, title, evaluation, plot(evaluation, run.folder), as_plain(cfg), read_picture)
+            print(f"\n{page} shows where objects are lost")
+
+
+def default_workers(device: torch.device) -> int:
+    """Feed a GPU from up to 8 processes; beside a network on the CPU one process is enough."""
+    cores = os.cpu_count() or 1
+    return min(cores, 8) if device.type == "cuda" else min(cores - 1, 1)
+
+
+def box_sizes(dataset: DetectionDataset) -> np.ndarray:
+    """(n, 2) width and height of the training boxes in pixels at the network's input."""
+    sizes = [
+        (record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2])[~record.crowd]
+        * (dataset.imgsz / max(record.width, record.height))
+        for record in dataset.records
+    ]
+    return np.concatenate(sizes)

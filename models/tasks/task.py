@@ -1,0 +1,64 @@
+"""What training needs of a task: data, network, loss, evaluation and report."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from train import TrainConfig
+    from utils.train_run import TrainRun
+
+
+class Task(ABC):
+    """A task on one data set.
+
+    Attributes:
+        kind: "detect" or "classify", as checkpoints call it.
+        recipe: options of the data set's own recipe.
+        fallback: options where neither the user nor the recipe chooses.
+        columns: metrics of results.csv; `shown` are printed after each epoch.
+        details: what a checkpoint holds besides, for those who use the network.
+    """
+
+    kind: str
+    recipe: Mapping[str, Any]
+    fallback: Mapping[str, Any]
+    columns: tuple[str, ...]
+    shown: tuple[str, ...]
+    details: Mapping[str, Any]
+
+    @abstractmethod
+    def read_hyp(self, path: Path) -> Any:
+        """Return the recipe's numbers, a frozen dataclass."""
+
+    @abstractmethod
+    def loaders(self, cfg: TrainConfig, hyp: Any, device: torch.device) -> tuple[Any, Any]:
+        """Return the augmented batches to train on and the plain ones to validate on."""
+
+    @abstractmethod
+    def new_model(
+        self, cfg: TrainConfig, hyp: Any, pretrained: Mapping[str, Any] | None, dataset: Any
+    ) -> nn.Module:
+        """Return a network for this data, with the weights of the checkpoint `pretrained` that fit."""
+
+    @abstractmethod
+    def loss(self, cfg: TrainConfig, hyp: Any, model: nn.Module) -> Any:
+        """Return the loss: of the output and a batch's truth -> (loss, its parts), named by `names`."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, loader: Any) -> tuple[dict[str, float | None], float]:
+        """Return the metrics on the validation batches, and the fitness, which the best epoch has most of."""
+
+    @abstractmethod
+    def plot_data(self, folder: Path, loader: Any) -> None:
+        """Draw what is trained on."""
+
+    @abstractmethod
+    def report(self, cfg: TrainConfig, run: TrainRun, loader: Any) -> None:
+        """Evaluate the best checkpoint as val.py does; print its tables, write metrics and figures."""
