@@ -1,26 +1,34 @@
-"""Train a detector.
+"""Train a detector or a classifier, on one device or on many.
 
 python train.py                                             # YOLOv5n-SPD on the tree crowns that ship
 python train.py --data coco.yaml --cfg yolov5s-spd --epochs 300 --batch-size 64
 python train.py --resume                                    # go on with the newest run
+torchrun --nproc-per-node 4 train.py --batch-size 128       # four GPUs, 32 pictures on each
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import os
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from utils.cli import as_plain, flag_of, opt, run, validate
 from utils.errors import UserError
+from utils.loggers import check_loggers
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from models.tasks import Task
+    from utils.distributed import World
     from utils.train_run import TrainRun
     from utils.training import TrainState
 
@@ -42,11 +50,24 @@ class TrainConfig:
     data: Path = opt("data/treecrowns.yaml", "data-set YAML")
     hyp: Path = opt(None, "hyperparameter YAML (default: the data's recipe, or data/hyps/low.yaml)")
     epochs: int = opt(None, "epochs (default: the data's recipe, or 100)", min=1)
-    batch_size: int = opt(None, "pictures a batch (default: the data's recipe, or 16)", "--batch", min=1)
+    batch_size: int = opt(
+        None,
+        "pictures a batch, of all processes together; -1: as many as fit (default: the data's recipe, or 16)",
+        "--batch",
+        min=-1,
+    )
     imgsz: int = opt(
         None, "square input side, px (default: the data's recipe, or 640)", "--img", "--img-size", min=32
     )
     optimizer: Literal["SGD", "Adam", "AdamW"] | None = opt(None, "optimizer (default: the hyp file's)")
+    nbs: int | None = opt(
+        None, "pictures an optimizer step, over several batches (default: the hyp file's)", min=1
+    )
+    freeze: tuple[int, ...] = opt(
+        (), "layers that stay as they are: one number is that many from the first, several are these", min=0
+    )
+    sync_bn: bool = opt(False, "several processes: BatchNorm sees the batches of all of them")
+    compile: bool = opt(False, "torch.compile the network: minutes at the start, faster steps")
     cos_lr: bool = opt(False, "let the learning rate fall along a cosine instead of a line")
     patience: int = opt(100, "stop after this many epochs without a better fitness", min=1)
     seed: int = opt(0, "of weights, order and augmentation", min=0)
@@ -59,6 +80,12 @@ class TrainConfig:
     device: str = opt("", "cpu, 0, cuda:1, mps (default: the best there is)")
     mask_ignored: bool = opt(True, "no loss for what is found in crowds and regions to ignore")
     noval: bool = opt(False, "evaluate after the last epoch only")
+    nosave: bool = opt(False, "write weights after the last epoch only")
+    save_period: int = opt(0, "keep the weights of every so many epochs as well, 0: none", min=0)
+    logger: tuple[str, ...] = opt(
+        (),
+        "where numbers go besides results.csv: wandb, mlflow (tensorboard: always, if installed)",
+    )
     plots: bool = opt(True, "draw label statistics, training batches and results")
     project: Path = opt("runs/train", "folder of runs")
     name: str = opt("exp", "name of this run")
@@ -68,18 +95,32 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check every option."""
         validate(self)
+        check_loggers(self.logger)
+        if self.batch_size == 0:
+            raise UserError("--batch-size must be at least 1, or -1 for as many as fit; got 0")
+        if self.nosave and self.save_period:
+            raise UserError("--nosave writes no weights before the end: leave --save-period out")
 
 
 def main(cfg: TrainConfig) -> int:
+    """Train, alone or among torchrun's processes; the first of them prints and writes."""
+    from utils.distributed import joined_world
+
+    with joined_world() as world:
+        if world.is_main:
+            return train(cfg, world)
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            return train(cfg, world)
+
+
+def train(cfg: TrainConfig, world: World) -> int:
     """Train, keep the best checkpoint, evaluate it and say where everything is."""
-    from models.load import from_checkpoint
     from models.tasks import choose_task
     from utils.checkpoint import read_checkpoint
     from utils.device import select_device
-    from utils.plots import plot_results
     from utils.runs import make_run_folder
     from utils.train_run import TrainRun
-    from utils.training import TrainingDivergedError, seed_everything
+    from utils.training import seed_everything
 
     folder, checkpoint = None, None
     if cfg.resume:
@@ -87,68 +128,118 @@ def main(cfg: TrainConfig) -> int:
     pretrained = checkpoint or (read_checkpoint(cfg.weights) if cfg.weights else None)
     given = checkpoint["model"] if checkpoint else cfg.cfg or (pretrained and pretrained["model"])
     task = choose_task(cfg.data, given)
+    task.world = world
     cfg = with_recipe(cfg, task.recipe, task.fallback)
-    hyp = task.read_hyp(cfg.hyp)
-    if cfg.optimizer:
-        hyp = dataclasses.replace(hyp, optimizer=cfg.optimizer)
-    device = select_device(cfg.device)
+    hyp = with_overrides(task.read_hyp(cfg.hyp), optimizer=cfg.optimizer, nominal_batch=cfg.nbs)
+    device = select_device(world.device(cfg.device))
     seed_everything(cfg.seed)
+    if cfg.batch_size == -1:
+        cfg = dataclasses.replace(cfg, batch_size=fitting_batch(cfg, task, hyp, device, pretrained))
+        print(f"--batch-size {cfg.batch_size} is what fits")
+    if cfg.batch_size % world.size:
+        raise UserError(f"--batch-size {cfg.batch_size} cannot be shared equally by {world.size} processes")
 
-    train_loader, val_loader = task.loaders(cfg, hyp, device)
-    if checkpoint:
-        model: nn.Module = from_checkpoint(checkpoint, str(cfg.resume))
-    else:
-        model = task.new_model(cfg, hyp, pretrained, train_loader.dataset)
-    state = make_state(cfg, hyp, model.to(device), len(train_loader), checkpoint)
-    folder = folder or make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
-    train_run = TrainRun(folder, cfg, hyp, state, task.kind, task.columns, task.details)
-    if cfg.plots and not checkpoint:
-        task.plot_data(folder, train_loader)
+    loaders = task.loaders(cfg, hyp, device)
+    model = make_model(cfg, task, hyp, loaders[0].dataset, pretrained, checkpoint).to(device)
+    state = make_state(cfg, hyp, model, len(loaders[0]), checkpoint, world)
+    run = None
+    if world.is_main:
+        folder = folder or make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+        run = TrainRun(folder, cfg, hyp, state, task.kind, task.columns, task.details)
+        if cfg.plots and not checkpoint:
+            task.plot_data(folder, loaders[0])
     title = cfg.cfg or cfg.weights or "the default model"
-    pictures = len(train_loader.dataset)
-    print(f"{title} on {device}: {cfg.epochs} epochs of {pictures} pictures, into {folder}")
+    where = f"{device}, {world.size} processes" if world.size > 1 else device
+    pictures = len(loaders[0].dataset)
+    print(f"{title} on {where}: {cfg.epochs} epochs of {pictures} pictures, into {folder}")
+    with stop_on_sigterm(state):
+        code = run_to_the_end(cfg, task, hyp, state, run, loaders)
+    return code
+
+
+def run_to_the_end(
+    cfg: TrainConfig, task: Task, hyp: Any, state: TrainState, run: TrainRun | None, loaders: tuple[Any, Any]
+) -> int:
+    """Fit and report; return the exit code. What is interrupted can be resumed."""
+    from utils.plots import plot_results
+    from utils.training import StopRequested, TrainingDivergedError
+
+    last = run.last if run else None
     try:
-        fit(cfg, task, train_run, task.loss(cfg, hyp, model), train_loader, val_loader)
+        fit(cfg, task, state, run, task.loss(cfg, hyp, state.model), *loaders)
+    except StopRequested:
+        if run:
+            run.save({})
+        print(f"\nsaved in epoch {state.epoch + 1}, as asked; go on with: python train.py --resume {last}")
+        return 0
     except KeyboardInterrupt:
-        print(f"\nstopped in epoch {state.epoch + 1}; go on with: python train.py --resume {train_run.last}")
+        print(f"\nstopped in epoch {state.epoch + 1}; go on with: python train.py --resume {last}")
         return 130
     except TrainingDivergedError as error:
-        print(f"{error}; the last good weights are in {train_run.last}; try a lower lr0 or another --seed")
+        print(f"{error}; the last good weights are in {last}; try a lower lr0 or another --seed")
         return 1
-    train_run.finish()
     print(f"\nbest epoch: {state.best_epoch + 1}")
-    task.report(cfg, train_run, val_loader)
-    if cfg.plots:
-        plot_results(train_run.csv, folder / "results.png")
-    print(f"\neverything is in {folder}; try: python detect.py --weights {train_run.best}")
+    if run:
+        run.finish()
+        task.report(cfg, run, loaders[1])
+        if cfg.plots:
+            plot_results(run.csv, run.folder / "results.png")
+        print(f"\neverything is in {run.folder}; try: python detect.py --weights {run.best}")
     return 0
 
 
 def fit(
-    cfg: TrainConfig, task: Task, run: TrainRun, loss_fn: Any, train_loader: Any, val_loader: Any
+    cfg: TrainConfig,
+    task: Task,
+    state: TrainState,
+    run: TrainRun | None,
+    loss_fn: Any,
+    train_loader: Any,
+    val_loader: Any,
 ) -> None:
     """Train until the last epoch, or until `patience` epochs brought nothing better."""
     from utils.training import train_one_epoch
 
-    state, epochs, start = run.state, cfg.epochs, time.perf_counter()
-    first = state.epoch
+    start, first = time.perf_counter(), state.epoch
     header = ("epoch", *loss_fn.names, "img/s", *task.shown, "time", "left")
     print("".join(f"{cell:>9}" for cell in header))
-    while state.epoch < epochs:
-        train_loader.set_epoch(state.epoch)
-        title = f"{state.epoch + 1}/{epochs}"
-        losses = train_one_epoch(state, train_loader, loss_fn, loss_fn.names, title)
+    while state.epoch < cfg.epochs:
+        train_loader.set_epoch(state.epoch, state.batch)
+        title = f"{state.epoch + 1}/{cfg.epochs}"
+        losses = train_one_epoch(
+            state, train_loader, loss_fn, loss_fn.names, title, functools.partial(task.pictures, train_loader)
+        )
         values: dict[str, float | None] = {}
         fitness = None
-        if not cfg.noval or state.epoch == epochs:
+        if not cfg.noval or state.epoch + 1 == cfg.epochs:
             values, fitness = task.evaluate(state.ema.model, val_loader)
-        run.end_epoch(losses, values, fitness)
+        if run:
+            run.end_epoch(losses, values, fitness)
+        else:
+            state.end_epoch(fitness)
         spent = time.perf_counter() - start
-        left = spent / (state.epoch - first) * (epochs - state.epoch)
+        left = spent / (state.epoch - first) * (cfg.epochs - state.epoch)
         print_row(title, losses, [values.get(key) for key in task.shown], spent, left)
         if state.epoch - 1 - state.best_epoch >= cfg.patience:
             print(f"no better fitness in {cfg.patience} epochs: stopped")
             return
+
+
+@contextlib.contextmanager
+def stop_on_sigterm(state: TrainState) -> Iterator[None]:
+    """Let a scheduler's SIGTERM end the run after the next optimizer step, or at once between epochs."""
+    from utils.training import StopRequested
+
+    def stop(_signal: int, _frame: Any) -> None:
+        state.stop_asked = True
+        if state.batch == state.schedule.batches:  # the epoch is trained, and being evaluated
+            raise StopRequested
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def print_row(title: str, losses: dict[str, float], metrics: Sequence[float | None], *seconds: float) -> None:
@@ -192,20 +283,79 @@ def with_recipe(cfg: TrainConfig, recipe: Mapping[str, Any], fallback: Mapping[s
     return dataclasses.replace(cfg, **values)
 
 
+def with_overrides(hyp: Any, **given: Any) -> Any:
+    """Replace what was given on the command line, as far as the recipe has it."""
+    return dataclasses.replace(hyp, **{key: value for key, value in given.items() if value is not None})
+
+
+def make_model(
+    cfg: TrainConfig,
+    task: Task,
+    hyp: Any,
+    dataset: Any,
+    pretrained: dict[str, Any] | None,
+    checkpoint: dict[str, Any] | None,
+) -> nn.Module:
+    """Return the interrupted run's network, or a new one."""
+    from models.freeze import freeze_layers
+    from models.load import from_checkpoint
+
+    if checkpoint:
+        model: nn.Module = from_checkpoint(checkpoint, str(cfg.resume)).requires_grad_(True)
+    else:
+        model = task.new_model(cfg, hyp, pretrained, dataset)
+    if cfg.freeze:
+        print(f"{len(freeze_layers(model, cfg.freeze))} tensors stay as they are")
+    return model
+
+
 def make_state(
-    cfg: TrainConfig, hyp: Any, model: nn.Module, batches: int, checkpoint: dict[str, Any] | None
+    cfg: TrainConfig,
+    hyp: Any,
+    model: nn.Module,
+    batches: int,
+    checkpoint: dict[str, Any] | None,
+    world: World,
 ) -> TrainState:
     """Return a fresh state, or the interrupted run's."""
+    from models.sync_norm import synchronise_norms
     from utils.optim import Schedule
     from utils.training import TrainState
 
+    if cfg.sync_bn and world.size > 1:
+        model = synchronise_norms(model)
     shared = {field.name for field in dataclasses.fields(Schedule)} & set(vars(hyp))
     recipe = {name: getattr(hyp, name) for name in shared}
     schedule = Schedule(cfg.epochs, batches, cfg.batch_size, cosine=cfg.cos_lr, **recipe)
-    state = TrainState(model, hyp, schedule, cfg.amp)
+    state = TrainState(model, hyp, schedule, cfg.amp, world, cfg.compile)
     if checkpoint:
         state.load_state_dict(checkpoint["training"], checkpoint["weights"])
     return state
+
+
+def fitting_batch(
+    cfg: TrainConfig, task: Task, hyp: Any, device: torch.device, pretrained: dict[str, Any] | None
+) -> int:
+    """Return the largest batch that fits, by training steps on the first pictures of the data set."""
+    import torch
+
+    from utils.batch_fit import largest_batch
+    from utils.distributed import World
+
+    probe = dataclasses.replace(cfg, batch_size=2, workers=0)
+    loader, _ = task.loaders(probe, hyp, device)
+    model = task.new_model(probe, hyp, pretrained, loader.dataset).to(device)
+    loss_fn = task.loss(probe, hyp, model)
+    state = make_state(probe, hyp, model, 1, None, World())
+    loader.set_epoch(0)
+    batch = next(iter(loader))
+
+    def step(count: int) -> None:
+        images = batch.images[:1].expand(count, -1, -1, -1)
+        torch.manual_seed(cfg.seed)
+        state.step(images, batch.truth, loss_fn, 0)
+
+    return largest_batch(step, device, len(loader.dataset) // task.world.size) * task.world.size
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from data.batch import Batch, Request, collate
+from utils.distributed import World
 
 if TYPE_CHECKING:
     from data.dataset import DetectionDataset
@@ -29,14 +31,21 @@ class BatchLoader:
         shuffle: a new order each epoch; with rect batches, of the batches.
         workers: processes that prepare batches; 0 prepares them in this one.
         seed: of the order.
+        world: the processes that share each batch; the order is the same whatever their number.
     """
 
     def __init__(
-        self, dataset: DetectionDataset, batch_size: int, shuffle: bool, workers: int, seed: int
+        self,
+        dataset: DetectionDataset,
+        batch_size: int,
+        shuffle: bool,
+        workers: int,
+        seed: int = 0,
+        world: World = World(),  # noqa: B008  (frozen)
     ) -> None:
         self.dataset = dataset
-        self.batch_size = batch_size
-        self._batches = _Batches(dataset, batch_size, shuffle, seed)
+        self.batch_size, self.workers = batch_size, workers
+        self._batches = _Batches(dataset, batch_size, shuffle, seed, world)
         self._reported: set[str] = set()
         self._loader: DataLoader = DataLoader(
             dataset,
@@ -48,9 +57,9 @@ class BatchLoader:
             pin_memory=torch.cuda.is_available(),
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration will load."""
-        self._batches.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch that the next iteration will load, and the batch it starts with."""
+        self._batches.epoch, self._batches.start = epoch, start
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -66,30 +75,49 @@ class BatchLoader:
 
 
 def build_loader(
-    dataset: DetectionDataset, batch_size: int, shuffle: bool, workers: int, seed: int = 0
+    dataset: DetectionDataset,
+    batch_size: int,
+    shuffle: bool,
+    workers: int,
+    seed: int = 0,
+    world: World = World(),  # noqa: B008  (frozen)
 ) -> BatchLoader:
     """Return a loader of `dataset`; see BatchLoader."""
-    return BatchLoader(dataset, batch_size, shuffle, workers, seed)
+    return BatchLoader(dataset, batch_size, shuffle, workers, seed, world)
 
 
 class _Batches(Sampler[list[Request]]):
     """The requests of each batch. A request carries its epoch, so that persistent workers need no telling."""
 
-    def __init__(self, dataset: DetectionDataset, batch_size: int, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self, dataset: DetectionDataset, batch_size: int, shuffle: bool, seed: int, world: World
+    ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
-        self.epoch = 0
+        self.world = world
+        self.epoch, self.start = 0, 0
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Request]]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        if self.dataset.rect:
-            yield from self._rect_batches(rng)
-            return
+        batches = self._rect_batches(rng) if self.dataset.rect else self._batches(rng)
+        for requests in itertools.islice(batches, self.start, None):
+            share = self._share(requests)
+            if share:
+                yield share
+
+    def _share(self, requests: list[Request]) -> list[Request]:
+        """This process's part of a batch: in training never nothing, in validation nothing twice."""
+        rank, size = self.world.rank, self.world.size
+        if self.shuffle and len(requests) < size:
+            requests = [requests[i % len(requests)] for i in range(size)]
+        return requests[rank::size]
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[list[Request]]:
         count = len(self.dataset)
         order = rng.permutation(count) if self.shuffle else np.arange(count)
         for start in range(0, count, self.batch_size):
@@ -115,6 +143,7 @@ class _Batches(Sampler[list[Request]]):
 
 
 def _prepare_worker(_worker: int) -> None:
-    """One thread a worker; Ctrl-C is the main process's to handle."""
+    """One thread a worker; Ctrl-C and a scheduler's SIGTERM are the main process's to handle."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -14,6 +14,7 @@ import numpy as np
 
 from data.image_record import ImageRecord
 from data.pictures import BrokenPicture, read_picture
+from utils.memory import free_memory
 
 CacheMode = Literal["ram", "disk"]
 _RECENT_BYTES = 512 * 2**20  # of decoded pictures that a process keeps because their other tiles will follow
@@ -88,7 +89,7 @@ def _fits_memory(records: Sequence[ImageRecord]) -> bool:
     """Whether all decoded pictures take less than 80% of the memory that is free, where that is known."""
     wholes = {record.path: record.parent or record for record in records}
     need = sum(3 * whole.width * whole.height for whole in wholes.values())
-    free = _free_memory()
+    free = free_memory()
     if free is None or need < 0.8 * free:
         return True
     gib = 2**30
@@ -97,15 +98,6 @@ def _fits_memory(records: Sequence[ImageRecord]) -> bool:
         file=sys.stderr,
     )
     return False
-
-
-def _free_memory() -> int | None:
-    """Bytes that Linux calls available; None elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _memory_mapped(path: Path) -> np.ndarray:

@@ -123,6 +123,7 @@ def evaluate(
     max_dets: Sequence[int] | None = None,
     evaluator: Evaluator = "hotcoco",
     progress: bool = True,
+    gather: Callable[[Any], list[Any]] = lambda own: [own],
 ) -> Evaluation:
     """Detect on every view of the loader and score what was found.
 
@@ -140,14 +141,16 @@ def evaluate(
             of as many detections as the fullest holds objects, if these are more than the protocol's.
         evaluator: which implementation counts.
         progress: show a progress bar.
+        gather: from one process's value to those of all; each then has the detections of all.
 
     Raises:
         UserError: none of the pictures could be read.
     """
     device = device or _home(predict)
-    rows, first_batch, seconds = _detect(predict, loader, device, (conf_thres, iou_thres, max_det), progress)
+    own, first_batch, seconds = _detect(predict, loader, device, (conf_thres, iou_thres, max_det), progress)
+    rows = {index: boxes for part in gather(own) for index, boxes in part.items()}
     seen = sorted(rows)
-    if first_batch is None:
+    if not seen:
         raise UserError("none of the pictures could be read")
     records = [loader.dataset.records[i] for i in seen]
     found = Detections.stack([rows[i] for i in seen])
@@ -157,7 +160,9 @@ def evaluate(
         pictures, merged = _whole_pictures(loader.dataset.records, rows, iou_thres)
         limits = max_dets or whole_limits(pictures, protocol)
         whole = score(pictures, Detections.stack(merged), names, protocol, limits, evaluator)
-    return Evaluation(views, whole, {key: value / len(seen) for key, value in seconds.items()}, first_batch)
+    return Evaluation(
+        views, whole, {key: value / max(len(own), 1) for key, value in seconds.items()}, first_batch
+    )
 
 
 def _detect(

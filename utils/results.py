@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import io
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.errors import UserError
+
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a row, with a header when the file is new; None becomes an empty cell."""
-    is_new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if is_new:
-            writer.writeheader()
-        cells = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
-        writer.writerow(cells)
+    """Add a row, with a header when the file is new; None becomes an empty cell.
+
+    Raises:
+        UserError: the file cannot be written; it is as it was.
+    """
+    header, rows = _read(path)
+    cells = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+    _write(path, header or list(row), [*rows, cells])
 
 
 def drop_rows_from(path: Path, epoch: int) -> None:
     """Drop rows of `epoch` and later, which a resumed run writes again."""
+    header, rows = _read(path)
+    kept = [row for row in rows if (row.get("epoch") or "").isdigit() and int(row["epoch"]) < epoch]
+    if len(kept) < len(rows):
+        _write(path, header, kept)
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     if not path.exists():
-        return
+        return [], []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        rows = [row for row in reader if (row.get("epoch") or "").isdigit() and int(row["epoch"]) < epoch]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header)
-        writer.writeheader()
-        writer.writerows(rows)
+        rows = list(reader)
+        return list(reader.fieldnames or []), rows
+
+
+def _write(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write all rows or, where that fails, none: a run that is killed now has a whole file."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, header, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.cli import as_plain, save_config
+from utils.loggers import make_loggers
 from utils.results import append_row, drop_rows_from
 from utils.training import TrainState
 
@@ -20,7 +21,7 @@ class TrainRun:
 
     Args:
         folder: exists and can be written.
-        config: the command's config dataclass.
+        config: the command's config dataclass, with `logger`, `save_period` and `nosave`.
         hyp: the recipe, a dataclass.
         state: what is trained; its model must have `yaml` and `names`.
         task: "detect" or "classify".
@@ -41,51 +42,59 @@ class TrainRun:
         self.folder, self.state = folder, state
         self.task, self.columns, self.details = task, columns, dict(details)
         self.config, self.hyp = as_plain(config), dataclasses.asdict(hyp)
+        self.save_period, self.nosave = config.save_period, config.nosave
         self.weights = folder / "weights"
-        self.last, self.best, self.csv = (
-            self.weights / "last.pt",
-            self.weights / "best.pt",
-            folder / "results.csv",
-        )
+        self.last, self.best = self.weights / "last.pt", self.weights / "best.pt"
+        self.csv = folder / "results.csv"
         self.weights.mkdir(exist_ok=True)
         save_config(config, folder / "config.yaml")
         save_config(hyp, folder / "hyp.yaml")
         drop_rows_from(self.csv, state.epoch)
-        if state.epoch == 0:
-            self._save_last({})
-
-    @property
-    def names(self) -> list[str]:
-        """The classes."""
-        average: Any = self.state.ema.model
-        return list(average.names)
+        if state.epoch == state.batch == 0:
+            self.save({})
+        self.loggers = make_loggers(config.logger, folder, self.config)
 
     def end_epoch(self, losses: Mapping[str, float], metrics: Metrics, fitness: float | None) -> None:
-        """Add the epoch's row to results.csv; write last.pt, and best.pt where no epoch was better.
+        """Count the epoch, add its row to results.csv and write the weights that are due.
 
         Args:
             losses: means of the epoch.
             metrics: of the evaluation, empty when there was none.
             fitness: what the best epoch has most of; None when there was no evaluation.
+
+        Raises:
+            UserError: a file cannot be written; those of earlier epochs are intact.
         """
         state = self.state
+        is_best = state.end_epoch(fitness)
         row = {"epoch": state.epoch - 1, **losses, "lr": state.optimizer.param_groups[1]["lr"]}
-        append_row(self.csv, row | {"fitness": fitness} | {key: metrics.get(key) for key in self.columns})
-        is_best = fitness is None or fitness > state.best_fitness
+        row |= {"fitness": fitness} | {key: metrics.get(key) for key in self.columns}
+        append_row(self.csv, row)
+        for logger in self.loggers:
+            logger.log(row["epoch"], {key: value for key, value in row.items() if value is not None})
+        if self.nosave and state.epoch < state.schedule.epochs:
+            return
         if is_best:
-            state.best_fitness = state.best_fitness if fitness is None else fitness
-            state.best_epoch = state.epoch - 1
             save_checkpoint(self.best, self._content(metrics))
-        self._save_last(metrics)
+        if self.save_period and state.epoch % self.save_period == 0:
+            save_checkpoint(self.weights / f"epoch{state.epoch - 1}.pt", self._content(metrics))
+        self.save(metrics)
+
+    def save(self, metrics: Metrics) -> None:
+        """Write last.pt, from which the run can go on.
+
+        Args:
+            metrics: of the last evaluation.
+        """
+        save_checkpoint(self.last, self._content(metrics) | {"training": self.state.state_dict()})
 
     def finish(self) -> None:
         """Leave only weights in last.pt; the run is over."""
         content = read_checkpoint(self.last)
         content.pop("training")
         save_checkpoint(self.last, content)
-
-    def _save_last(self, metrics: Metrics) -> None:
-        save_checkpoint(self.last, self._content(metrics) | {"training": self.state.state_dict()})
+        for logger in self.loggers:
+            logger.close()
 
     def _content(self, metrics: Metrics) -> dict[str, Any]:
         average: Any = self.state.ema.model
@@ -93,7 +102,7 @@ class TrainRun:
             "task": self.task,
             **self.details,
             "model": average.yaml,
-            "names": self.names,
+            "names": list(average.names),
             "weights": average.state_dict(),
             "config": self.config,
             "hyp": self.hyp,

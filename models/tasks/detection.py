@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from data.augment import Augmentation
+from data.batch import Batch
 from data.dataset import DetectionDataset, validation_set
 from data.description import read_description
 from data.loader import BatchLoader, build_loader
@@ -86,8 +87,8 @@ class DetectionTask(Task):
         )
         val = validation_set(read_views(self.description, "val"), cfg.imgsz, cache=cfg.cache)
         return (
-            build_loader(train, cfg.batch_size, shuffle=True, workers=workers, seed=cfg.seed),
-            build_loader(val, cfg.batch_size * 2, shuffle=False, workers=workers),
+            build_loader(train, cfg.batch_size, True, workers, cfg.seed, self.world),
+            build_loader(val, cfg.batch_size * 2, False, workers, world=self.world),
         )
 
     def new_model(
@@ -131,7 +132,8 @@ class DetectionTask(Task):
 
     def evaluate(self, model: nn.Module, loader: BatchLoader) -> tuple[dict[str, float | None], float]:
         """Return AP and its kin on the validation views, and 0.1·AP50 + 0.9·AP."""
-        metrics = evaluate(model, loader, self.description.names, progress=False).metrics
+        names, gather = self.description.names, self.world.gather
+        metrics = evaluate(model, loader, names, progress=False, gather=gather).metrics
         return metrics.values, metrics.fitness
 
     def plot_data(self, folder: Path, loader: BatchLoader) -> None:
@@ -157,6 +159,7 @@ class DetectionTask(Task):
         from utils.val_run import plot, report, write_metrics
 
         model = load_model(run.best, run.state.device)
+        loader = build_loader(loader.dataset, loader.batch_size, False, loader.workers)  # not a share of it
         evaluation = evaluate(model, loader, model.names, progress=False)
         print(report(evaluation))
         write_metrics(evaluation, run.folder / "metrics.json")
@@ -164,6 +167,10 @@ class DetectionTask(Task):
             page, title = run.folder / "report.html", f"{run.best} on {cfg.data}"
             write_report(page, title, evaluation, plot(evaluation, run.folder), as_plain(cfg), read_picture)
             print(f"\n{page} shows where objects are lost")
+
+    def pictures(self, loader: BatchLoader, batch: Batch) -> list[str]:
+        """Return the paths of a batch's pictures."""
+        return [str(loader.dataset.records[index].path) for index in batch.indices]
 
 
 def default_workers(device: torch.device) -> int:

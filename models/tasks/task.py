@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from utils.distributed import World
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,7 @@ class Task(ABC):
         fallback: options where neither the user nor the recipe chooses.
         columns: metrics of results.csv; `shown` are printed after each epoch.
         details: what a checkpoint holds besides, for those who use the network.
+        world: the processes that train together.
     """
 
     kind: str
@@ -32,6 +35,7 @@ class Task(ABC):
     columns: tuple[str, ...]
     shown: tuple[str, ...]
     details: Mapping[str, Any]
+    world: World = World()
 
     @abstractmethod
     def read_hyp(self, path: Path) -> Any:
@@ -62,3 +66,7 @@ class Task(ABC):
     @abstractmethod
     def report(self, cfg: TrainConfig, run: TrainRun, loader: Any) -> None:
         """Evaluate the best checkpoint as val.py does; print its tables, write metrics and figures."""
+
+    def pictures(self, loader: Any, batch: Any) -> Sequence[str]:
+        """Name the pictures of a batch."""
+        return [f"number {index}" for index in batch.indices]

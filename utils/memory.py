@@ -1,0 +1,14 @@
+"""How much memory is free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def free_memory() -> int | None:
+    """Bytes that Linux calls available; None elsewhere."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
