@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.boxes import box_area, box_iou, ciou, xywh_to_xyxy, xyxy_to_xywh
+from utils.boxes import box_area, box_iou, ciou, nwd, xywh_to_xyxy, xyxy_to_xywh
 from utils.overlap import coverage_matrix, iou_matrix, spread_classes, suppress
 
 
@@ -77,6 +77,26 @@ def test_ciou_equals_the_loop():
 def test_ciou_of_strided_input_is_the_same():
     a, b = random_xywh(20), random_xywh(20, seed=1)
     torch.testing.assert_close(ciou(a[::2], b[::2]), ciou(a[::2].clone(), b[::2].clone()), rtol=0, atol=0)
+
+
+def test_nwd_equals_the_distance_of_two_gaussians():
+    a, b = random_xywh(50), random_xywh(50, 1)
+    expected = []
+    for left, right in zip(a.tolist(), b.tolist(), strict=True):
+        # the 2-Wasserstein distance of N(m, S) and N(n, T) with diagonal S, T: |m - n|^2 + |S^.5 - T^.5|^2
+        centres = (left[0] - right[0]) ** 2 + (left[1] - right[1]) ** 2
+        deviations = (left[2] / 2 - right[2] / 2) ** 2 + (left[3] / 2 - right[3] / 2) ** 2
+        expected.append(math.exp(-math.sqrt(centres + deviations) / 12.8))
+    torch.testing.assert_close(nwd(a, b, 12.8, eps=0), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(nwd(a, a, 12.8), torch.ones(50, dtype=torch.float64), atol=1e-4, rtol=0)
+    torch.testing.assert_close(nwd(a, b, 12.8), nwd(3 * a, 3 * b, 3 * 12.8), atol=1e-4, rtol=0)
+
+
+def test_gradients_of_nwd_match_finite_differences_and_are_finite_at_equality():
+    a, b = random_xywh(10).requires_grad_(), random_xywh(10, 1)
+    assert torch.autograd.gradcheck(lambda x: nwd(x, b, 12.8), (a,))
+    (at_equality,) = torch.autograd.grad(nwd(a, a.detach(), 12.8).sum(), a)
+    assert at_equality.isfinite().all()
 
 
 def test_gradients_match_finite_differences():

@@ -33,7 +33,11 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("optimizer: SDG", "Did you mean 'SGD'"),
         ("- 1", "must hold 'key: value' lines"),
         ("a: [", "is not YAML"),
-        ("fl_gamma: 1.5", "fl_gamma is not supported"),
+        ("fl_gamma: -1.5", "fl_gamma must be at least 0, got -1.5"),
+        ("label_smoothing: 2", "label_smoothing must be at most 1, got 2"),
+        ("box_loss: nwdd", "Did you mean 'nwd'"),
+        ("warmup_bias_lr: -1", "warmup_bias_lr must be at least 0, got -1"),
+        ("nwd_constant: 0", "nwd_constant must be at least 0.001, got 0"),
     ],
 )
 def test_bad_files_are_named_with_the_key(tmp_path: Path, text: str, message: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from utils.boxes import ciou
 from utils.loss import Assignment, DetectionLoss, _write_last, assign
 
 STRIDES = (8, 16, 32)
@@ -160,3 +162,106 @@ def test_without_regions_the_loss_is_the_same() -> None:
     plain = loss(raw, targets)[0]
     assert loss(raw, targets, torch.zeros(0, 5))[0] == plain
     torch.testing.assert_close(loss(raw, targets, elsewhere)[0], plain)
+
+
+def options_case() -> tuple[list[torch.Tensor], torch.Tensor]:
+    torch.manual_seed(3)
+    raw = [torch.randn(2, 3, size, size, 8, dtype=torch.float64) for size in (8, 4, 2)]
+    targets = torch.rand(9, 6) * torch.tensor([2, 3, 1, 1, 0.4, 0.4]) + torch.tensor([0, 0, 0, 0, 0.02, 0.02])
+    targets[:, :2] = targets[:, :2].floor()
+    return raw, targets
+
+
+def loss_by_loops(
+    raw: list[torch.Tensor],
+    targets: torch.Tensor,
+    like: Callable[[float, float], float],
+    gamma: float,
+    smoothing: float,
+) -> list[float]:
+    """Box, objectness and class loss, one prediction at a time, in float64."""
+
+    def entropy(logit: float, target: float) -> float:
+        p = 1 / (1 + np.exp(-logit))
+        value = -(target * np.log(p) + (1 - target) * np.log(1 - p))
+        if gamma:
+            missed = 1 - (target * p + (1 - target) * (1 - p))
+            value *= (0.25 * target + 0.75 * (1 - target)) * missed**gamma
+        return value
+
+    box_loss = object_loss = class_loss = 0.0
+    for level, maps in enumerate(raw):
+        rows = assign(targets, ANCHORS[level], tuple(maps.shape[2:4]))
+        wanted, boxes, classes = np.zeros(maps.shape[:4]), [], []
+        for image, anchor, row, column, category, box in zip(*vars(rows).values(), strict=True):
+            answer = maps[image, anchor, row, column]
+            y = answer.sigmoid() * 2
+            predicted = torch.cat((y[:2] - 0.5, y[2:4] ** 2 * ANCHORS[level][anchor].double()))
+            iou = ciou(predicted[None], box[None].double()).item()
+            mean, half = (
+                (predicted[:2] - box[:2]) * STRIDES[level],
+                (predicted[2:] - box[2:]) * STRIDES[level],
+            )
+            gauss = np.exp(-np.sqrt((mean**2).sum() + (half**2).sum() / 4) / 12.8)
+            boxes.append(1 - like(iou, float(gauss)))
+            wanted[image, anchor, row, column] = max(iou, 0)
+            for number, logit in enumerate(answer[5:].tolist()):
+                classes.append(entropy(logit, 1 - smoothing / 2 if number == category else smoothing / 2))
+        objects = [entropy(x, t) for x, t in zip(maps[..., 4].flatten().tolist(), wanted.flat, strict=True)]
+        box_loss += np.mean(boxes or 0)
+        object_loss += np.mean(objects) * (4.0, 1.0, 0.4)[level]
+        class_loss += np.mean(classes or 0)
+    return [0.05 * box_loss, object_loss, 0.5 * class_loss]
+
+
+LIKENESS = {
+    "ciou": lambda iou, gauss: iou,
+    "nwd": lambda iou, gauss: gauss,
+    "ciou+nwd": lambda iou, gauss: (iou + gauss) / 2,
+}
+
+
+@pytest.mark.parametrize("box_loss", LIKENESS)
+@pytest.mark.parametrize(("gamma", "smoothing"), [(0.0, 0.0), (1.5, 0.1)])
+def test_every_option_equals_slow_loops(box_loss: str, gamma: float, smoothing: float) -> None:
+    raw, targets = options_case()
+    loss = DetectionLoss(
+        ANCHORS, 3, box_loss=box_loss, fl_gamma=gamma, label_smoothing=smoothing, strides=STRIDES
+    )
+    _, parts = loss(raw, targets)
+    wanted = loss_by_loops(raw, targets, LIKENESS[box_loss], gamma, smoothing)
+    torch.testing.assert_close(parts, torch.tensor(wanted, dtype=torch.float32), rtol=2e-5, atol=1e-6)
+
+
+def test_options_that_are_off_change_no_bit() -> None:
+    raw, targets = options_case()
+    ignores = torch.tensor([[0, 0.25, 0.5, 0.5, 1.0]])
+    off = DetectionLoss(ANCHORS, 3, box_loss="ciou", nwd_constant=1.0, fl_gamma=0.0, strides=STRIDES)
+    assert torch.equal(off(raw, targets, ignores)[0], DetectionLoss(ANCHORS, 3)(raw, targets, ignores)[0])
+
+
+def test_the_focal_loss_goes_easy_on_what_is_right_already_and_respects_ignored_cells() -> None:
+    raw, targets = options_case()
+    ignores = torch.tensor([[0, 0.25, 0.5, 0.5, 1.0], [1, 0.5, 0.5, 1.0, 1.0]])
+    maps = [level.clone().requires_grad_() for level in raw]
+    DetectionLoss(ANCHORS, 3, fl_gamma=2.0)(maps, targets[:0], ignores)[0].backward()
+    for level in maps:
+        half = level.shape[3] // 2
+        assert (level.grad[0, :, :, :half, 4] == 0).all()
+        assert (level.grad[1, ..., 4] == 0).all()
+        assert (level.grad[0, :, :, half:, 4] > 0).all()
+
+
+@pytest.mark.parametrize("box_loss", ["nwd", "ciou+nwd"])
+def test_a_box_that_touches_nothing_is_still_drawn_to_its_object(box_loss: str) -> None:
+    torch.manual_seed(0)
+    raw = [torch.zeros(1, 3, size, size, 8, requires_grad=True) for size in (8, 4, 2)]
+    targets = torch.tensor([[0, 1, 0.5, 0.5, 5 / 64, 5 / 64]])
+    loss = DetectionLoss(ANCHORS, 3, box_loss=box_loss, strides=STRIDES)
+    loss(raw, targets)[0].backward()
+    assert raw[0].grad[..., :4].abs().sum() > 0
+
+
+def test_nwd_without_strides_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs the strides"):
+        DetectionLoss(ANCHORS, 3, box_loss="nwd")

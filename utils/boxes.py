@@ -1,4 +1,4 @@
-"""Boxes as tensors: formats, IoU and CIoU, all differentiable.
+"""Boxes as tensors: formats, IoU, CIoU and NWD, all differentiable.
 
 `xyxy` is left, top, right, bottom; `xywh` is centre x, centre y, width, height; units are the caller's.
 """
@@ -63,3 +63,17 @@ def ciou(a_xywh: Tensor, b_xywh: Tensor, eps: float = EPS) -> Tensor:
     with torch.no_grad():
         alpha = shape / (shape - iou + (1 + eps))
     return iou - distance / diagonal - alpha * shape
+
+
+def nwd(a_xywh: Tensor, b_xywh: Tensor, constant: float, eps: float = EPS) -> Tensor:
+    """Normalised Wasserstein distance of box pairs, row by row: (n, 4) and (n, 4), pixels -> (n,) in 0..1.
+
+    A box is a Gaussian whose standard deviations are half its sides; the value is exp(-W / constant), W the
+    2-Wasserstein distance of the two. Unlike an IoU it changes with every pixel that two tiny boxes move,
+    even apart, and with the unit of the boxes. `eps` keeps the root's gradient finite at equal boxes.
+
+    Wang et al., arXiv:2110.13389.
+    """
+    halves = a_xywh.new_tensor([1.0, 1.0, 0.5, 0.5])
+    squared = ((a_xywh - b_xywh) * halves).square().sum(-1)
+    return torch.exp(-torch.sqrt(squared + eps) / constant)

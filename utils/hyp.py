@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,10 @@ class Hyperparameters:
     cls_pw: float = opt(1.0, "weight of positives in the class loss", min=0)
     obj: float = opt(1.0, "gain of the objectness loss", min=0)
     obj_pw: float = opt(1.0, "weight of positives in the objectness loss", min=0)
+    box_loss: Literal["ciou", "nwd", "ciou+nwd"] = opt("ciou", "likeness of boxes that the box loss asks for")
+    nwd_constant: float = opt(12.8, "scale of NWD, about the side of small objects, input pixels", min=1e-3)
+    fl_gamma: float = opt(0.0, "strength of the focal loss (0: off)", min=0, max=10)
+    label_smoothing: float = opt(0.0, "share of certainty taken from class targets", min=0, max=1)
     anchor_t: float = opt(4.0, "largest ratio of sides between an object and its anchors", min=1)
     anchor_recall: float = opt(0.98, "fit new anchors below this best possible recall (2: always)", min=0)
     hsv_h: float = opt(0.015, "hue, largest change as a share of the circle", min=0, max=1)
@@ -53,12 +58,12 @@ class Hyperparameters:
         try:
             validate(self)
         except UserError as error:
-            raise UserError(str(error).replace("--", "", 1).replace("-", "_", 1)) from None
+            key = re.compile("^--[a-z0-9-]+")  # options are spelled as on a command line
+            raise UserError(key.sub(lambda flag: flag[0][2:].replace("-", "_"), str(error))) from None
 
 
-# YOLOv5 keys without effect here, with the one value they may have (None: any). `iou_t` has no effect there
-# either, `copy_paste` only where labels are outlines, and `anchors` are autoanchor's to find.
-UNUSED_KEYS = {"iou_t": None, "copy_paste": None, "anchors": None, "fl_gamma": 0.0}
+# YOLOv5 keys without effect here: `iou_t` has none there either, and `anchors` are autoanchor's to find.
+UNUSED_KEYS = {"iou_t", "copy_paste", "anchors"}
 
 
 def read_hyp(path: Path) -> Hyperparameters:
@@ -87,8 +92,6 @@ def read_hyp(path: Path) -> Hyperparameters:
             chosen[key] = _number(value)
         elif key not in UNUSED_KEYS:
             raise UserError(f"{path}: unknown hyperparameter '{key}'. {suggest(str(key), known)}")
-        elif UNUSED_KEYS[key] is not None and value != UNUSED_KEYS[key]:
-            raise UserError(f"{path}: {key} is not supported, only {UNUSED_KEYS[key]}; got {value}")
     try:
         return Hyperparameters(**chosen)
     except UserError as error:

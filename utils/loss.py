@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from utils.boxes import ciou
+from utils.boxes import ciou, nwd
 
+BoxLoss = Literal["ciou", "nwd", "ciou+nwd"]
 THREE_LEVELS, OTHER_LEVELS = (
     (4.0, 1.0, 0.4),
     (4.0, 1.0, 0.25, 0.06, 0.02),
 )  # weights of objectness, finest first
+FOCAL_ALPHA = 0.25  # weight of positives, 1 - this of negatives, wherever the focal loss is on
 NEIGHBOUR_REACH = 0.5  # of a cell: nearer than this to a neighbouring cell, that cell predicts the object too
 
 
@@ -81,7 +84,7 @@ class DetectionLoss:
     Args:
         anchors: (levels, A, 2) width and height in cells of each level.
         num_classes: number of classes; the class term vanishes for one.
-        box: gain of 1 - CIoU.
+        box: gain of 1 - the likeness of boxes that `box_loss` names.
         obj: gain of the objectness cross-entropy, whose target is the CIoU of the assigned prediction.
         cls: gain of the class cross-entropy.
         obj_pw: weight of positives in the objectness term.
@@ -89,6 +92,14 @@ class DetectionLoss:
         anchor_t: largest ratio of sides between an object and the anchors that answer for it.
         label_smoothing: e; class targets become 1 - e/2 and e/2.
         mask_ignored: leave cells in ignored regions out of the objectness term.
+        box_loss: "ciou", "nwd" or half of each. Objectness has the CIoU as its target in any case: a score
+            shall rank detections as the evaluation does, by overlap.
+        nwd_constant: C of the normalised Wasserstein distance, pixels of the input.
+        fl_gamma: strength of the focal loss (arXiv:1708.02002) on objectness and classes; 0 is off.
+        strides: pixels of the input in a cell of each level; NWD needs them.
+
+    Raises:
+        ValueError: NWD without strides.
     """
 
     names = ("box", "obj", "cls")
@@ -106,7 +117,13 @@ class DetectionLoss:
         anchor_t: float = 4.0,
         label_smoothing: float = 0.0,
         mask_ignored: bool = True,
+        box_loss: BoxLoss = "ciou",
+        nwd_constant: float = 12.8,
+        fl_gamma: float = 0.0,
+        strides: Sequence[float] | Tensor | None = None,
     ) -> None:
+        if box_loss != "ciou" and strides is None:
+            raise ValueError(f"box loss {box_loss!r} measures in pixels: it needs the strides of the levels")
         self.anchors, self.num_classes, self.anchor_t = anchors, num_classes, anchor_t
         self.gains = torch.tensor([box, obj, cls], device=anchors.device)
         self.obj_pw = torch.tensor([obj_pw], device=anchors.device)
@@ -114,6 +131,8 @@ class DetectionLoss:
         self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
         self.balance = THREE_LEVELS if len(anchors) == 3 else OTHER_LEVELS[: len(anchors)]
         self.mask_ignored = mask_ignored
+        self.box_loss, self.nwd_constant, self.fl_gamma = box_loss, nwd_constant, fl_gamma
+        self.strides = None if strides is None else [float(stride) for stride in strides]
 
     def __call__(
         self, raw: Sequence[Tensor], targets: Tensor, ignores: Tensor | None = None
@@ -145,24 +164,43 @@ class DetectionLoss:
             predicted = maps[rows.image, rows.anchor, rows.row, rows.column]  # (M, 5 + classes)
             xy = predicted[:, :2].sigmoid() * 2 - 0.5
             wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * anchors[rows.anchor]
-            iou = ciou(torch.cat((xy, wh), 1), rows.box)  # (M,)
-            box_loss = (1 - iou).mean()
+            boxes = torch.cat((xy, wh), 1)
+            iou = ciou(boxes, rows.box)  # (M,)
+            box_loss = (1 - self._likeness(level, iou, boxes, rows.box)).mean()
             objectness = _write_last(objectness, rows, iou.detach().clamp(0))
             if self.num_classes > 1:
                 wanted = torch.full_like(predicted[:, 5:], self.negative)
                 wanted.scatter_(1, rows.category[:, None], self.positive)
-                class_loss = F.binary_cross_entropy_with_logits(
-                    predicted[:, 5:], wanted, pos_weight=self.cls_pw
-                )
+                class_loss = self._cross_entropy(predicted[:, 5:], wanted, self.cls_pw)
         counts = None
         if self.mask_ignored and ignores is not None and len(ignores):
             answers = _write_last(torch.zeros_like(objectness), rows, torch.ones_like(rows.box[:, 0]))
             outside = ~_cells_inside(ignores, maps.shape[0], maps.shape[2], maps.shape[3])
             counts = torch.maximum(answers, outside[:, None].to(answers.dtype))  # (B, A, H, W)
-        object_loss = F.binary_cross_entropy_with_logits(
-            maps[..., 4], objectness, weight=counts, pos_weight=self.obj_pw
-        )
+        object_loss = self._cross_entropy(maps[..., 4], objectness, self.obj_pw, counts)
         return torch.stack((box_loss, object_loss * self.balance[level], class_loss))
+
+    def _likeness(self, level: int, iou: Tensor, predicted: Tensor, wanted: Tensor) -> Tensor:
+        """(M,) of what the box loss leaves to improve: from boxes (M, 4) in cells and their CIoU (M,)."""
+        if self.box_loss == "ciou" or self.strides is None:
+            return iou
+        stride = self.strides[level]
+        distance = nwd(predicted * stride, wanted * stride, self.nwd_constant)
+        return distance if self.box_loss == "nwd" else (iou + distance) / 2
+
+    def _cross_entropy(
+        self, logits: Tensor, targets: Tensor, positive: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Mean binary cross-entropy, or focal loss; `positive` weighs positives, `weight` each element."""
+        if self.fl_gamma:
+            sure = logits.sigmoid()
+            missed = targets + sure - 2 * targets * sure  # 1 - the probability given to the target
+            balance = targets * FOCAL_ALPHA + (1 - targets) * (1 - FOCAL_ALPHA)
+            focus = balance * missed.clamp(min=0) ** self.fl_gamma
+            weight = focus if weight is None else focus * weight
+            loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=positive, reduction="none")
+            return (loss * weight).mean()
+        return F.binary_cross_entropy_with_logits(logits, targets, weight=weight, pos_weight=positive)
 
 
 def _cells_inside(regions: Tensor, batch: int, height: int, width: int) -> Tensor:
