@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from utils.train_run import TrainRun
     from utils.training import TrainState
 
+OVERRIDES = {  # hyperparameters that have a flag too
+    "optimizer": "optimizer",
+    "nominal_batch": "nbs",
+    "label_smoothing": "label_smoothing",
+    "box_loss": "box_loss",
+}
 FREE_ON_RESUME = {"resume", "device", "workers", "cache"}  # may differ from the interrupted run's
 
 
@@ -78,6 +84,12 @@ class TrainConfig:
     )
     workers: int | None = opt(None, "processes that read pictures (default: by the machine)", min=0)
     device: str = opt("", "cpu, 0, cuda:1, mps (default: the best there is)")
+    box_loss: Literal["ciou", "nwd", "ciou+nwd"] | None = opt(
+        None, "likeness of boxes; nwd is kinder to tiny ones (default: the hyp file's)"
+    )
+    label_smoothing: float | None = opt(
+        None, "class targets e/2 and 1 - e/2 (default: the hyp file's)", min=0, max=1
+    )
     mask_ignored: bool = opt(True, "no loss for what is found in crowds and regions to ignore")
     noval: bool = opt(False, "evaluate after the last epoch only")
     nosave: bool = opt(False, "write weights after the last epoch only")
@@ -130,7 +142,7 @@ def train(cfg: TrainConfig, world: World) -> int:
     task = choose_task(cfg.data, given)
     task.world = world
     cfg = with_recipe(cfg, task.recipe, task.fallback)
-    hyp = with_overrides(task.read_hyp(cfg.hyp), optimizer=cfg.optimizer, nominal_batch=cfg.nbs)
+    hyp = with_overrides(cfg, task.read_hyp(cfg.hyp))
     device = select_device(world.device(cfg.device))
     seed_everything(cfg.seed)
     if cfg.batch_size == -1:
@@ -283,8 +295,9 @@ def with_recipe(cfg: TrainConfig, recipe: Mapping[str, Any], fallback: Mapping[s
     return dataclasses.replace(cfg, **values)
 
 
-def with_overrides(hyp: Any, **given: Any) -> Any:
-    """Replace what was given on the command line, as far as the recipe has it."""
+def with_overrides(cfg: TrainConfig, hyp: Any) -> Any:
+    """Replace the hyperparameters that were given on the command line."""
+    given = {key: getattr(cfg, flag) for key, flag in OVERRIDES.items()}
     return dataclasses.replace(hyp, **{key: value for key, value in given.items() if value is not None})
 
 

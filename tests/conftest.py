@@ -5,8 +5,11 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+import yaml
 from rectangles import RectangleFinder
 
 torch.set_num_threads(1)
@@ -34,3 +37,37 @@ def offline(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of four grey pictures with one bright and one dark square each."""
+    root = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        (root / "images" / split).mkdir(parents=True)
+        (root / "labels" / split).mkdir(parents=True)
+    for number in range(4):
+        image = np.full((64, 64, 3), 120, np.uint8)
+        rows = []
+        for category, value in enumerate((255, 0)):
+            x, y = rng.integers(4 + 30 * category, 12 + 30 * category), rng.integers(4, 44)
+            image[y : y + 16, x : x + 16] = value
+            rows.append(f"{category} {(x + 8) / 64} {(y + 8) / 64} 0.25 0.25")
+        for split in ("train", "val"):
+            cv2.imwrite(str(root / "images" / split / f"{number}.png"), image)
+            (root / "labels" / split / f"{number}.txt").write_text("\n".join(rows))
+    description = {
+        "path": str(root),
+        "train": "images/train",
+        "val": "images/val",
+        "names": ["light", "dark"],
+    }
+    (root / "squares.yaml").write_text(yaml.safe_dump(description))
+    hyp = {
+        "optimizer": "AdamW", "lr0": 0.003, "nominal_batch": 4, "warmup_epochs": 0.0, "warmup_iterations": 0,
+        "ema_decay": 0.5, "ema_tau": 1.0, "mosaic": 0.0, "scale": 0.0, "translate": 0.0, "fliplr": 0.5,
+        "warmup_bias_lr": 0.003,
+    }  # fmt: skip
+    (root / "hyp.yaml").write_text(yaml.safe_dump(hyp))
+    return root

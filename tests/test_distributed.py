@@ -15,7 +15,6 @@ from utils.checkpoint import read_checkpoint
 from utils.distributed import World
 from utils.errors import UserError
 
-pytest_plugins: list[str] = []
 WORKER = """
 import sys, torch
 from models import build_model
@@ -34,7 +33,7 @@ with joined_world() as world:
         synchronise_norms(model)
     hyp = Hyperparameters(optimizer="SGD", lr0=0.01, nominal_batch=4, warmup_epochs=0, warmup_iterations=0)
     state = TrainState(model, hyp, Schedule(1, 3, 4, 4, warmup_epochs=0.0), world=world)
-    loss_fn = DetectionLoss(model.head.anchors, 2, across=world.mean)
+    loss_fn = DetectionLoss(model.head.anchors, 2, world=world)
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=generator)
     rows = [[0, 0, .5, .5, .3, .3], [0, 1, .2, .3, .2, .2], [1, 1, .7, .7, .25, .3], [3, 0, .4, .6, .2, .3],
@@ -51,7 +50,13 @@ with joined_world() as world:
 
 def launch(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a script as torchrun does, in that many processes."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*torchrun, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
@@ -71,12 +76,14 @@ def test_two_processes_take_the_steps_of_one_with_the_whole_batch(tmp_path: Path
         torch.testing.assert_close(value, alone[key], rtol=1e-4, atol=2e-6, msg=key)
 
 
-def test_a_run_of_two_processes_resumes_in_one(squares: Path, tmp_path: Path) -> None:
+def test_two_processes_train_and_only_the_first_prints_and_writes(squares: Path, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL_NETWORK)
-    options = ["--cfg", str(tmp_path / "small.yaml"), "--data", str(squares / "squares.yaml"), "--hyp",
-               str(squares / "hyp.yaml"), "--imgsz", "64", "--batch-size", "2", "--epochs", "2", "--workers", "0",
-               "--device", "cpu", "--no-plots", "--no-autoanchor", "--project", str(tmp_path)]  # fmt: skip
-    done = launch(2, "train.py", *options, "--name", "two")
+    options = {
+        "cfg": tmp_path / "small.yaml", "data": squares / "squares.yaml", "hyp": squares / "hyp.yaml",
+        "imgsz": 64, "batch-size": 2, "epochs": 2, "workers": 0, "device": "cpu", "project": tmp_path,
+    }  # fmt: skip
+    flags = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+    done = launch(2, "train.py", *flags, "--no-plots", "--no-autoanchor", "--name", "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("everything is in") == 1
     rows = rows_of(tmp_path / "two")

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,40 +16,6 @@ from utils.errors import UserError
 from utils.hyp import read_hyp
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="session")
-def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of four grey pictures with one bright and one dark square each."""
-    root = tmp_path_factory.mktemp("squares")
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        (root / "images" / split).mkdir(parents=True)
-        (root / "labels" / split).mkdir(parents=True)
-    for number in range(4):
-        image = np.full((64, 64, 3), 120, np.uint8)
-        rows = []
-        for category, value in enumerate((255, 0)):
-            x, y = rng.integers(4 + 30 * category, 12 + 30 * category), rng.integers(4, 44)
-            image[y : y + 16, x : x + 16] = value
-            rows.append(f"{category} {(x + 8) / 64} {(y + 8) / 64} 0.25 0.25")
-        for split in ("train", "val"):
-            cv2.imwrite(str(root / "images" / split / f"{number}.png"), image)
-            (root / "labels" / split / f"{number}.txt").write_text("\n".join(rows))
-    description = {
-        "path": str(root),
-        "train": "images/train",
-        "val": "images/val",
-        "names": ["light", "dark"],
-    }
-    (root / "squares.yaml").write_text(yaml.safe_dump(description))
-    hyp = {
-        "optimizer": "AdamW", "lr0": 0.003, "nominal_batch": 4, "warmup_epochs": 0.0, "warmup_iterations": 0,
-        "ema_decay": 0.5, "ema_tau": 1.0, "mosaic": 0.0, "scale": 0.0, "translate": 0.0, "fliplr": 0.5,
-        "warmup_bias_lr": 0.003,
-    }  # fmt: skip
-    (root / "hyp.yaml").write_text(yaml.safe_dump(hyp))
-    return root
 
 
 def config(squares: Path, project: Path, **changes: object) -> train.TrainConfig:

@@ -80,12 +80,14 @@ def test_a_restored_state_goes_on_exactly(golden: Path, optimizer: str) -> None:
 
 def test_a_loss_that_is_not_finite_leaves_the_step_out_and_three_in_a_row_stop(golden: Path) -> None:
     state = make_state(golden)
-    before = {key: value.clone() for key, value in state.model.state_dict().items() if "num_batches" not in key}
+    before = {
+        key: value.clone() for key, value in state.model.state_dict().items() if "num_batches" not in key
+    }
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
 
     def broken(raw: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         norm = state.model.model[0].bn
-        norm.running_mean.fill_(float("nan"))  # as a broken forward pass leaves it
+        norm.running_mean.data.fill_(float("nan"))  # as a broken forward pass leaves it
         return raw[0].sum() * float("nan"), torch.zeros(3)
 
     def fine(raw: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.boxes import ciou, nwd
+from utils.distributed import World
 
 BoxLoss = Literal["ciou", "nwd", "ciou+nwd"]
 THREE_LEVELS, OTHER_LEVELS = (
@@ -97,6 +98,7 @@ class DetectionLoss:
         nwd_constant: C of the normalised Wasserstein distance, pixels of the input.
         fl_gamma: strength of the focal loss (arXiv:1708.02002) on objectness and classes; 0 is off.
         strides: pixels of the input in a cell of each level; NWD needs them.
+        world: the processes whose gradients are averaged; their batches count as one.
 
     Raises:
         ValueError: NWD without strides.
@@ -121,9 +123,11 @@ class DetectionLoss:
         nwd_constant: float = 12.8,
         fl_gamma: float = 0.0,
         strides: Sequence[float] | Tensor | None = None,
+        world: World = World(),  # noqa: B008  (frozen)
     ) -> None:
         if box_loss != "ciou" and strides is None:
             raise ValueError(f"box loss {box_loss!r} measures in pixels: it needs the strides of the levels")
+        self.world = world
         self.anchors, self.num_classes, self.anchor_t = anchors, num_classes, anchor_t
         self.gains = torch.tensor([box, obj, cls], device=anchors.device)
         self.obj_pw = torch.tensor([obj_pw], device=anchors.device)
@@ -149,15 +153,43 @@ class DetectionLoss:
         Returns:
             The scalar to minimise, and (3,) its box, objectness and class parts per picture, detached.
         """
-        levels = [self._level(i, maps, targets, ignores) for i, maps in enumerate(raw)]
-        parts = torch.stack(levels).sum(0) * self.gains
-        return parts.sum() * raw[0].shape[0], parts.detach()
+        grids = [(maps.shape[2], maps.shape[3]) for maps in raw]
+        rows = [
+            assign(targets, anchors, grid, self.anchor_t)
+            for anchors, grid in zip(self.anchors, grids, strict=True)
+        ]
+        levels = torch.stack(
+            [self._level(i, maps, rows[i], ignores) for i, maps in enumerate(raw)]
+        )  # (nl, 3)
+        pictures: float | Tensor = raw[0].shape[0]
+        if self.world.size > 1:
+            levels, pictures = self._of_the_world(
+                levels, [len(level.image) for level in rows], raw[0].shape[0]
+            )
+        parts = levels.sum(0) * self.gains
+        return parts.sum() * pictures, parts.detach()
 
-    def _level(self, level: int, maps: Tensor, targets: Tensor, ignores: Tensor | None) -> Tensor:
+    def _of_the_world(self, levels: Tensor, rows: list[int], pictures: int) -> tuple[Tensor, Tensor]:
+        """Weigh own means, so that the mean of the processes' losses is the loss of their joint batch.
+
+        Args:
+            levels: (nl, 3) means over this process's rows, cells and rows.
+            rows: their number at each level.
+            pictures: in this process's batch.
+
+        Returns:
+            The weighed means, and the pictures of the joint batch.
+        """
+        own = torch.tensor([*rows, pictures], dtype=levels.dtype, device=levels.device)
+        mean = self.world.mean(own)
+        share = own / mean.clamp(min=1e-9)  # (nl + 1,)
+        per_row, per_cell = share[:-1], share[-1:].expand(len(rows))
+        return levels * torch.stack((per_row, per_cell, per_row), 1), mean[-1] * self.world.size
+
+    def _level(self, level: int, maps: Tensor, rows: Assignment, ignores: Tensor | None) -> Tensor:
         """(3,) box, objectness and class loss of one level, without gains."""
         maps = maps.float()  # sums over half a million cells need float32
         anchors = self.anchors[level]
-        rows = assign(targets, anchors, (maps.shape[2], maps.shape[3]), self.anchor_t)
         box_loss = class_loss = maps.new_zeros(())
         objectness = maps.new_zeros(maps.shape[:4])
         if len(rows.image):

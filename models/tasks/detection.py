@@ -128,6 +128,12 @@ class DetectionTask(Task):
             obj_pw=hyp.obj_pw,
             anchor_t=hyp.anchor_t,
             mask_ignored=cfg.mask_ignored,
+            label_smoothing=hyp.label_smoothing,
+            box_loss=hyp.box_loss,
+            nwd_constant=hyp.nwd_constant,
+            fl_gamma=hyp.fl_gamma,
+            strides=head.stride,
+            world=self.world,
         )
 
     def evaluate(self, model: nn.Module, loader: BatchLoader) -> tuple[dict[str, float | None], float]:
