@@ -181,7 +181,7 @@ def run_to_the_end(
         fit(cfg, task, state, run, task.loss(cfg, hyp, state.model), *loaders)
     except StopRequested:
         if run:
-            run.save({})
+            run.save()
         print(f"\nsaved in epoch {state.epoch + 1}, as asked; go on with: python train.py --resume {last}")
         return 0
     except KeyboardInterrupt:
@@ -190,9 +190,9 @@ def run_to_the_end(
     except TrainingDivergedError as error:
         print(f"{error}; the last good weights are in {last}; try a lower lr0 or another --seed")
         return 1
-    print(f"\nbest epoch: {state.best_epoch + 1}")
     if run:
         run.finish()
+        print(f"\nbest epoch: {state.best_epoch + 1}")
         task.report(cfg, run, loaders[1])
         if cfg.plots:
             plot_results(run.csv, run.folder / "results.png")

@@ -50,8 +50,9 @@ class TrainRun:
         save_config(config, folder / "config.yaml")
         save_config(hyp, folder / "hyp.yaml")
         drop_rows_from(self.csv, state.epoch)
+        self.metrics: Metrics = {}  # of the last epoch
         if state.epoch == state.batch == 0:
-            self.save({})
+            self.save()
         self.loggers = make_loggers(config.logger, folder, self.config)
 
     def end_epoch(self, losses: Mapping[str, float], metrics: Metrics, fitness: float | None) -> None:
@@ -72,27 +73,29 @@ class TrainRun:
         append_row(self.csv, row)
         for logger in self.loggers:
             logger.log(row["epoch"], {key: value for key, value in row.items() if value is not None})
-        if self.nosave and state.epoch < state.schedule.epochs:
+        self.metrics = metrics
+        if self.nosave:
             return
         if is_best:
             save_checkpoint(self.best, self._content(metrics))
         if self.save_period and state.epoch % self.save_period == 0:
             save_checkpoint(self.weights / f"epoch{state.epoch - 1}.pt", self._content(metrics))
-        self.save(metrics)
+        self.save()
 
-    def save(self, metrics: Metrics) -> None:
-        """Write last.pt, from which the run can go on.
-
-        Args:
-            metrics: of the last evaluation.
-        """
-        save_checkpoint(self.last, self._content(metrics) | {"training": self.state.state_dict()})
+    def save(self) -> None:
+        """Write last.pt, from which the run can go on."""
+        save_checkpoint(self.last, self._content(self.metrics) | {"training": self.state.state_dict()})
 
     def finish(self) -> None:
-        """Leave only weights in last.pt; the run is over."""
-        content = read_checkpoint(self.last)
-        content.pop("training")
-        save_checkpoint(self.last, content)
+        """The run is over: leave only weights in last.pt, and write best.pt where nothing was."""
+        if self.nosave:
+            self.state.best_epoch = self.state.epoch - 1
+            save_checkpoint(self.best, self._content(self.metrics))
+            save_checkpoint(self.last, self._content(self.metrics))
+        else:
+            content = read_checkpoint(self.last)
+            content.pop("training")
+            save_checkpoint(self.last, content)
         for logger in self.loggers:
             logger.close()
 
