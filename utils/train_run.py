@@ -47,6 +47,8 @@ class TrainRun:
         self.last, self.best = self.weights / "last.pt", self.weights / "best.pt"
         self.csv = folder / "results.csv"
         self.weights.mkdir(exist_ok=True)
+        for unfinished in self.weights.glob(".*.tmp"):  # of a run that was killed while it wrote
+            unfinished.unlink()
         save_config(config, folder / "config.yaml")
         save_config(hyp, folder / "hyp.yaml")
         drop_rows_from(self.csv, state.epoch)
