@@ -30,10 +30,11 @@ def build_optimizer(
         {"params": weights, "weight_decay": weight_decay},
         {"params": norms, "weight_decay": 0.0},
     ]
+    fused = weights[0].is_cuda  # one kernel for all tensors; on the CPU it gains nothing
     if name == "SGD":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, fused=fused)
     adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
-    return adam(groups, lr=lr, betas=(momentum, 0.999))
+    return adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,9 @@ class EMA:
         """Take in the model's present weights."""
         self.updates += 1
         keep = self.decay * (1 - math.exp(-self.updates / self.tau))
-        averages, values = [], []
-        for average, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if average.is_floating_point():
-                averages.append(average)
-                values.append(value)
-            else:
-                average.copy_(value)
-        torch._foreach_lerp_(averages, values, 1 - keep)
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+        torch._foreach_lerp_([old for old, _ in moving], [new for _, new in moving], 1 - keep)
+        if counters:
+            torch._foreach_copy_([old for old, _ in counters], [new for _, new in counters])
