@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from models.python_api import Detector
 from utils.cli import opt, run, validate
 from utils.errors import UserError
+from utils.tile_options import check_tile, parse_tile
 
 if TYPE_CHECKING:
     from data.description import DataDescription
@@ -101,8 +102,7 @@ class DetectConfig:
     def __post_init__(self) -> None:
         """Check every option."""
         validate(self)
-        if self.tile not in (None, "0", "auto") and not (self.tile.isdecimal() and int(self.tile) >= 32):
-            raise UserError(f"--tile takes a number of pixels from 32, 0 for none, or auto, got {self.tile}")
+        check_tile(self.tile, self.tile_whole)
         if self.save_conf and not self.save_txt:
             raise UserError("--save-conf adds confidences to the files of --save-txt; give both")
         if self.view_img and sys.platform.startswith("linux") and not _has_display():
@@ -198,7 +198,7 @@ def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSett
             known = ", ".join(f"{i} {name}" for i, name in enumerate(predictor.names))
             raise UserError(f"--classes {index}: the weights have no such class; choose from: {known}")
     imgsz = input_size(cfg.imgsz, predictor)
-    tile = int(cfg.tile) if cfg.tile and cfg.tile.isdecimal() else cfg.tile
+    tiling, tile_from = tiling_for(parse_tile(cfg.tile), cfg.overlap, predictor, imgsz)
     threshold = cfg.iou_thres if cfg.tile_thres is None else cfg.tile_thres
     return DetectSettings(
         imgsz=imgsz,
@@ -207,7 +207,8 @@ def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSett
         max_det=cfg.max_det,
         classes=cfg.classes,
         agnostic=cfg.agnostic_nms,
-        tiling=tiling_for(tile, cfg.overlap, predictor, imgsz),
+        tiling=tiling,
+        tile_from=tile_from,
         whole=cfg.tile_whole,
         merge=MergeRule(cfg.tile_merge, cfg.tile_metric, threshold),
         batch_size=cfg.batch_size or (1 if live else 8),

@@ -3,28 +3,29 @@
 python val.py                                                # the newest training run, on its own data
 python val.py --weights yolov5s-spd.pt --data coco.yaml --save-json
 python val.py --weights best.onnx --data mine.yaml --task test --sizes 0,8,16,32,64
+python val.py --weights best.pt --tile auto       # whole photographs, just as detect.py --tile does
 python val.py --predictions results.json --annotations instances_val2017.json --protocol aitod
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from utils.cli import as_plain, opt, run, save_config, validate
+from utils.cli import as_plain, flag_of, opt, run, save_config, validate
 from utils.errors import UserError
 from utils.evaluation import Evaluation, evaluate, score
 from utils.metrics import PROTOCOLS, Protocol
+from utils.tile_options import check_tile, parse_tile
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from data.description import DataDescription
     from data.loader import BatchLoader
     from data.records import ImageRecord
+    from models.inference import DetectSettings
     from models.runtime import Predictor
     from utils.gallery import ReadPicture
 
@@ -52,7 +53,21 @@ class ValConfig:
     batch_size: int = opt(32, "images a batch", "--batch", min=1)
     conf_thres: float = opt(0.001, "smallest confidence", min=0, max=1)
     iou_thres: float = opt(0.6, "NMS: largest IoU of two boxes of a class", min=0, max=1)
-    max_det: int | None = opt(None, "detections kept an image (default: 300, or the limit AP uses)", min=1)
+    max_det: int | None = opt(
+        None, "detections kept an image (default: 300, with --tile 1000, or the limit AP uses)", min=1
+    )
+    tile: str | None = opt(
+        None,
+        "look at whole photographs in tiles of this side, px, as detect.py does; 0 for none, or auto "
+        "(default: pictures or tiles as the data set says)",
+    )
+    overlap: float = opt(0.2, "of --tile: share of its side in common with the next", min=0, max=0.9)
+    tile_whole: bool = opt(False, "of --tile: look at the whole picture as well")
+    tile_merge: Literal["seams", "nms", "nmm"] = opt("seams", "of --tile: how boxes become one picture's")
+    tile_metric: Literal["iou", "ios"] = opt("iou", "what overlap is in --tile-merge")
+    tile_thres: float | None = opt(
+        None, "largest overlap in --tile-merge (default: --iou-thres)", min=0, max=1
+    )
     protocol: Literal["coco", "aitod", "sodad", "tinyperson", "visdrone"] = opt(
         "coco", "size classes, IoU thresholds and limits"
     )
@@ -86,6 +101,7 @@ class ValConfig:
         """Check every option."""
         validate(self)
         self.scoring()
+        self._check_tile()
         if self.save_conf and not self.save_txt:
             raise UserError("--save-conf adds confidences to the files of --save-txt; give both")
         if (self.predictions is None) != (self.annotations is None):
@@ -94,6 +110,15 @@ class ValConfig:
             raise UserError("--images are the pictures of --annotations; without those, --data has its own")
         if self.predictions is not None and (self.weights or self.data or self.save_json or self.save_txt):
             raise UserError("--predictions takes no --weights, --data, --save-json or --save-txt")
+
+    def _check_tile(self) -> None:
+        check_tile(self.tile, self.tile_whole)
+        if self.tile is not None and self.predictions is not None:
+            raise UserError("--tile says how to detect; --predictions are detections already")
+        for field in fields(self):
+            of_tiles = field.name == "overlap" or field.name.startswith("tile_")
+            if self.tile is None and of_tiles and getattr(self, field.name) != field.default:
+                raise UserError(f"{flag_of(field.name)} belongs to --tile; give that, too (auto will do)")
 
     def scoring(self) -> Protocol:
         """Return the protocol, with the size classes asked for.
@@ -121,7 +146,9 @@ def evaluate_weights(cfg: ValConfig) -> int:
     from data.description import read_description
     from data.pictures import read_picture
     from data.records import coco_category_ids
-    from models.runtime import load_predictor
+    from models.photographs import evaluate_photographs
+    from models.runtime import OneClass, load_predictor
+    from models.sizes import input_size
     from models.test_time_augmentation import TestTimeAugmentation
     from utils.device import select_device
     from utils.runs import make_run_folder, newest_weights
@@ -132,31 +159,31 @@ def evaluate_weights(cfg: ValConfig) -> int:
     predictor = load_predictor(weights, device, half=cfg.half)
     description = read_description(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     check_classes(predictor.names, description, cfg.single_cls)
-    loader = make_loader(cfg, predictor, description)
+    imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, predictor)
     names = ("object",) if cfg.single_cls else description.names
+    if cfg.augment:
+        predictor = TestTimeAugmentation(predictor)
+    if cfg.single_cls:
+        predictor = OneClass(predictor)
+    like_detect = cfg.tile is not None or imgsz[0] != imgsz[1]  # a loader's views are square
+    settings = detect_settings(cfg, predictor, description, imgsz) if like_detect else None
+    records = read_views(description, cfg.task, cfg.single_cls, whole=like_detect)
     folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
-    imgsz = loader.dataset.imgsz
-    title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {imgsz} px"
+    title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {_shown(imgsz, settings)}"
     print(f"{title}, into {folder}")
-    predict: Callable[[Tensor], Tensor] = TestTimeAugmentation(predictor) if cfg.augment else predictor
-    evaluation = evaluate(
-        as_one_class(predict) if cfg.single_cls else predict,
-        loader,
-        names,
-        device,
-        cfg.conf_thres,
-        cfg.iou_thres,
-        cfg.max_det or max(300, *(cfg.max_dets or cfg.scoring().max_dets)),
-        cfg.scoring(),
-        cfg.max_dets,
-        cfg.evaluator,
-    )
+    scoring = (cfg.scoring(), cfg.max_dets, cfg.evaluator)
+    if settings is not None:
+        evaluation = evaluate_photographs(predictor, records, names, settings, *scoring)
+    else:
+        loader = make_loader(cfg, predictor, records, imgsz[0])
+        thresholds = (cfg.conf_thres, cfg.iou_thres, kept_at_most(cfg, 300))
+        evaluation = evaluate(predictor, loader, names, device, *thresholds, *scoring)
     if cfg.save_json:
         ids = None if cfg.single_cls else coco_category_ids(description, cfg.task)
         write_json(evaluation, folder / "predictions.json", ids)
     if cfg.save_txt:
         write_labels(evaluation, folder / "labels", cfg.save_conf)
-    used = replace(cfg, weights=weights, data=description.file, imgsz=imgsz)
+    used = replace(cfg, weights=weights, data=description.file, imgsz=max(imgsz))
     write_run(used, folder, title, evaluation, read_picture)
     return 0
 
@@ -242,36 +269,64 @@ def check_classes(names: Sequence[str], description: DataDescription, single_cls
     print(f"note: the weights call the classes {shown[0]}, {description.file} calls them {shown[1]}")
 
 
-def make_loader(cfg: ValConfig, predictor: Predictor, description: DataDescription) -> BatchLoader:
-    """Return the split's views in batches, at the size the weights take."""
+def detect_settings(
+    cfg: ValConfig, predictor: Predictor, description: DataDescription, imgsz: tuple[int, int]
+) -> DetectSettings:
+    """Return how detect.py would look at whole photographs; without --tile, in the data set's tiles."""
+    from models.inference import DetectSettings
+    from models.sizes import tiling_for
+    from utils.merge import MergeRule
+
+    tiling, tile_from = description.tile, 0
+    if cfg.tile is not None:
+        tiling, tile_from = tiling_for(parse_tile(cfg.tile), cfg.overlap, predictor, imgsz)
+    threshold = cfg.iou_thres if cfg.tile_thres is None else cfg.tile_thres
+    return DetectSettings(
+        imgsz=imgsz,
+        conf_thres=cfg.conf_thres,
+        iou_thres=cfg.iou_thres,
+        max_det=kept_at_most(cfg, 1000),
+        multi_label=True,
+        tiling=tiling,
+        tile_from=tile_from,
+        whole=cfg.tile_whole,
+        merge=MergeRule(cfg.tile_merge, cfg.tile_metric, threshold),
+        batch_size=cfg.batch_size,
+    )
+
+
+def kept_at_most(cfg: ValConfig, least: int) -> int:
+    """Return --max-det, or as many as AP counts, but no fewer than `least`."""
+    return cfg.max_det or max(least, *(cfg.max_dets or cfg.scoring().max_dets))
+
+
+def _shown(imgsz: tuple[int, int], settings: DetectSettings | None) -> str:
+    """'640 px', '480x640 px', '640 px, tiles of 640 px as detect.py cuts them'."""
+    size = f"{imgsz[0]} px" if imgsz[0] == imgsz[1] else f"{imgsz[0]}x{imgsz[1]} px"
+    if settings is None:
+        return size
+    tiles = f"tiles of {settings.tiling.size} px" if settings.tiling else "whole photographs"
+    return f"{size}, {tiles} as detect.py sees them"
+
+
+def make_loader(
+    cfg: ValConfig, predictor: Predictor, records: Sequence[ImageRecord], imgsz: int
+) -> BatchLoader:
+    """Return views in batches, at the side of the input."""
     from data.dataset import validation_set
     from data.loader import build_loader
 
-    imgsz = square_size(cfg.imgsz, predictor)
-    records = read_views(description, cfg.task, cfg.single_cls)
     rect = cfg.rect and predictor.imgsz is None
     dataset = validation_set(records, imgsz, predictor.stride, rect)
     return build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)
 
 
-def square_size(asked: int | None, predictor: Predictor) -> int:
-    """Return the side of the square input: the file's own, what was asked for, as trained, or 640.
-
-    Raises:
-        UserError: the file takes another size than what was asked for, or one that is not square.
-    """
-    from models.sizes import input_size
-
-    height, width = input_size((asked,) if asked else None, predictor)
-    if height != width:
-        raise UserError(f"these weights take {height}x{width} only; export them square or with --dynamic")
-    return height
-
-
-def read_views(description: DataDescription, split: str, single_cls: bool = False) -> list[ImageRecord]:
+def read_views(
+    description: DataDescription, split: str, single_cls: bool = False, whole: bool = False
+) -> list[ImageRecord]:
     """Return the pictures of a split, or their tiles where the data set is tiled; say what was left out.
 
-    With `single_cls` all objects are of class 0.
+    With `single_cls` all objects are of class 0; with `whole` pictures are not cut.
     """
     from data.records import read_records
     from data.tiling import tile_records
@@ -283,19 +338,7 @@ def read_views(description: DataDescription, split: str, single_cls: bool = Fals
         print(f"left out: {len(problems) - MANY_PROBLEMS} more", file=sys.stderr)
     if single_cls:
         records = [replace(record, classes=record.classes * 0) for record in records]
-    return tile_records(records, description.tile) if description.tile else records
-
-
-def as_one_class(predict: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return a predictor whose only class has each box's best class score."""
-
-    def best(images: Tensor) -> Tensor:
-        import torch
-
-        decoded = predict(images)  # (B, N, 5 + classes)
-        return torch.cat((decoded[..., :5], decoded[..., 5:].amax(-1, keepdim=True)), -1)
-
-    return best
+    return tile_records(records, description.tile) if description.tile and not whole else records
 
 
 if __name__ == "__main__":

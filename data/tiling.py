@@ -36,6 +36,14 @@ class Tiling:
                 raise UserError(f"tile {name} must be a share {range_text}, got {value!r}")
 
 
+def tiles_pay_from(imgsz: int) -> int:
+    """Return the longer side of a picture from which tiles of the input's size are worth their time, pixels.
+
+    Below it the input shrinks objects to more than half, and a larger input is the simpler cure.
+    """
+    return 2 * imgsz
+
+
 def tile_windows(width: int, height: int, size: int, overlap: float) -> np.ndarray:
     """Return (T, 4) int64 windows x0, y0, x1, y1 that cover a picture, row by row, evenly spread.
 

@@ -38,6 +38,7 @@ class DetectSettings:
         agnostic: let boxes of different classes suppress each other.
         multi_label: a box may count for several classes (evaluation), not its best one only.
         tiling: cut pictures into tiles; None looks at them whole.
+        tile_from: pictures whose longer side is shorter than this are looked at whole, pixels.
         whole: look at the whole picture besides its tiles, for objects larger than a tile.
         merge: how the tiles' boxes become one picture's; None is by seams, with `iou_thres`.
         batch_size: pictures or tiles at a time.
@@ -51,6 +52,7 @@ class DetectSettings:
     agnostic: bool = False
     multi_label: bool = False
     tiling: Tiling | None = None
+    tile_from: int = 0
     whole: bool = False
     merge: MergeRule | None = None
     batch_size: int = 8
@@ -201,7 +203,7 @@ def _windows(image: np.ndarray | LargePicture, settings: DetectSettings) -> np.n
     """(T, 4) int x0, y0, x1, y1."""
     height, width = image.shape[:2]
     whole = np.array([[0, 0, width, height]])
-    if settings.tiling is None:
+    if settings.tiling is None or max(width, height) < settings.tile_from:
         return whole
     windows = tile_windows(width, height, settings.tiling.size, settings.tiling.overlap)
     return np.concatenate((windows, whole)) if settings.whole and len(windows) > 1 else windows

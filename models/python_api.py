@@ -94,6 +94,7 @@ class Detector:
         opened = _open(source, vid_stride)
         wanted = (imgsz,) if isinstance(imgsz, int) else imgsz
         size = input_size(wanted, self.predictor)
+        tiling, tile_from = tiling_for(tile, overlap, self.predictor, size)
         settings = DetectSettings(
             imgsz=size,
             conf_thres=min(conf, 0.1) if track else conf,
@@ -101,7 +102,8 @@ class Detector:
             max_det=max_det,
             classes=classes,
             agnostic=agnostic,
-            tiling=tiling_for(tile, overlap, self.predictor, size),
+            tiling=tiling,
+            tile_from=tile_from,
             whole=tile_whole,
             batch_size=batch_size or (1 if opened.count is None else 8),
         )

@@ -115,3 +115,17 @@ class Ensemble:
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, sum of N, 5 + classes)."""
         return torch.cat([predictor(images).float() for predictor in self.predictors], 1)
+
+
+class OneClass:
+    """A predictor whose only class has each box's best class score."""
+
+    def __init__(self, predictor: Predictor):
+        self.predictor, self.names = predictor, ["object"]
+        self.task, self.config, self.device = predictor.task, predictor.config, predictor.device
+        self.stride, self.imgsz = predictor.stride, predictor.imgsz
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, N, 6)."""
+        rows = self.predictor(images)
+        return torch.cat((rows[..., :5], rows[..., 5:].amax(-1, keepdim=True)), -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from data.tiling import Tiling
+from data.tiling import Tiling, tiles_pay_from
 from models.runtime import Predictor
 from utils.errors import UserError
 
@@ -42,12 +42,13 @@ def _trained(predictor: Predictor) -> int:
 
 def tiling_for(
     wanted: int | str | None, overlap: float, predictor: Predictor, imgsz: tuple[int, int]
-) -> Tiling | None:
-    """Return how pictures are cut into tiles; None looks at them whole.
+) -> tuple[Tiling | None, int]:
+    """Return how pictures are cut into tiles, and the longer side in pixels from which they are.
 
     Args:
-        wanted: side of a tile, pixels; 0 for none; "auto" for the tiles of the training, or of the input's
-            size where the training saw whole pictures; None for the tiles of the training, if it had any.
+        wanted: side of a tile, pixels; 0 for none; None for the tiles of the training, if it had any. "auto"
+            shows objects as large as in training: its tiles, larger ones where the input is larger; where the
+            training saw whole pictures, tiles of the input's size for pictures that `data.doctor` would cut.
         overlap: share of its side that a tile has in common with the next.
         predictor: which knows of its training.
         imgsz: height and width of the input.
@@ -55,12 +56,14 @@ def tiling_for(
     Raises:
         UserError: not a size.
     """
-    trained = predictor.config.get("tile")
-    size = trained.get("size") if isinstance(trained, dict) else None
+    written = predictor.config.get("tile")
+    trained = written.get("size") if isinstance(written, dict) else None
+    side, size = max(imgsz), wanted
     if wanted == "auto":
-        size = size or max(imgsz)
-    elif wanted is not None:
-        size = wanted
+        size = round(trained * side / _trained(predictor)) if trained else side
+    elif wanted is None:
+        size = trained
     if isinstance(size, str):
         raise UserError(f"tile takes a number of pixels, 0 or auto, got '{size}'")
-    return Tiling(size, overlap) if size else None
+    cut_all = wanted != "auto" or bool(trained)
+    return Tiling(size, overlap) if size else None, 0 if cut_all else tiles_pay_from(side)

@@ -84,14 +84,21 @@ def test_tiles_find_small_objects_of_a_large_picture_once(tmp_path, finder):
 
 
 @pytest.mark.parametrize(
-    "tile, trained, tiles",
-    [(None, 160, 6), ("0", 160, 1), ("auto", 160, 6), (None, None, 1), ("auto", None, 2)],
+    "tile, imgsz, trained, tiles",
+    [
+        (None, 256, 160, 6),
+        ("0", 256, 160, 1),
+        ("auto", 256, 160, 6),
+        ("auto", 128, 160, 20),  # tiles of 80: objects stay as large in the input as in training
+        (None, 256, None, 1),
+        ("auto", 256, None, 1),  # less than twice as long as the input
+        ("auto", 160, None, 6),
+    ],
 )
-def test_pictures_are_cut_as_trained_unless_told_otherwise(tmp_path, finder, capsys, tile, trained, tiles):
+def test_pictures_are_cut_as_trained_unless_told_otherwise(tmp_path, finder, tile, imgsz, trained, tiles):
     finder.config |= {"imgsz": 256, "tile": {"size": trained} if trained else None}
     save(tmp_path / "a.png", picture())
-    run(tmp_path / "a.png", tmp_path, nosave=True, tile=tile)
-    assert ("tiles of" in capsys.readouterr().out) == (tiles > 1)
+    run(tmp_path / "a.png", tmp_path, nosave=True, tile=tile, imgsz=(imgsz,))
     assert sum(shape[0] for shape in finder.shapes) == tiles
 
 

@@ -14,11 +14,12 @@ import val
 from data.dataset import DetectionDataset
 from data.description import read_description
 from data.loader import build_loader
+from models.sizes import input_size
 from utils.errors import UserError
 from utils.evaluation import whole_limits
 from utils.runs import newest_weights
 from utils.val_run import limit_notes, report, write_metrics
-from val import ValConfig, evaluate, read_views, square_size
+from val import ValConfig, evaluate, read_views
 
 TWELVE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR1", "AR10", "AR100", "AR_S", "AR_M", "AR_L"]
 SIZES = [(120, 90), (90, 120), (100, 100)]  # width, height of the pictures
@@ -259,16 +260,17 @@ def test_other_names_are_noted(weights, data_yaml, tmp_path, capsys):
         ((256, 256), None, {}, 256),
         ((256, 256), 256, {}, 256),
         ((256, 256), 320, {}, "fixed to --imgsz 256 256"),
-        ((256, 320), None, {}, "take 256x320 only"),
+        ((256, 320), 256, {}, "fixed to --imgsz 256 320"),
     ],
 )
 def test_input_size(fixed, asked, trained, expected):
     predictor = SimpleNamespace(imgsz=fixed, stride=32, config=trained)
+    wanted = (asked,) if asked else None
     if isinstance(expected, int):
-        assert square_size(asked, predictor) == expected
+        assert input_size(wanted, predictor) == (expected, expected)
     else:
         with pytest.raises(UserError, match=expected):
-            square_size(asked, predictor)
+            input_size(wanted, predictor)
 
 
 @pytest.mark.parametrize(

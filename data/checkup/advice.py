@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.checkup.sizes import Sizes, share, share_small, sides, thin
-from data.tiling import Tiling
+from data.tiling import Tiling, tiles_pay_from
 from utils.anchors import best_possible_recall, fit_anchors, side_ratio
 
 CELLS = 2
@@ -102,7 +102,7 @@ def image_size(facts: Facts) -> str | None:
 
 def tiling(facts: Facts) -> str | None:
     """Advise tiles where pictures are far larger than the input."""
-    if facts.tiling or not facts.shrinks or facts.full_size < 2 * facts.imgsz:
+    if facts.tiling or not facts.shrinks or facts.full_size < tiles_pay_from(facts.imgsz):
         return None
     size = facts.imgsz
     overlap, long_side = _overlap(facts, size), np.median(facts.sizes.long_sides)
