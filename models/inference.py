@@ -161,19 +161,30 @@ def _prepare(
     predictor: Predictor,
     settings: DetectSettings,
     report: Callable[[str], None] | None,
-) -> Iterator[list[_View[Item]]]:
-    """Cut and fit; a batch ends when it is full or the shape changes."""
+) -> Iterator[tuple[list[_View[Item]], Tensor]]:
+    """Cut, fit and stack; a batch ends when it is full or the shape changes."""
     batch: list[_View[Item]] = []
     for view in _views(items, predictor, settings, report):
         if batch and batch[0].pixels.shape != view.pixels.shape:
-            yield batch
+            yield _stacked(batch, predictor)
             batch = []
         batch.append(view)
         if len(batch) == settings.batch_size:
-            yield batch
+            yield _stacked(batch, predictor)
             batch = []
     if batch:
-        yield batch
+        yield _stacked(batch, predictor)
+
+
+def _stacked(batch: list[_View[Item]], predictor: Predictor) -> tuple[list[_View[Item]], Tensor]:
+    """Return a batch with its images, (T, 3, h, w) float on the device, channels last in memory."""
+    start = time.perf_counter()
+    pixels = torch.from_numpy(np.stack([view.pixels for view in batch])).to(predictor.device)
+    images = pixels.permute(0, 3, 1, 2).float().div_(255)
+    share = (_now(predictor) - start) / len(batch)
+    for view in batch:
+        view.job.stages.pre += share
+    return batch, images
 
 
 def _views(
@@ -226,19 +237,15 @@ def _fit(
 
 
 def _infer(
-    batches: Iterable[list[_View[Item]]], predictor: Predictor
+    batches: Iterable[tuple[list[_View[Item]], Tensor]], predictor: Predictor
 ) -> Iterator[tuple[list[_View[Item]], Tensor]]:
     """Run the network: each batch with its (T, N, 5 + classes)."""
-    for batch in batches:
+    for batch, images in batches:
         start = time.perf_counter()
-        pixels = torch.from_numpy(np.stack([view.pixels for view in batch])).to(predictor.device)
-        images = pixels.permute(0, 3, 1, 2).float().div_(255)  # (T, 3, h, w), channels last in memory
-        middle = _now(predictor)
         pred = predictor(images)
-        end = _now(predictor)
+        share = (_now(predictor) - start) / len(batch)
         for view in batch:
-            view.job.stages.pre += (middle - start) / len(batch)
-            view.job.stages.inference += (end - middle) / len(batch)
+            view.job.stages.inference += share
         yield batch, pred
 
 

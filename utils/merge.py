@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.overlap import Metric, areas, overlap_matrix, spread_classes, suppress
+from utils.neighbours import Metric, later_neighbours, suppress_scattered
+from utils.overlap import spread_classes
 from utils.seams import covered, cut_hulls, cut_sides, parts_of_one
 
 MergeMethod = Literal["seams", "nms", "nmm"]
@@ -64,7 +65,7 @@ def merge_tiles(
     boxes = _apart(rows, agnostic)
     if rule.method == "nmm":
         return _merge_greedily(rows, boxes, rule)[:max_det]
-    return rows[suppress(boxes, rule.threshold, max_det, metric=rule.metric)]
+    return rows[suppress_scattered(boxes, rule.threshold, max_det, rule.metric)]
 
 
 def _on_picture(detections: Sequence[NDArray], sides: NDArray) -> tuple[NDArray, NDArray]:
@@ -89,7 +90,7 @@ def _without_parts(
     cut = cut_sides(rows[:, :4], sides, tile)
     boxes, part = _apart(rows, agnostic), cut.any(1)
     whole = np.flatnonzero(~part)
-    whole = whole[suppress(boxes[whole], rule.threshold, metric=rule.metric)]
+    whole = whole[suppress_scattered(boxes[whole], rule.threshold, metric=rule.metric)]
     loose = np.flatnonzero(part)
     loose = loose[~covered(boxes[loose], rows[loose, 4], boxes[whole], rows[whole, 4])]
 
@@ -105,10 +106,7 @@ def _without_parts(
 def _inside_larger(rows: NDArray, part: NDArray, agnostic: bool) -> NDArray[np.bool_]:
     """(n,) whether a box is the part of an object and lies in a larger box."""
     boxes, drop = _apart(rows, agnostic), np.zeros(len(rows), bool)
-    size = areas(boxes)
-    for i in np.flatnonzero(part):
-        larger = size > size[i]
-        drop[i] = covered(boxes[i : i + 1], rows[i : i + 1, 4], boxes[larger], rows[larger, 4])[0]
+    drop[part] = covered(boxes[part], rows[part, 4], boxes, rows[:, 4], larger=True)
     return drop
 
 
@@ -123,11 +121,10 @@ def _hulls(rows: NDArray, labels: NDArray) -> NDArray[np.float32]:
 
 def _merge_greedily(rows: NDArray, boxes: NDArray, rule: MergeRule) -> NDArray[np.float32]:
     """Put a box around each best box and all those left that overlap it too much; rows best first."""
-    labels, number = np.full(len(rows), -1), 0
-    for i in range(len(rows)):
-        if labels[i] < 0:
-            left = np.flatnonzero(labels < 0)
-            overlap = overlap_matrix(boxes[i : i + 1], boxes[left], rule.metric)[0]
-            labels[left[(overlap > rule.threshold) | (left == i)]] = number
-            number += 1
-    return _hulls(rows, labels)
+    labels = np.arange(len(rows))  # of each box, the one that it is merged into
+    free = np.ones(len(rows), bool)
+    for i, later in later_neighbours(boxes, rule.threshold, rule.metric).items():
+        if free[i]:
+            taken = later[free[later]]
+            labels[taken], free[taken] = i, False
+    return _hulls(rows, np.unique(labels, return_inverse=True)[1])

@@ -5,12 +5,9 @@ The evaluation and the merging of tiles stand on this file, so that neither need
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Literal["iou", "ios"]  # intersection over union, or over the smaller of the two boxes
 BLOCK = 128  # candidates compared at once in `suppress`: small enough for the cache
 
 
@@ -41,15 +38,6 @@ def iou_matrix(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def overlap_matrix(a_xyxy: NDArray, b_xyxy: NDArray, metric: Metric = "iou") -> NDArray:
-    """IoU or IoS of every pair: (N, 4) and (M, 4) -> (N, M); 0 where a box is empty."""
-    if metric == "iou":
-        return iou_matrix(a_xyxy, b_xyxy)
-    inter = intersections(a_xyxy, b_xyxy)
-    smaller = np.minimum(areas(a_xyxy)[:, None], areas(b_xyxy)[None])
-    return np.divide(inter, smaller, out=np.zeros_like(inter), where=smaller > 0)
-
-
 def coverage_matrix(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
     """Share of each box of `a` that lies inside each of `b`: (N, 4) and (M, 4) -> (N, M)."""
     inter, area = intersections(a_xyxy, b_xyxy), areas(a_xyxy)[:, None]
@@ -61,7 +49,6 @@ def suppress(
     iou_thres: float,
     max_keep: int | None = None,
     block: int = BLOCK,
-    metric: Metric = "iou",
 ) -> NDArray[np.int64]:
     """Greedy non-maximum suppression of boxes in descending order of score.
 
@@ -74,7 +61,6 @@ def suppress(
         iou_thres: the largest overlap two survivors may have.
         max_keep: how many to keep at most; None is all.
         block: candidates per step; the result does not depend on it.
-        metric: what overlap means.
 
     Returns:
         Positions of the survivors, ascending.
@@ -87,9 +73,9 @@ def suppress(
             break
         rows = np.arange(start, min(start + block, len(boxes_xyxy)))
         if count:
-            hit = _overlapping(boxes_xyxy[rows], boxes_xyxy[kept[:count]], iou_thres, metric)
+            hit = _overlapping(boxes_xyxy[rows], boxes_xyxy[kept[:count]], iou_thres)
             rows = rows[~hit.any(1)]
-        clash = _overlapping(boxes_xyxy[rows], boxes_xyxy[rows], iou_thres, metric)
+        clash = _overlapping(boxes_xyxy[rows], boxes_xyxy[rows], iou_thres)
         alive = np.ones(len(rows), bool)
         for i in range(len(rows)):
             if alive[i]:
@@ -100,12 +86,10 @@ def suppress(
     return kept[:count]
 
 
-def _overlapping(a_xyxy: NDArray, b_xyxy: NDArray, threshold: float, metric: Metric) -> NDArray[np.bool_]:
+def _overlapping(a_xyxy: NDArray, b_xyxy: NDArray, threshold: float) -> NDArray[np.bool_]:
     """Overlap > threshold for every pair, (N, M), without a division."""
     inter = intersections(a_xyxy, b_xyxy)
     a_area, b_area = areas(a_xyxy)[:, None], areas(b_xyxy)[None]
-    if metric == "ios":
-        return inter > threshold * np.minimum(a_area, b_area)
     union = a_area + b_area
     union -= inter
     union *= threshold

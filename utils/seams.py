@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.overlap import coverage_matrix
+from utils.neighbours import meeting_pairs
+from utils.overlap import areas
 
 CUT_MARGIN = 0.01  # a box this close to an inner side of its tile, as a share of the side, may be cut by it
 COVERED = 0.6  # a cut box goes when this share of it lies in a box that is whole,
@@ -34,14 +35,16 @@ def cut_sides(boxes_xyxy: NDArray, sides: NDArray, tile: NDArray) -> NDArray[np.
 
 
 def covered(
-    boxes_xyxy: NDArray, scores: NDArray, whole_xyxy: NDArray, whole_scores: NDArray, block: int = 1024
+    boxes_xyxy: NDArray, scores: NDArray, whole_xyxy: NDArray, whole_scores: NDArray, larger: bool = False
 ) -> NDArray[np.bool_]:
-    """(n,) whether most of a box lies in a whole one that is confident enough."""
+    """(n,) whether most of a box lies in a whole one that is confident enough, and `larger` if asked for."""
     found = np.zeros(len(boxes_xyxy), bool)
-    for start in range(0, len(boxes_xyxy), block):
-        part = slice(start, start + block)
-        inside = coverage_matrix(boxes_xyxy[part], whole_xyxy) >= COVERED
-        found[part] = (inside & (whole_scores >= TRUSTED * scores[part, None])).any(1)
+    own, whole = areas(boxes_xyxy), areas(whole_xyxy)
+    for i, j, shared in meeting_pairs(boxes_xyxy, whole_xyxy):
+        explains = (shared / own[i] >= COVERED) & (whole_scores[j] >= TRUSTED * scores[i])
+        if larger:
+            explains &= whole[j] > own[i]
+        found[i[explains]] = True
     return found
 
 
