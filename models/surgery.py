@@ -44,7 +44,8 @@ def replace_downsampling(
     functions (F.max_pool2d) are not seen.
 
     Args:
-        model: any network; of ours, its YAML notes the surgery, so that a checkpoint builds it again.
+        model: any network; a `yaml` in it, as ours and Ultralytics' have, notes the surgery, so that a
+            checkpoint builds it again.
         to: "spd".
         preserve: the network computes the same. Otherwise new convolutions start afresh, and poolings,
             max pooling among them, as averages.
@@ -76,8 +77,12 @@ def replace_downsampling(
             new[name], found[name] = found[name], new[name]
         _swap(model, new)
         raise
-    if isinstance(model, Detector | Classifier) and new:
-        model.yaml["surgery"] = [*model.yaml.get("surgery", []), {"to": to, "layers": list(new)}]
+    architecture = getattr(model, "yaml", None)
+    if isinstance(architecture, dict) and new:
+        record: dict[str, Any] = {"to": to, "layers": list(new)}
+        if any(name in channels for name in new):
+            record["channels"] = {name: channels[name] for name in new if name in channels}
+        architecture["surgery"] = [*architecture.get("surgery", []), record]
     return SurgeryReport(layers, (parameters, count_parameters(model)), (flops, flops_after))
 
 
@@ -92,7 +97,7 @@ def repeat_surgery(model: nn.Module, steps: Any) -> None:
             raise UserError(f"surgery must be a list of steps {{to: spd, layers: [...]}}, got {step!r}")
         found = downsampling_layers(model, step["layers"])
         pools = any(isinstance(module, POOLS) for module in found.values())
-        channels = _measure(model, _example(model))[1] if pools else {}
+        channels = step.get("channels") or (_measure(model, _example(model))[1] if pools else {})
         layers, new = plan_layers(model, found, False, channels)
         for layer in layers:
             if layer.reason:

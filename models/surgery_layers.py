@@ -118,8 +118,9 @@ def _replacement(module: nn.Module, preserve: bool, channels: int | None) -> SPD
         assert isinstance(module, nn.MaxPool2d | nn.AvgPool2d)
         assert channels is not None
         layer = from_pool(module, channels)
-    for key, value in vars(module).items():
-        if key.endswith("_hooks") or "_hooks_" in key:
+    own = {*vars(layer), *getattr(module, "__constants__", ())}
+    for key, value in vars(module).items():  # hooks, and what the network noted on its layer
+        if key.endswith("_hooks") or "_hooks_" in key or key not in own:
             setattr(layer, key, value)
     return layer
 

@@ -60,7 +60,8 @@ def classes_named_in(path: Path) -> list[str]:
     refused = sorted(name for name in named if not _HARMLESS.fullmatch(name))
     if any(name.startswith("ultralytics.") for name in refused):
         raise UserError(
-            f"{path} is a checkpoint of the ultralytics package, not of YOLOv5; it names {refused[0]}"
+            f"{path} is a checkpoint of the ultralytics package, not of YOLOv5: its head is none of ours. "
+            "Use it there, with YOLO() after `import models.ultralytics`, see docs/spd.md"
         )
     if refused:
         raise UserError(f"{path} is refused: it names {', '.join(refused)}, and loading would run that code")

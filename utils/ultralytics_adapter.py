@@ -16,6 +16,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -68,6 +69,44 @@ def _import_offline() -> None:
         os.environ.pop("OMP_NUM_THREADS", None)
     dict.__setitem__(utils.SETTINGS, "sync", False)  # no analytics; the user's settings file stays as it is
     plotting.check_font = _local_font  # the original downloads a font that is missing
+
+
+class NotDownloadedError(UserError, ConnectionError):
+    """Weights that are not on this disk; Ultralytics goes on without them where it only wanted to check."""
+
+
+@functools.cache
+def prepare_engine() -> None:
+    """Make Ultralytics' trainer, validator, predictor and exporter talk to people, and stay offline.
+
+    Drawing keeps quiet instead, see `_ENVIRONMENT`.
+    """
+    _import_offline()
+    utils: Any = load("ultralytics.utils")
+    data_utils: Any = load("ultralytics.data.utils")
+    downloads: Any = load("ultralytics.utils.downloads")
+    utils.VERBOSE = True
+    utils.set_logging(verbose=True)
+    data_utils.check_font = _local_font  # it is called for every data set that is read
+    downloads.attempt_download_asset = _only_named_urls(downloads)
+
+
+def _only_named_urls(downloads: Any) -> Callable[..., str]:
+    """Return Ultralytics' `attempt_download_asset`, but for weights that nobody gave an address of."""
+    original = downloads.attempt_download_asset
+
+    def attempt_download_asset(file: str | Path, *args: Any, **options: Any) -> str:
+        name = downloads.checks.check_yolov5u_filename(str(file).strip())
+        folder = Path(load("ultralytics.utils").SETTINGS["weights_dir"])
+        here = Path(name).exists() or (folder / name).exists()
+        if not here and not name.lower().startswith(("http:/", "https:/")):
+            raise NotDownloadedError(
+                f"no weights file {file}, and none is downloaded unasked; give its address, such as "
+                f"https://github.com/ultralytics/assets/releases/download/v8.4.0/{Path(name).name}"
+            )
+        return original(file, *args, **options)
+
+    return attempt_download_asset
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Just enough of torchvision for timm and Ultralytics to be imported where its binary does not load."""
+"""Just enough of torchvision for timm and Ultralytics to run where its binary cannot be imported."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import sys
 import types
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
+
+import torch
+from torch import Tensor
 
 
 class _Named(type):
@@ -20,7 +23,7 @@ class _Named(type):
 
 
 class _Anything(types.ModuleType):
-    """A module whose attributes are empty classes; nothing of it is called when networks are built."""
+    """A module whose attributes are empty classes; of it, only `nms` is called."""
 
     __path__ = ()
     __version__ = "0.0"
@@ -59,4 +62,21 @@ class _Finder:
         return _Anything(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        pass
+        if module.__name__ == "torchvision":
+            importlib.import_module("torchvision.ops")
+        elif module.__name__ == "torchvision.ops":
+            module.nms = nms
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Return which of (n, 4) x1, y1, x2, y2 to keep, best first: the one function that is called."""
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    left, kept = scores.argsort(descending=True), []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        starts = torch.maximum(boxes[left, :2], boxes[best, :2])
+        ends = torch.minimum(boxes[left, 2:], boxes[best, 2:])
+        shared = (ends - starts).clamp(min=0).prod(1)
+        left = left[shared <= iou_threshold * (areas[left] + areas[best] - shared)]
+    return torch.stack(kept) if kept else torch.empty(0, dtype=torch.long)
