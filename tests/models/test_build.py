@@ -233,7 +233,7 @@ def test_an_unknown_model_names_the_choices(tmp_path):
 
 
 def test_every_built_in_name_reads():
-    assert len(model_names()) == 27
+    assert len(model_names()) == 37
     for name in model_names():
         read_architecture(name)
 

@@ -33,7 +33,7 @@ def test_folding_batchnorm_keeps_the_output():
     assert not any(isinstance(module, nn.BatchNorm2d) for module in block.modules())
 
 
-CASES = [("yolov5n", None), ("yolov5n-spd", None), ("yolov5n-spd-p2", None)] + [
+CASES = [("yolov5n", None), ("yolov5n-spd", None), ("yolov5n-spd-p2", None), ("yolov5n-spd-p234", None)] + [
     ("yolov5n", name) for name in ("spd", "avg", "spectral", "diffstride")
 ]
 
