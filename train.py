@@ -1,6 +1,7 @@
 """Train a detector or a classifier, on one device or on many.
 
 python train.py                                             # YOLOv5n-SPD on the tree crowns that ship
+python train.py --cfg resnet18-spd                          # ResNet18-SPD on the digits that ship
 python train.py --data coco.yaml --cfg yolov5s-spd --epochs 300 --batch-size 64
 python train.py --resume                                    # go on with the newest run
 torchrun --nproc-per-node 4 train.py --batch-size 128       # four GPUs, 32 pictures on each
@@ -53,7 +54,7 @@ class TrainConfig:
         None,
         "block that replaces each strided convolution: strided, spd, max, avg, blur, spectral, diffstride",
     )
-    data: Path = opt("data/treecrowns.yaml", "data-set YAML")
+    data: Path = opt(None, "data-set YAML (default: data/treecrowns.yaml, of classifiers data/mnist5k.yaml)")
     hyp: Path = opt(None, "hyperparameter YAML (default: the data's recipe, or data/hyps/low.yaml)")
     epochs: int = opt(None, "epochs (default: the data's recipe, or 100)", min=1)
     batch_size: int = opt(
@@ -63,7 +64,7 @@ class TrainConfig:
         min=-1,
     )
     imgsz: int = opt(
-        None, "square input side, px (default: the data's recipe, or 640)", "--img", "--img-size", min=32
+        None, "square input side, px (default: the data's recipe, or 640)", "--img", "--img-size", min=4
     )
     optimizer: Literal["SGD", "Adam", "AdamW"] | None = opt(None, "optimizer (default: the hyp file's)")
     nbs: int | None = opt(
@@ -127,7 +128,7 @@ def main(cfg: TrainConfig) -> int:
 
 def train(cfg: TrainConfig, world: World) -> int:
     """Train, keep the best checkpoint, evaluate it and say where everything is."""
-    from models.tasks import choose_task
+    from models.tasks import choose_task, default_data
     from utils.checkpoint import read_checkpoint
     from utils.device import select_device
     from utils.runs import make_run_folder
@@ -139,6 +140,7 @@ def train(cfg: TrainConfig, world: World) -> int:
         cfg, folder, checkpoint = interrupted_run(cfg)
     pretrained = checkpoint or (read_checkpoint(cfg.weights) if cfg.weights else None)
     given = checkpoint["model"] if checkpoint else cfg.cfg or (pretrained and pretrained["model"])
+    cfg = dataclasses.replace(cfg, data=cfg.data or default_data(given))
     task = choose_task(cfg.data, given)
     task.world = world
     cfg = with_recipe(cfg, task.recipe, task.fallback)
@@ -214,7 +216,7 @@ def fit(
 
     start, first = time.perf_counter(), state.epoch
     header = ("epoch", *loss_fn.names, "img/s", *task.shown, "time", "left")
-    print("".join(f"{cell:>9}" for cell in header))
+    print("".join(f"{cell:>11}" for cell in header))
     while state.epoch < cfg.epochs:
         train_loader.set_epoch(state.epoch, state.batch)
         title = f"{state.epoch + 1}/{cfg.epochs}"
@@ -227,6 +229,7 @@ def fit(
             values, fitness = task.evaluate(state.ema.model, val_loader)
         if run:
             run.end_epoch(losses, values, fitness)
+            task.after_epoch(state.model, run.folder, state.epoch - 1)
         else:
             state.end_epoch(fitness)
         spent = time.perf_counter() - start
@@ -260,7 +263,7 @@ def print_row(title: str, losses: dict[str, float], metrics: Sequence[float | No
     cells.append(f"{losses['images_per_s']:.1f}")
     cells += ["-" if value is None else f"{value:.3f}" for value in metrics]
     cells += [f"{int(s) // 60}:{int(s) % 60:02d}" for s in seconds]
-    print("".join(f"{cell:>9}" for cell in [title, *cells]), flush=True)
+    print("".join(f"{cell:>11}" for cell in [title, *cells]), flush=True)
 
 
 def interrupted_run(cfg: TrainConfig) -> tuple[TrainConfig, Path, dict[str, Any]]:
@@ -297,8 +300,11 @@ def with_recipe(cfg: TrainConfig, recipe: Mapping[str, Any], fallback: Mapping[s
 
 def with_overrides(cfg: TrainConfig, hyp: Any) -> Any:
     """Replace the hyperparameters that were given on the command line."""
-    given = {key: getattr(cfg, flag) for key, flag in OVERRIDES.items()}
-    return dataclasses.replace(hyp, **{key: value for key, value in given.items() if value is not None})
+    given = {key: getattr(cfg, flag) for key, flag in OVERRIDES.items() if getattr(cfg, flag) is not None}
+    for key in given:
+        if not hasattr(hyp, key):
+            raise UserError(f"{flag_of(OVERRIDES[key])} is for detectors, and this network is a classifier")
+    return dataclasses.replace(hyp, **given)
 
 
 def make_model(
@@ -339,7 +345,8 @@ def make_state(
         model = synchronise_norms(model)
     shared = {field.name for field in dataclasses.fields(Schedule)} & set(vars(hyp))
     recipe = {name: getattr(hyp, name) for name in shared}
-    schedule = Schedule(cfg.epochs, batches, cfg.batch_size, cosine=cfg.cos_lr, **recipe)
+    recipe["cosine"] = cfg.cos_lr or recipe.get("cosine", False)
+    schedule = Schedule(cfg.epochs, batches, cfg.batch_size, **recipe)
     state = TrainState(model, hyp, schedule, cfg.amp, world, cfg.compile)
     if checkpoint:
         state.load_state_dict(checkpoint["training"], checkpoint["weights"])
@@ -364,9 +371,8 @@ def fitting_batch(
     batch = next(iter(loader))
 
     def step(count: int) -> None:
-        images = batch.images[:1].expand(count, -1, -1, -1)
         torch.manual_seed(cfg.seed)
-        state.step(images, batch.truth, loss_fn, 0)
+        state.step(*task.repeated(batch, count), loss_fn, 0)
 
     return largest_batch(step, device, len(loader.dataset) // task.world.size) * task.world.size
 

@@ -67,26 +67,28 @@ def read_description(path: str | Path) -> DataDescription:
         UserError: the file or its root folder is not there, or a key is missing or of the wrong type.
     """
     file = find_description(path)
-    content = _load_yaml(file)
+    content = load_yaml(file)
+    if content.get("task") == "classify":
+        raise UserError(f"{file} is a data set for classification; this needs one with boxes")
     notes = tuple(
         f"{file}: key '{key}' ignored" + (" (nothing is downloaded or run)" if key == "download" else "")
         for key in content
         if key not in KEYS
     )
-    splits = {split: _sources(file, split, content[split]) for split in SPLITS if content.get(split)}
+    splits = {split: sources_of(file, split, content[split]) for split in SPLITS if content.get(split)}
     if not splits:
         raise UserError(f"{file}: no key 'train' or 'val'; each names a folder, a list file or a COCO file")
-    names = _names(file, content)
+    names = class_names(file, content)
     return DataDescription(
         file=file,
-        path=_root(file, content.get("path")),
+        path=root_folder(file, content.get("path")),
         splits=splits,
         names=names,
         tile=_tile(file, content.get("tile")),
         category_ids=_category_ids(file, content.get("category_ids"), len(names)),
         annotations=_per_split(file, "annotations", content.get("annotations"), splits),
         images=_per_split(file, "images", content.get("images"), splits),
-        recipe=_recipe(file, content.get("recipe")),
+        recipe=recipe_of(file, content.get("recipe")),
         notes=notes,
     )
 
@@ -109,7 +111,8 @@ def find_description(path: str | Path) -> Path:
     )
 
 
-def _load_yaml(file: Path) -> dict[Any, Any]:
+def load_yaml(file: Path) -> dict[Any, Any]:
+    """Return the keys of a data-set YAML."""
     import yaml
 
     try:
@@ -117,21 +120,22 @@ def _load_yaml(file: Path) -> dict[Any, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not readable as YAML: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file}: a data set has keys such as 'train' and 'names', found {_kind(content)}")
+        raise UserError(f"{file}: a data set has keys such as 'train' and 'names', found {kind_of(content)}")
     return content
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return what a value of a YAML is, for messages."""
     kinds = {dict: "keys", list: "a list", str: "text", type(None): "nothing", bool: "true/false"}
     return kinds.get(type(value), f"the {type(value).__name__} {value!r}")
 
 
-def _root(file: Path, written: Any) -> Path:
+def root_folder(file: Path, written: Any) -> Path:
     """The root folder: as written if absolute, else under the YAML's folder, else under the current one."""
     if written is None:
         return file.resolve().parent
     if not isinstance(written, str) or not written:
-        raise UserError(f"{file}: 'path' must be a folder, found {_kind(written)}")
+        raise UserError(f"{file}: 'path' must be a folder, found {kind_of(written)}")
     root = Path(written).expanduser()
     tried = [root] if root.is_absolute() else [file.resolve().parent / root, Path.cwd() / root]
     for place in tried:
@@ -142,16 +146,18 @@ def _root(file: Path, written: Any) -> Path:
     raise UserError(f"{file}: the folder of 'path: {written}' is not there; looked at {places}{hint}")
 
 
-def _sources(file: Path, split: str, written: Any) -> tuple[str, ...]:
+def sources_of(file: Path, split: str, written: Any) -> tuple[str, ...]:
+    """Return the sources of a split: one, or a list of them."""
     sources = written if isinstance(written, list) else [written]
     for source in sources:
         if not isinstance(source, str) or not source:
             message = "must be a folder, a list file, a COCO file or a list of these"
-            raise UserError(f"{file}: '{split}' {message}, found {_kind(source)}")
+            raise UserError(f"{file}: '{split}' {message}, found {kind_of(source)}")
     return tuple(sources)
 
 
-def _names(file: Path, content: dict[Any, Any]) -> tuple[str, ...]:
+def class_names(file: Path, content: dict[Any, Any]) -> tuple[str, ...]:
+    """Return `names`, a list or numbered."""
     names = content.get("names")
     if isinstance(names, dict):
         if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
@@ -164,10 +170,10 @@ def _names(file: Path, content: dict[Any, Any]) -> tuple[str, ...]:
     if names is None or names == []:
         raise UserError(f"{file}: no key 'names'; it lists the class names, such as names: [car, person]")
     if not isinstance(names, list):
-        raise UserError(f"{file}: 'names' must list the class names, found {_kind(names)}")
+        raise UserError(f"{file}: 'names' must list the class names, found {kind_of(names)}")
     for number, name in enumerate(names):
         if isinstance(name, bool) or not isinstance(name, str | int | float):
-            raise UserError(f"{file}: name {number} must be text, found {_kind(name)}; put it in quotes")
+            raise UserError(f"{file}: name {number} must be text, found {kind_of(name)}; put it in quotes")
     return tuple(map(str, names))
 
 
@@ -190,7 +196,7 @@ def _category_ids(file: Path, written: Any, class_count: int) -> tuple[int, ...]
     if written is None:
         return None
     if not isinstance(written, list) or not all(type(number) is int for number in written):
-        raise UserError(f"{file}: 'category_ids' must be a list of whole numbers, found {_kind(written)}")
+        raise UserError(f"{file}: 'category_ids' must be a list of whole numbers, found {kind_of(written)}")
     if len(written) != class_count or len(set(written)) != class_count:
         message = f"must give {class_count} different ids, one a name, found {len(set(written))}"
         raise UserError(f"{file}: 'category_ids' {message}")
@@ -204,20 +210,20 @@ def _per_split(file: Path, key: str, written: Any, splits: Mapping[str, Any]) ->
     if isinstance(written, str):
         return dict.fromkeys(splits, written)
     if not isinstance(written, dict) or not all(isinstance(value, str) for value in written.values()):
-        raise UserError(f"{file}: '{key}' must be like {{train: ..., val: ...}}, found {_kind(written)}")
+        raise UserError(f"{file}: '{key}' must be like {{train: ..., val: ...}}, found {kind_of(written)}")
     for split in written:
         if split not in SPLITS:
             raise UserError(f"{file}: unknown key '{split}' in '{key}'. {suggest(str(split), SPLITS)}")
     return dict(written)
 
 
-def _recipe(file: Path, written: Any) -> dict[str, Any]:
+def recipe_of(file: Path, written: Any) -> dict[str, Any]:
     """Training options; the hyperparameter file is looked for beside the YAML and beside `data/`."""
     if written is None:
         return {}
     if not isinstance(written, dict):
         raise UserError(
-            f"{file}: 'recipe' must be like {{hyp: hyps/low.yaml, imgsz: 640}}, found {_kind(written)}"
+            f"{file}: 'recipe' must be like {{hyp: hyps/low.yaml, imgsz: 640}}, found {kind_of(written)}"
         )
     for key, value in written.items():
         if key not in RECIPE:
@@ -225,7 +231,7 @@ def _recipe(file: Path, written: Any) -> dict[str, Any]:
         wrong = type(value) is not RECIPE[key] or (isinstance(value, int) and value < 1)
         if wrong:
             wanted = "a YAML file" if key == "hyp" else "a whole number from 1"
-            raise UserError(f"{file}: '{key}' in 'recipe' must be {wanted}, found {_kind(value)}")
+            raise UserError(f"{file}: '{key}' in 'recipe' must be {wanted}, found {kind_of(value)}")
     if "hyp" not in written:
         return dict(written)
     places = [Path(written["hyp"]), file.parent / written["hyp"], SHIPPED.parent / written["hyp"]]

@@ -4,13 +4,35 @@ from pathlib import Path
 
 import pytest
 
+from utils.classifier_hyp import ClassifierHyperparameters
 from utils.errors import UserError
 from utils.hyp import HYPS, Hyperparameters, read_hyp
+
+OF_CLASSIFIERS = {"resnet-spd-cifar10", "resnet-spd-tiny-imagenet", "diffstride-cifar", "mnist5k"}
 
 
 @pytest.mark.parametrize("path", sorted(HYPS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_file_reads(path: Path) -> None:
-    assert read_hyp(path).lr0 > 0
+    kind = ClassifierHyperparameters if path.stem in OF_CLASSIFIERS else Hyperparameters
+    assert read_hyp(path, kind).lr0 > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("milestones: 3", "milestones must be a list"),
+        ("milestones: [5, 3]\nfactors: [1, 1, 1]", "milestones must rise"),
+        ("milestones: [5]\nfactors: [1]", "one more than milestones"),
+        ("milestone_unit: minutes", "milestone_unit has no choice 'minutes'"),
+        ("mosaic: 1.0", "unknown hyperparameter 'mosaic'"),
+    ],
+)
+def test_bad_files_of_classifiers_are_named_with_the_key(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "hyp.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"hyp\.yaml") as caught:
+        read_hyp(file, ClassifierHyperparameters)
+    assert message in str(caught.value)
 
 
 def test_low_is_the_default() -> None:

@@ -140,7 +140,9 @@ def test_patience_stops_a_run_that_no_longer_improves(
     [
         (["--imgsz", "100"], "--imgsz must be a multiple of 32"),
         (["--cfg", "yolov5q"], "unknown model"),
-        (["--cfg", "resnet18"], "resnet18 is no detector"),
+        (["--cfg", "resnet18", "--data", "data/treecrowns.yaml"], "resnet18 is a classifier, but"),
+        (["--cfg", "yolov5n", "--data", "data/mnist5k.yaml"], "yolov5n is a detector, but"),
+        (["--data", "data/mnist5k.yaml", "--no-autoanchor"], "--autoanchor is for detectors"),
         (["--cfg", "yolov5n", "--downsample", "spdd"], "Did you mean 'spd'"),
         (["--data", "nothing.yaml"], "nothing.yaml"),
         (["--hyp", "nothing.yaml"], "no hyperparameter file nothing.yaml"),

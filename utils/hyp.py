@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from utils.cli import opt, validate
 from utils.errors import UserError, suggest
 
 
 @dataclasses.dataclass(frozen=True)
-class Hyperparameters:
-    """YOLOv5's hyperparameters, with its low-augmentation values, and what small data sets need besides."""
+class OptimizerSettings:
+    """What every training has: optimizer, schedule and moving average, with YOLOv5's values."""
 
     optimizer: Literal["SGD", "Adam", "AdamW"] = opt("SGD", "optimizer")
     lr0: float = opt(0.01, "initial learning rate", min=0)
@@ -27,6 +27,20 @@ class Hyperparameters:
     warmup_bias_lr: float = opt(0.1, "learning rate of biases at the start of the warm-up", min=0)
     ema_decay: float = opt(0.9999, "share of the old weights that the moving average keeps", min=0, max=1)
     ema_tau: float = opt(2000.0, "updates over which that share rises", min=1e-9)
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        try:
+            validate(self)
+        except UserError as error:
+            key = re.compile("^--[a-z0-9-]+")  # options are spelled as on a command line
+            raise UserError(key.sub(lambda flag: flag[0][2:].replace("-", "_"), str(error))) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters(OptimizerSettings):
+    """YOLOv5's hyperparameters, with its low-augmentation values, and what small data sets need besides."""
+
     box: float = opt(0.05, "gain of the box loss", min=0)
     cls: float = opt(0.5, "gain of the class loss", min=0)
     cls_pw: float = opt(1.0, "weight of positives in the class loss", min=0)
@@ -53,21 +67,16 @@ class Hyperparameters:
     mixup: float = opt(0.0, "probability of a blend of two pictures", min=0, max=1)
     tile_jitter: float = opt(0.0, "random shift of a tile, as a share of its side", min=0, max=1)
 
-    def __post_init__(self) -> None:
-        """Check every value."""
-        try:
-            validate(self)
-        except UserError as error:
-            key = re.compile("^--[a-z0-9-]+")  # options are spelled as on a command line
-            raise UserError(key.sub(lambda flag: flag[0][2:].replace("-", "_"), str(error))) from None
-
 
 # YOLOv5 keys without effect here: `iou_t` has none there either, and `anchors` are autoanchor's to find.
 UNUSED_KEYS = {"iou_t", "copy_paste", "anchors"}
 
 
-def read_hyp(path: Path) -> Hyperparameters:
-    """Read a hyperparameter file.
+Settings = TypeVar("Settings", bound=OptimizerSettings)
+
+
+def read_hyp(path: Path, kind: type[Settings] = Hyperparameters) -> Settings:  # type: ignore[assignment]
+    """Read a hyperparameter file; `kind` is the dataclass it fills.
 
     Raises:
         UserError: a missing file, an unknown key or a value out of range; it names file, key and choices.
@@ -85,7 +94,7 @@ def read_hyp(path: Path) -> Hyperparameters:
         raise UserError(f"{path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")
-    known = [field.name for field in dataclasses.fields(Hyperparameters)]
+    known = [field.name for field in dataclasses.fields(kind)]
     chosen = {}
     for key, value in values.items():
         if key in known:
@@ -93,7 +102,7 @@ def read_hyp(path: Path) -> Hyperparameters:
         elif key not in UNUSED_KEYS:
             raise UserError(f"{path}: unknown hyperparameter '{key}'. {suggest(str(key), known)}")
     try:
-        return Hyperparameters(**chosen)
+        return kind(**chosen)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

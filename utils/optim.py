@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -44,6 +46,9 @@ class Schedule:
     The rate falls from `lr0` to `lr0 * lrf` epoch by epoch, linearly or along a cosine. During warm-up it
     rises from 0 (biases: falls from `warmup_bias_lr`), the momentum rises from `warmup_momentum`, and
     accumulation grows from one batch to `nominal_batch / batch_size`.
+
+    With `milestones` it is `lr0` times the first of the `factors`, from the first milestone on the second,
+    and so on; milestones are epochs, or optimizer steps of full batches.
     """
 
     epochs: int
@@ -58,6 +63,9 @@ class Schedule:
     warmup_momentum: float = 0.8
     warmup_bias_lr: float = 0.1
     cosine: bool = False
+    milestones: tuple[float, ...] = ()
+    factors: tuple[float, ...] = ()  # one more than milestones
+    milestone_unit: Literal["epochs", "steps"] = "epochs"
 
     @property
     def warmup(self) -> int:
@@ -71,15 +79,18 @@ class Schedule:
         """Batches a step after the warm-up."""
         return max(round(self.nominal_batch / self.batch_size), 1)
 
-    def lr(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, warm-up aside."""
+    def lr(self, epoch: int, iteration: int = 0) -> float:
+        """Return the learning rate of an epoch, warm-up aside; milestones in steps ask for the iteration."""
+        if self.milestones:
+            at = epoch if self.milestone_unit == "epochs" else iteration / self.full_accumulation
+            return self.lr0 * self.factors[bisect.bisect_right(self.milestones, at)]
         part = epoch / self.epochs
         fall = (1 - math.cos(part * math.pi)) / 2 if self.cosine else part
         return self.lr0 * (1 - fall * (1 - self.lrf))
 
     def apply(self, optimizer: torch.optim.Optimizer, iteration: int) -> int:
         """Set rate and momentum for `iteration`, counted over all epochs; return the batches a step takes."""
-        lr = self.lr(iteration // self.batches)
+        lr = self.lr(iteration // self.batches, iteration)
         rise = min(iteration / self.warmup, 1.0) if self.warmup else 1.0
         momentum = self.warmup_momentum + rise * (self.momentum - self.warmup_momentum)
         for index, group in enumerate(optimizer.param_groups):

@@ -11,7 +11,7 @@ from utils.distributed import World
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from train import TrainConfig
     from utils.train_run import TrainRun
@@ -59,6 +59,9 @@ class Task(ABC):
     def evaluate(self, model: nn.Module, loader: Any) -> tuple[dict[str, float | None], float]:
         """Return the metrics on the validation batches, and the fitness, which the best epoch has most of."""
 
+    def after_epoch(self, model: nn.Module, folder: Path, epoch: int) -> None:  # noqa: B027 (may be left out)
+        """Note in the run's folder what the network learned besides its weights."""
+
     @abstractmethod
     def plot_data(self, folder: Path, loader: Any) -> None:
         """Draw what is trained on."""
@@ -70,3 +73,7 @@ class Task(ABC):
     def pictures(self, loader: Any, batch: Any) -> Sequence[str]:
         """Name the pictures of a batch."""
         return [f"number {index}" for index in batch.indices]
+
+    def repeated(self, batch: Any, count: int) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the first picture of a batch `count` times, and a truth of that size, to see what fits."""
+        return batch.images[:1].expand(count, -1, -1, -1), batch.truth

@@ -1,0 +1,122 @@
+"""CIFAR-10 and CIFAR-100 in their published files: the binary version, and the Python version.
+
+The Python version's batches are pickles. They are read by an unpickler that builds texts, numbers, lists and
+dicts, and keeps the one array's bytes; whatever else a file names is refused, and nothing of it runs.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.classification.description import ClassDescription
+from data.classification.pictures import Pictures, check_labels, view_all
+from data.classification.view import View
+from utils.errors import UserError
+
+SIDE = 32  # pixels
+_VALUES = 3 * SIDE * SIDE  # of a picture: all of red, then green, then blue
+_LABEL_BYTES = {10: 1, 100: 2}  # of a binary record; CIFAR-100's second one is the class
+_LABEL_KEYS = {10: b"labels", 100: b"fine_labels"}
+
+
+def read(description: ClassDescription, split: str, view: View) -> Pictures:
+    """Read a split: `*.bin` files are binary, others are of the Python version.
+
+    Raises:
+        UserError: there are neither 10 nor 100 names, or a file is cut short, names code or is no CIFAR file.
+    """
+    classes = len(description.names)
+    if classes not in _LABEL_BYTES:
+        raise UserError(f"{description.file}: CIFAR has 10 or 100 'names', found {classes}")
+    values, labels, where = [], [], []
+    for file in description.sources(split):
+        pixels, found = (_binary if file.suffix == ".bin" else _pickled)(file, classes)
+        check_labels(found, classes, file)
+        values.append(pixels)
+        labels.append(found)
+        where += [f"{file} #{i}" for i in range(len(found))]
+    planes = np.concatenate(values).reshape(-1, 3, SIDE, SIDE)
+    pixels = view_all(planes.transpose(0, 2, 3, 1), len(planes), 3, view)
+    return Pictures(pixels, np.concatenate(labels).astype(np.int64), description.names, where)
+
+
+def _binary(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3072) values and (N,) labels."""
+    head = _LABEL_BYTES[classes]
+    content = np.fromfile(file, np.uint8)
+    if not len(content) or len(content) % (head + _VALUES):
+        raise UserError(
+            f"{file}: cut short, or not CIFAR-{classes}: {len(content)} bytes are not whole records of "
+            f"{head + _VALUES}"
+        )
+    records = content.reshape(-1, head + _VALUES)
+    return records[:, head:], records[:, head - 1]
+
+
+def _pickled(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3072) values and (N,) labels."""
+    try:
+        with file.open("rb") as stream:
+            content = _Reader(stream, encoding="bytes").load()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged or hand-made file makes of the reader
+        raise UserError(f"{file}: cut short, or not a CIFAR batch of the Python version ({error})") from error
+    key = _LABEL_KEYS[classes]
+    if not isinstance(content, dict) or not {key, b"data"} <= content.keys():
+        raise UserError(f"{file}: no CIFAR-{classes} batch: it must hold 'data' and '{key.decode()}'")
+    labels = np.array(content[key])
+    pixels = content[b"data"].values() if isinstance(content[b"data"], _Array) else np.zeros(0, np.uint8)
+    if labels.ndim != 1 or labels.dtype.kind != "i" or pixels.size != len(labels) * _VALUES:
+        raise UserError(
+            f"{file}: cut short, or no CIFAR-{classes} batch: {pixels.size} values for {labels.size} pictures"
+        )
+    return pixels.reshape(-1, _VALUES), labels
+
+
+class _Array:
+    """Stands for a NumPy array and keeps what the file says of it."""
+
+    state: Any = ()
+
+    def __init__(self, *arguments: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def values(self) -> np.ndarray:
+        """Return its bytes where it is an array of bytes in rows."""
+        _, _, kind, by_column, content = self.state
+        if not isinstance(kind, _Kind) or kind.name != "u1" or by_column or not isinstance(content, bytes):
+            raise UserError("a CIFAR batch's data are bytes in rows")
+        return np.frombuffer(content, np.uint8)
+
+
+class _Kind:
+    """Stands for a NumPy type."""
+
+    def __init__(self, name: Any, *rest: Any):
+        self.name = name.decode() if isinstance(name, bytes) else name
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Reader(pickle.Unpickler):
+    """Builds plain data and stand-ins, nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return _Array
+        if (module, name) == ("numpy", "ndarray"):
+            return _Array
+        if (module, name) == ("numpy", "dtype"):
+            return _Kind
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in old protocols
+            return lambda text, _: text.encode("latin1")
+        raise pickle.UnpicklingError(f"it names {module}.{name}, and loading would run that code")

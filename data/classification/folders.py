@@ -1,0 +1,57 @@
+"""A folder a class: train/cat/1.jpg, train/dog/2.jpg, val/cat/3.jpg, ..."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from data.classification.description import ClassDescription
+from data.classification.pictures import Pictures, read_files
+from data.classification.view import View
+from data.pictures import is_picture
+from utils.errors import UserError
+
+
+def read(description: ClassDescription, split: str, view: View) -> Pictures:
+    """Read a split; the classes are those of the YAML, or the training folders in alphabetical order.
+
+    Raises:
+        UserError: the folders of the split are not the classes, a folder is empty, or a picture is broken or
+            neither grey nor RGB.
+    """
+    reference = "train" if "train" in description.splits else split
+    names = description.names or tuple(sorted(_classes(description, reference)))
+    folders = _classes(description, split)
+    what = f"{description.file}: the class folders of '{split}' ({_shown(description, split)})"
+    against = "the names" if description.names else f"'{reference}'"
+    missing, extra = sorted(set(names) - set(folders)), sorted(set(folders) - set(names))
+    if missing or extra:
+        notes = [f"{', '.join(missing[:5])} missing"] * bool(missing)
+        notes += [f"{', '.join(extra[:5])} not expected"] * bool(extra)
+        raise UserError(f"{what} differ from {against}: {'; '.join(notes)}")
+    files, labels = [], []
+    for label, name in enumerate(names):
+        for folder in folders[name]:
+            found = sorted(file for file in folder.rglob("*") if is_picture(file))
+            if not found:
+                raise UserError(f"{folder}: no picture in this class folder")
+            files += found
+            labels += [label] * len(found)
+    return Pictures(read_files(files, view), np.array(labels, np.int64), names, [str(f) for f in files])
+
+
+def _classes(description: ClassDescription, split: str) -> dict[str, list[Path]]:
+    """Return the folders of each class of a split."""
+    found: dict[str, list[Path]] = {}
+    for source in description.sources(split):
+        for folder in sorted(source.iterdir()) if source.is_dir() else ():
+            if folder.is_dir() and not folder.name.startswith("."):
+                found.setdefault(folder.name, []).append(folder)
+    if not found:
+        raise UserError(f"{description.file}: no class folder in {_shown(description, split)}")
+    return found
+
+
+def _shown(description: ClassDescription, split: str) -> str:
+    return ", ".join(str(source) for source in description.sources(split))

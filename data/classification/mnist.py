@@ -1,0 +1,63 @@
+"""MNIST's IDX files, plain or gzipped: the pictures are named, the labels lie beside them."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from data.classification.description import ClassDescription
+from data.classification.pictures import Pictures, check_labels, view_all
+from data.classification.view import View
+from utils.errors import UserError
+
+DIGITS = tuple("0123456789")
+
+
+def read(description: ClassDescription, split: str, view: View) -> Pictures:
+    """Read a split, whose one source is such as train-images-idx3-ubyte.gz.
+
+    Raises:
+        UserError: no labels beside it, or a file is cut short or no IDX file.
+    """
+    sources = description.sources(split)
+    if len(sources) != 1 or "images" not in sources[0].name:
+        raise UserError(f"{description.file}: '{split}' must name one file, such as train-images-idx3-ubyte")
+    names = description.names or DIGITS
+    file, labels_file = sources[0], _labels_of(sources[0])
+    images, labels = _read_idx(file, 3), _read_idx(labels_file, 1).astype(np.int64)
+    if len(images) != len(labels):
+        raise UserError(f"{file} holds {len(images)} pictures, {labels_file} {len(labels)} labels")
+    check_labels(labels, len(names), labels_file)
+    pixels = view_all(images[..., None], len(images), 1, view)
+    return Pictures(pixels, labels, names, [f"{file} #{i}" for i in range(len(labels))])
+
+
+def _labels_of(file: Path) -> Path:
+    """train-images-idx3-ubyte -> train-labels-idx1-ubyte, packed or not."""
+    name = file.name.replace("images", "labels").replace("idx3", "idx1")
+    plain = file.with_name(name.removesuffix(".gz"))
+    found = [path for path in (file.with_name(name), plain, Path(f"{plain}.gz")) if path.is_file()]
+    if not found:
+        raise UserError(f"{file}: its labels are not beside it, {file.with_name(name)}")
+    return found[0]
+
+
+def _read_idx(file: Path, dimensions: int) -> np.ndarray:
+    """Return the array of bytes that an IDX file holds."""
+    content = file.read_bytes()
+    try:
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file}: broken or cut short ({error})") from error
+    head = 4 + 4 * dimensions
+    if len(content) < head or content[:4] != bytes([0, 0, 8, dimensions]):
+        raise UserError(f"{file}: not an IDX file of bytes with {dimensions} dimensions")
+    shape = struct.unpack(f">{dimensions}I", content[4:head])
+    if len(content) - head != int(np.prod(shape, dtype=object)):
+        sizes = "x".join(map(str, shape))
+        raise UserError(f"{file}: cut short: {len(content) - head} bytes, its head says {sizes}")
+    return np.frombuffer(content, np.uint8, offset=head).reshape(shape)

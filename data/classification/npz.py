@@ -1,0 +1,58 @@
+"""NumPy's .npz: `images` (N, H, W) or (N, H, W, 1 or 3) uint8, `labels` (N,), and `names` if it likes.
+
+Or Keras' `x_train`, `y_train`, `x_test` and `y_test` in one file.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from data.classification.description import ClassDescription
+from data.classification.pictures import Pictures, check_labels, view_all
+from data.classification.view import View
+from utils.errors import UserError
+
+
+def read(description: ClassDescription, split: str, view: View) -> Pictures:
+    """Read a split, whose one source is an .npz file.
+
+    Raises:
+        UserError: it cannot be read, or its arrays are not as above.
+    """
+    sources = description.sources(split)
+    if len(sources) != 1:
+        raise UserError(f"{description.file}: '{split}' must name one .npz file, found {len(sources)}")
+    images, labels, names = _arrays(sources[0], "train" if split == "train" else "test")
+    names = description.names or names or tuple(map(str, range(int(labels.max()) + 1)))
+    check_labels(labels, len(names), sources[0])
+    pixels = view_all(images, len(images), images.shape[3], view)
+    return Pictures(pixels, labels, names, [f"{sources[0]} #{i}" for i in range(len(labels))])
+
+
+def _arrays(file: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """(N, H, W, C) uint8, (N,) int64 and the names, or ()."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            keras = f"x_{part}" in content
+            keys = (f"x_{part}", f"y_{part}") if keras else ("images", "labels")
+            images, labels = (content[key] for key in keys)
+            names = tuple(map(str, content["names"])) if "names" in content else ()
+    except KeyError as error:
+        raise UserError(
+            f"{file}: no 'images' and 'labels' (nor Keras' x_{part}, y_{part}): {error}"
+        ) from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise UserError(f"{file}: not an .npz file of plain arrays that can be read ({error})") from error
+    images = images[..., None] if images.ndim == 3 else images
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise UserError(f"{file}: pictures must be uint8 (N, H, W) or (N, H, W, 3), got {_of(images)}")
+    if labels.dtype.kind not in "iu" or labels.size != len(images) or not len(images):
+        raise UserError(f"{file}: labels must be one whole number a picture, got {_of(labels)}")
+    return images, labels.reshape(-1).astype(np.int64), names
+
+
+def _of(array: np.ndarray) -> str:
+    return f"{array.dtype} {array.shape}"

@@ -1,0 +1,27 @@
+"""From a classification data set to its pictures, whatever their format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from data.classification import cifar, folders, mnist, npz, tiny_imagenet
+from data.classification.description import ClassDescription
+from data.classification.pictures import Pictures
+from data.classification.view import View
+
+READERS: dict[str, Callable[[ClassDescription, str, View], Pictures]] = {
+    "folders": folders.read,
+    "cifar": cifar.read,
+    "mnist": mnist.read,
+    "npz": npz.read,
+    "tiny-imagenet": tiny_imagenet.read,
+}
+
+
+def read_split(description: ClassDescription, split: str, view: View) -> Pictures:
+    """Return the pictures of "train", "val" or "test" as inputs.
+
+    Raises:
+        UserError: they are not there, or not as their format wants them; it names the file.
+    """
+    return READERS[description.format](description, split, view)

@@ -1,0 +1,128 @@
+"""What the evaluation of a classifier prints and leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.classification import Classified
+from utils.metrics.tables import align
+from utils.plots import DPI, FEW_CLASSES, MANY_CELLS, colour_of, make_figure
+
+GALLERY = 40  # pictures
+COLUMNS = 8  # of the gallery
+
+
+def report(classified: Classified, per_class: bool = True) -> str:
+    """Return the tables for the terminal."""
+    values, counts = classified.values, np.bincount(classified.labels, minlength=len(classified.names))
+    total = [f"{value:.4f}" for value in values.values() if value is not None]
+    rows = [["class", "pictures", *values], ["all", str(len(classified.labels)), *total]]
+    if per_class:
+        for name, count, share in zip(classified.names, counts, classified.per_class(), strict=True):
+            rows.append([name, str(count), "-" if share is None else f"{share:.4f}", "", ""])
+    return f"{align(rows)}\n\nper image: {1000 * classified.seconds:.2f} ms in the network"
+
+
+def write_metrics(classified: Classified, path: Path) -> None:
+    """Write metrics.json."""
+    content = {
+        **classified.values,
+        "per_class": dict(zip(classified.names, classified.per_class(), strict=True)),
+        "confusion": classified.confusion.tolist(),
+        "seconds_per_image": classified.seconds,
+    }
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_predictions(classified: Classified, where: Sequence[str], path: Path) -> None:
+    """Write predictions.csv: a line a picture."""
+    names, confidence = classified.names, np.exp(classified.log_probabilities.max(1))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("picture", "true", "predicted", "confidence", "loss"))
+        for i, place in enumerate(where):
+            said = [names[classified.labels[i]], names[classified.predicted[i]]]
+            writer.writerow([place, *said, f"{confidence[i]:.5f}", f"{classified.losses[i]:.5f}"])
+
+
+def plot_confusion(classified: Classified, png: Path) -> None:
+    """Draw the confusion matrix: colours are shares of each true class, numbers count pictures."""
+    counts, names = classified.confusion, classified.names
+    size, share = len(names), counts / np.maximum(counts.sum(0, keepdims=True), 1)
+    side = max(5.0, 2.5 + 0.55 * size) if size <= FEW_CLASSES else min(4 + 0.3 * size, 16.0)
+    figure, axes = make_figure(side + 1, side)
+    axis = axes[0, 0]
+    image = axis.imshow(np.where(counts > 0, share, np.nan), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axis, fraction=0.046, label="share of the column")
+    if size <= MANY_CELLS:
+        for row, column in np.argwhere(counts > 0):
+            tone = "white" if share[row, column] > 0.5 else "black"
+            axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=tone, fontsize=8)
+    fontsize = 9 if size <= MANY_CELLS else 5
+    axis.set_xticks(range(size), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=fontsize)
+    axis.set_yticks(range(size), names, fontsize=fontsize)
+    axis.set(xlabel="true class", ylabel="predicted class", title=f"top-1 {classified.top(1):.2%}")
+    figure.savefig(png, bbox_inches="tight")
+
+
+def plot_pictures(pixels: NDArray, captions: Sequence[str], png: Path, title: str) -> None:
+    """Draw pictures, (n, S, S, 1 or 3) uint8, with a caption each."""
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, max(len(pixels), 1))
+    rows = max(-(-len(pixels) // columns), 1)
+    figure = Figure(figsize=(1.6 * columns + 0.4, 1.75 * rows + 0.5), dpi=DPI, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, caption in zip(axes.flat, pixels, captions, strict=False):
+        axis.imshow(np.repeat(image, 3, 2) if image.shape[2] == 1 else image, interpolation="nearest")
+        axis.set_title(caption, fontsize=7)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(png)
+
+
+def plot_mistakes(classified: Classified, pixels: NDArray, png: Path) -> None:
+    """Draw the wrong pictures with the highest loss: what they are, and what they were taken for."""
+    worst, names = classified.worst(GALLERY), classified.names
+    sure = np.exp(classified.log_probabilities.max(1))
+    captions = [
+        f"{names[classified.labels[i]]}, not {names[classified.predicted[i]]} ({sure[i]:.0%})" for i in worst
+    ]
+    wrong = int((classified.predicted != classified.labels).sum())
+    title = f"the worst {len(worst)} of {wrong} mistakes: true class, not predicted class (how sure)"
+    plot_pictures(pixels[worst], captions, png, title)
+
+
+def plot_strides(rows: Sequence[dict[str, str]], png: Path) -> None:
+    """Draw the rows of strides.csv, a line a layer and axis."""
+    figure, axes = make_figure(8, 5)
+    axis = axes[0, 0]
+    layers = sorted({name.rpartition(" ")[0] for name in rows[0] if name != "epoch"})
+    epochs = [int(row["epoch"]) for row in rows]
+    for number, layer in enumerate(layers):
+        for way, style in (("rows", "-"), ("columns", "--")):
+            values = [float(row[f"{layer} {way}"]) for row in rows]
+            marker = "." if len(rows) < 40 else ""
+            axis.plot(epochs, values, style, color=colour_of(number), marker=marker, label=f"{layer} {way}")
+    axis.set(xlabel="epoch", ylabel="stride", title="learned strides")
+    axis.grid(color="0.9")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.savefig(png)
+
+
+def write_evaluation(
+    classified: Classified, pixels: NDArray, where: Sequence[str], folder: Path, plots: bool
+) -> None:
+    """Write metrics.json, predictions.csv and, with `plots`, the pictures into a run folder."""
+    write_metrics(classified, folder / "metrics.json")
+    write_predictions(classified, where, folder / "predictions.csv")
+    if plots:
+        plot_confusion(classified, folder / "confusion_matrix.png")
+        plot_mistakes(classified, pixels, folder / "mistakes.png")
