@@ -56,7 +56,7 @@ class DetectConfig:
         "input side or height and width, px (default: as trained, else 640)",
         "--img",
         "--img-size",
-        min=32,
+        min=4,
     )
     conf_thres: float = opt(0.25, "smallest confidence", "--conf", min=0, max=1)
     iou_thres: float = opt(0.45, "NMS: largest IoU of two boxes of a class", "--iou", min=0, max=1)
@@ -141,7 +141,12 @@ def main(cfg: DetectConfig) -> int:
     description = _description(cfg)
     weights = cfg.weights or (newest_weights(),)
     names = description.names if description else None
-    predictor = load_predictor(weights, select_device(cfg.device), half=cfg.half, names=names)
+    device = select_device(cfg.device)
+    predictor = load_predictor(weights, device, half=cfg.half, names=names, task=None)
+    if predictor.task == "classify":
+        from models.classification.label import label
+
+        return label(cfg, source, weights, predictor)
     settings = _settings(cfg, predictor, live=source.count is None)
     if cfg.augment:
         predictor = TestTimeAugmentation(predictor)

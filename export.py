@@ -1,4 +1,4 @@
-"""Export a detector for other runtimes, and check that it still gives the same boxes.
+"""Export a detector or a classifier for other runtimes, and check that it still gives the same numbers.
 
 python export.py                                                        # newest best.pt to best.onnx
 python export.py --weights best.pt --include onnx openvino torchscript
@@ -31,7 +31,7 @@ SUFFIXES = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".tor
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Export a detector for other runtimes and compare it with PyTorch."""
+    """Export a network for other runtimes and compare it with PyTorch."""
 
     weights: Path = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
     data: Path | None = opt(
@@ -39,10 +39,10 @@ class ExportConfig:
     )
     include: tuple[Literal["onnx", "openvino", "torchscript"], ...] = opt(("onnx",), "formats")
     imgsz: tuple[int, ...] | None = opt(
-        None, "side or height and width, pixels (default: the training's)", "--img", "--img-size", min=32
+        None, "side or height and width, pixels (default: the training's)", "--img", "--img-size", min=4
     )
     batch_size: int = opt(1, "pictures in a batch", "--batch", min=1)
-    dynamic: bool = opt(False, "take any batch, height and width")
+    dynamic: bool = opt(False, "take any batch, height and width (classifiers: any batch)")
     half: bool = opt(False, "16 bits, between inputs and outputs of 32", "--fp16")
     int8: bool = opt(False, "8 bits, calibrated on --data's training pictures and scored on its validation")
     calibration: int = opt(100, "pictures (or tiles) that --int8 measures", min=1)
@@ -87,14 +87,19 @@ def main(cfg: ExportConfig) -> int:
     if cfg.weights.suffix.lower() != ".pt":
         raise UserError(f"{cfg.weights} is no checkpoint; give the .pt file")
     torch.backends.cudnn.allow_tf32 = False  # compare with full precision
-    predictor = load_predictor(cfg.weights, select_device(cfg.device), names=_names(cfg.data))
+    predictor = load_predictor(cfg.weights, select_device(cfg.device), names=_names(cfg.data), task=None)
     assert isinstance(predictor, TorchPredictor)
+    if predictor.task == "classify":
+        from utils.classification import refuse_options
+
+        refuse_options(cfg, ("data", "int8", "nms", "conf_thres", "iou_thres", "max_det"))
     if cfg.int8 and cfg.data is None:
         cfg = replace(cfg, data=_trained_on(predictor))
     metadata = _metadata(cfg, predictor)
     height, width = metadata.imgsz or (0, 0)
     batch = "any batch" if cfg.dynamic else f"batch {cfg.batch_size}"
-    size = f"any size (multiples of {predictor.stride})" if cfg.dynamic else f"{height}x{width} pixels"
+    any_size = cfg.dynamic and predictor.task == "detect"
+    size = f"any size (multiples of {predictor.stride})" if any_size else f"{height}x{width} pixels"
     print(f"{cfg.weights}: {len(predictor.names)} classes, {batch}, {size}, {metadata.precision}")
     drafts = cfg.weights.with_name(f".{cfg.weights.stem}.{os.getpid()}.drafts")
     try:
@@ -126,6 +131,7 @@ def _metadata(cfg: ExportConfig, predictor: TorchPredictor) -> Metadata:
     return Metadata(
         predictor.names,
         predictor.stride,
+        predictor.task,
         imgsz=input_size(cfg.imgsz, predictor),
         dynamic=cfg.dynamic,
         batch=cfg.batch_size,
@@ -207,7 +213,7 @@ def _reload(draft: Path, format: str) -> Predictor:
     from models.runtime import load_predictor
 
     try:
-        return load_predictor(draft, "cpu")
+        return load_predictor(draft, "cpu", task=None)
     except UserError as error:
         raise UserError(f"the {format} file does not run here, so it was not kept: {error}") from error
 
@@ -216,7 +222,7 @@ def _proved(
     cfg: ExportConfig, format: str, predictor: TorchPredictor, other: Predictor, metadata: Metadata
 ) -> bool:
     """Compare what the file and PyTorch give, number by number, box by box or, in 8 bits, by their AP."""
-    from models.parity import TOLERANCES, compare, compare_detections
+    from models.parity import TOLERANCES, compare, compare_detections, compare_logits
 
     shapes = _shapes(cfg, metadata)
     settings = cfg.nms_settings
@@ -227,6 +233,13 @@ def _proved(
         found = compare_detections(predictor, other, shapes, settings)
         print(f"{format}: {found.both} of PyTorch's {found.first} objects are also among its {found.second}")
         return found.agree(tolerance)
+    if predictor.task == "classify":
+        gap = compare_logits(predictor, other, shapes, tolerance)
+        print(
+            f"{format}: largest difference from PyTorch on {gap.inputs} inputs: {gap.scores:.2g} in logits "
+            f"(allowed: {tolerance.scores:g} and as much of the value)"
+        )
+        return gap.agree
     gap = compare(predictor, other, shapes, tolerance)
     print(
         f"{format}: largest difference from PyTorch on {gap.inputs} inputs: {gap.pixels:.2g} pixels, "
@@ -241,6 +254,8 @@ def _shapes(cfg: ExportConfig, metadata: Metadata) -> list[tuple[int, int, int]]
     height, width = metadata.imgsz
     if not cfg.dynamic:
         return [(cfg.batch_size, height, width)]
+    if metadata.task == "classify":
+        return [(1, height, width), (3, height, width)]
     stride = metadata.stride
     return [(1, height, width), (3, height + stride, width), (2, 3 * stride, 5 * stride)]
 

@@ -48,7 +48,7 @@ class ValConfig:
     annotations: Path | None = opt(None, "COCO file with the truth for --predictions")
     images: Path | None = opt(None, "folder of the pictures of --annotations, for the report's galleries")
     imgsz: int | None = opt(
-        None, "input side, px (default: as trained, else 640)", "--img", "--img-size", min=32
+        None, "input side, px (default: as trained, else 640)", "--img", "--img-size", min=4
     )
     batch_size: int = opt(32, "images a batch", "--batch", min=1)
     conf_thres: float = opt(0.001, "smallest confidence", min=0, max=1)
@@ -156,7 +156,11 @@ def evaluate_weights(cfg: ValConfig) -> int:
 
     device = select_device(cfg.device)
     weights = cfg.weights or (newest_weights(),)
-    predictor = load_predictor(weights, device, half=cfg.half)
+    predictor = load_predictor(weights, device, half=cfg.half, task=None)
+    if predictor.task == "classify":
+        from models.classification.validate import validate_classifier
+
+        return validate_classifier(cfg, weights, predictor)
     description = read_description(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     check_classes(predictor.names, description, cfg.single_cls)
     imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, predictor)

@@ -20,9 +20,9 @@ class Metadata:
     Attributes:
         names: the classes.
         stride: input height and width are multiples of this, pixels.
-        task: what the output means; "detect" is (B, N, 5 + classes).
+        task: what the output means; "detect" is (B, N, 5 + classes), "classify" logits (B, classes).
         imgsz: height and width the file was exported for, pixels; None where unknown.
-        dynamic: whether batch, height and width are free.
+        dynamic: whether batch, height and width are free; of a classifier, the batch.
         batch: pictures in a batch, where that is fixed.
         nms: whether the file ends in NMS; its output is then (B, K, 6) x1, y1, x2, y2 in pixels, confidence,
             class, best first, filled with zeros.

@@ -1,4 +1,7 @@
-"""A detector as an ONNX file: input `images` (B, 3, H, W), output `output0` (B, N, 5 + classes), decoded."""
+"""A network as an ONNX file: input `images` (B, 3, H, W), output `output0`.
+
+That is (B, N, 5 + classes), decoded, for a detector and logits (B, classes) for a classifier.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from models.classifier import Classifier
 from models.detector import Detector
 from models.metadata import Metadata
 from utils.errors import UserError
@@ -22,25 +26,26 @@ if TYPE_CHECKING:
 
 
 class Decoded(nn.Module):
-    """(B, 3, H, W) float32 -> (B, N, 5 + classes) float32, the first of a detector's two outputs.
+    """(B, 3, H, W) float32 -> a classifier's logits, or the first of a detector's two outputs, float32.
 
     Args:
-        model: the detector; it is copied where it has to compute in 16 bits.
+        model: the network; it is copied where it has to compute in 16 bits.
         half: compute in 16 bits.
     """
 
-    def __init__(self, model: Detector, half: bool):
+    def __init__(self, model: Detector | Classifier, half: bool):
         super().__init__()
         self.model = copy.deepcopy(model).half() if half else model
         self.half_precision = half
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the network."""
-        return self.model(images.half() if self.half_precision else images)[0]
+        output = self.model(images.half() if self.half_precision else images)
+        return output.float() if isinstance(output, Tensor) else output[0]
 
 
 def export_onnx(
-    model: Detector, file: Path, metadata: Metadata, opset: int = 18, simplify: bool = False
+    model: Detector | Classifier, file: Path, metadata: Metadata, opset: int = 18, simplify: bool = False
 ) -> None:
     """Write `model`, which is in eval mode, as ONNX with its metadata.
 
@@ -62,7 +67,7 @@ def export_onnx(
         raise UserError(f"ONNX export needs the package {error.name}: pip install onnx onnxscript") from error
     assert metadata.imgsz is not None, "an export has a size"
     batch = 2 if metadata.dynamic else metadata.batch
-    example = torch.zeros(batch, 3, *metadata.imgsz, device=model.stride.device)
+    example = torch.zeros(batch, 3, *metadata.imgsz, device=next(model.parameters()).device)
     with quiet():
         program = torch.onnx.export(
             Decoded(model, metadata.precision == "fp16").eval(),
@@ -71,7 +76,7 @@ def export_onnx(
             input_names=["images"],
             output_names=["output0"],
             opset_version=opset,
-            dynamic_shapes=_dynamic_shapes(metadata.stride) if metadata.dynamic else None,
+            dynamic_shapes=_dynamic_shapes(metadata) if metadata.dynamic else None,
             verbose=False,
         )
     assert program is not None
@@ -97,9 +102,12 @@ def _simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     return onnxslim.slim(proto)
 
 
-def _dynamic_shapes(stride: int) -> dict[str, Any]:
+def _dynamic_shapes(metadata: Metadata) -> dict[str, Any]:
     from torch.export import Dim
 
+    if metadata.task == "classify":  # spectral crops are matrices of one size
+        return {"images": {0: Dim("batch")}}
+    stride = metadata.stride
     return {"images": {0: Dim("batch"), 2: stride * Dim("rows"), 3: stride * Dim("columns")}}
 
 

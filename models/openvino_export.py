@@ -1,4 +1,4 @@
-"""A detector as OpenVINO's pair of files, made from its ONNX graph."""
+"""A network as OpenVINO's pair of files, made from its ONNX graph."""
 
 from __future__ import annotations
 

@@ -74,6 +74,23 @@ def compare(
     return Difference(pixels, scores, agree, inputs)
 
 
+def compare_logits(
+    reference: Predictor,
+    other: Predictor,
+    shapes: Iterable[tuple[int, int, int]],
+    tolerance: Tolerance = FP32,
+) -> Difference:
+    """Run two classifiers likewise; each logit may differ by `scores`, and as much of its own size."""
+    scores, agree, inputs = 0.0, True, 0
+    for images in _inputs(shapes):
+        expected, found = reference(images).cpu(), other(images).cpu()
+        gap = (expected - found).abs()
+        agree = agree and bool((gap <= tolerance.scores * (1 + expected.abs())).all())  # false for NaN
+        scores = max(scores, gap.max().item())
+        inputs += 1
+    return Difference(0.0, scores, agree, inputs)
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How many objects two runtimes found, and how many of them both."""

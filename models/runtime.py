@@ -1,4 +1,4 @@
-"""Running a detector from its file, whatever its format, behind one small interface."""
+"""Running a network from its file, whatever its format, behind one small interface."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _RUNTIMES = {  # suffix -> module with `load`
 
 
 class Predictor(Protocol):
-    """A detector ready for use.
+    """A detector or classifier ready for use.
 
     Attributes:
         names: the classes.
         stride: height and width of images must be multiples of this, pixels.
         imgsz: the only height and width it takes, pixels; None takes any.
-        task: "detect".
+        task: "detect" or "classify".
         config: how it was trained, or {}.
         device: where the output is; images are best there, too.
     """
@@ -40,7 +40,7 @@ class Predictor(Protocol):
     device: torch.device
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float RGB in 0..1 -> (B, N, 5 + classes).
+        """(B, 3, H, W) float RGB in 0..1 -> (B, N, 5 + classes), or a classifier's logits (B, classes).
 
         Each row: cx, cy, w, h in pixels, objectness, class scores.
         """
@@ -53,8 +53,9 @@ def load_predictor(
     fuse: bool = True,
     half: bool = False,
     names: Sequence[str] | None = None,
+    task: str | None = "detect",
 ) -> Predictor:
-    """Load a detector for inference; several files become one ensemble.
+    """Load a network for inference; several files become one ensemble.
 
     Args:
         weights: a .pt, .onnx or .torchscript file, OpenVINO's .xml or the folder that holds it; or several.
@@ -62,9 +63,10 @@ def load_predictor(
         fuse: rewrite a PyTorch network for speed, with the same outputs.
         half: compute in 16 bits (PyTorch on a GPU).
         names: the classes, for a file that does not name them; their number must fit.
+        task: what it must do, "detect" or "classify"; None takes both.
 
     Raises:
-        UserError: no such file, not a detector of ours, or a number of classes that does not fit.
+        UserError: no such file, no network of ours, another task, or a number of classes that does not fit.
     """
     files = [Path(weights)] if isinstance(weights, str | Path) else [Path(file) for file in weights]
     if not files:
@@ -73,6 +75,11 @@ def load_predictor(
     if half and device.type == "cpu":
         raise UserError("16-bit inference needs a GPU; leave out --half or choose a --device")
     loaded = [_load(file, device, fuse, half, names) for file in files]
+    wanted = task or ("classify" if loaded[0].task == "classify" else "detect")
+    for file, predictor in zip(files, loaded, strict=True):
+        if predictor.task != wanted:
+            what = {"detect": "detection", "classify": "classification"}[wanted]
+            raise UserError(f"{file}: weights for the task '{predictor.task}', not for {what}")
     return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 
 
@@ -83,8 +90,6 @@ def _load(file: Path, device: torch.device, fuse: bool, half: bool, names: Seque
     if suffix not in _RUNTIMES:
         raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(_RUNTIMES)}")
     predictor: Predictor = import_module(_RUNTIMES[suffix]).load(file, device, fuse, half, names)
-    if predictor.task != "detect":
-        raise UserError(f"{file}: weights for the task '{predictor.task}', not for detection")
     if names is not None:
         if len(names) != len(predictor.names):
             raise UserError(
@@ -95,7 +100,10 @@ def _load(file: Path, device: torch.device, fuse: bool, half: bool, names: Seque
 
 
 class Ensemble:
-    """Several detectors of the same classes; NMS then chooses among all their boxes."""
+    """Several networks of the same classes.
+
+    NMS chooses among all boxes of detectors; of classifiers the mean probability counts.
+    """
 
     def __init__(self, predictors: Sequence[Predictor]):
         self.predictors = list(predictors)
@@ -113,8 +121,11 @@ class Ensemble:
         self.imgsz = next(iter(sizes), None)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, sum of N, 5 + classes)."""
-        return torch.cat([predictor(images).float() for predictor in self.predictors], 1)
+        """(B, 3, H, W) -> (B, sum of N, 5 + classes), or the logarithms of mean probabilities."""
+        outputs = [predictor(images).float() for predictor in self.predictors]
+        if self.task == "classify":
+            return torch.stack(outputs).softmax(-1).mean(0).clamp_min(1e-30).log()
+        return torch.cat(outputs, 1)
 
 
 class OneClass:

@@ -44,7 +44,7 @@ class FilePredictor:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in 0..1 -> (B, N, 5 + classes) float32.
+        """(B, 3, H, W) float in 0..1 -> (B, N, 5 + classes), or logits (B, classes), float32.
 
         Raises:
             ValueError: another height or width than the file takes.
@@ -88,9 +88,16 @@ def read_metadata(
         metadata = Metadata(list(names), int(strings.get("stride", 32)))
     else:
         metadata = Metadata.from_strings(strings, str(file))
-    if columns is not None and not metadata.nms and columns != 5 + len(metadata.names):
-        raise UserError(f"{file}: the graph has {columns - 5} classes, but {len(metadata.names)} are named")
+    besides = 0 if metadata.task == "classify" else 5
+    if columns is not None and not metadata.nms and columns != besides + len(metadata.names):
+        found = columns - besides
+        raise UserError(f"{file}: the graph has {found} classes, but {len(metadata.names)} are named")
     return metadata
+
+
+def output_dimensions(task: str) -> int:
+    """Return how many dimensions the output of a file has whose metadata say this `task`, a JSON text."""
+    return 2 if task.strip('"') == "classify" else 3
 
 
 def check_file(file: Path, half: bool) -> None:

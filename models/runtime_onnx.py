@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.runtime_file import FilePredictor, check_file, read_metadata
+from models.runtime_file import FilePredictor, check_file, output_dimensions, read_metadata
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,10 +71,11 @@ def _open(file: Path, device: torch.device) -> onnxruntime.InferenceSession:
 def _check_graph(session: onnxruntime.InferenceSession, file: Path) -> int | None:
     """Return how many numbers a row of the output has, where the graph fixes it."""
     inputs, output = session.get_inputs(), session.get_outputs()[0]
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(output.shape) != 3:
+    task = session.get_modelmeta().custom_metadata_map.get("task", "")
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(output.shape) != output_dimensions(task):
         found = f"inputs {[i.shape for i in inputs]}, first output {output.shape}"
         raise UserError(
             f"{file}: not a YOLOv5 graph, which maps (B, 3, H, W) to (B, N, 5 + classes); it has {found}"
         )
-    last = output.shape[2]
+    last = output.shape[-1]
     return last if isinstance(last, int) else None

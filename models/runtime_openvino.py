@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.runtime_file import FilePredictor, check_file, read_metadata
+from models.runtime_file import FilePredictor, check_file, output_dimensions, read_metadata
 from utils.errors import UserError
 
 SECTION = "yolov5_spd"  # of the file's run-time information, where its metadata is
@@ -68,8 +68,9 @@ def _strings(model: Any) -> dict[str, str]:
 def _check_graph(model: Any, file: Path) -> tuple[int | None, tuple[int, int] | None, int | None]:
     """Return the batch size, height and width, and the numbers in a row, where the graph fixes them."""
     shape, last = model.inputs[0].partial_shape, model.outputs[0].partial_shape
-    if len(model.inputs) != 1 or len(shape) != 4 or len(last) != 3:
+    dimensions = output_dimensions(_strings(model).get("task", ""))
+    if len(model.inputs) != 1 or len(shape) != 4 or len(last) != dimensions:
         raise UserError(f"{file}: not a YOLOv5 graph, which maps (B, 3, H, W) to (B, N, 5 + classes)")
     batch, _, height, width = (side.get_length() if side.is_static else None for side in shape)
-    columns = last[2].get_length() if last[2].is_static else None
+    columns = last[dimensions - 1].get_length() if last[dimensions - 1].is_static else None
     return batch, (height, width) if height and width else None, columns

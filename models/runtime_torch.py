@@ -9,30 +9,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.classifier import Classifier
 from models.detector import Detector
 from models.load import from_checkpoint
 from utils.checkpoint import read_checkpoint
-from utils.errors import UserError
 
 
 class TorchPredictor:
     """A network in PyTorch; see `models.runtime.Predictor`."""
 
-    task: str = "detect"
     imgsz: tuple[int, int] | None = None
 
     def __init__(
-        self, model: Detector, device: torch.device, half: bool = False, config: dict[str, Any] | None = None
+        self,
+        model: Detector | Classifier,
+        device: torch.device,
+        half: bool = False,
+        config: dict[str, Any] | None = None,
     ):
         self.device, self.dtype = device, torch.float16 if half else torch.float32
         self.model = model.to(device, self.dtype).eval()
-        self.names, self.stride = list(model.names), int(model.stride.max())
+        self.task, self.names = model.task, list(model.names)
+        self.stride = int(model.stride.max()) if isinstance(model, Detector) else 1
         self.config = config or {}
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in 0..1 -> (B, N, 5 + classes) float32."""
-        return self.model(images.to(self.device, self.dtype))[0].float()
+        """(B, 3, H, W) float in 0..1 -> (B, N, 5 + classes), or logits (B, classes), float32."""
+        output = self.model(images.to(self.device, self.dtype))
+        return (output if isinstance(output, Tensor) else output[0]).float()
 
 
 def load(
@@ -41,19 +46,14 @@ def load(
     """Read a checkpoint; `names` means nothing here, a checkpoint always names its classes.
 
     Raises:
-        UserError: the file cannot be read, or holds another network than a detector.
+        UserError: the file cannot be read.
     """
     content = read_checkpoint(file)
     model = from_checkpoint(content, str(file))
-    if not isinstance(model, Detector):
-        raise UserError(
-            f"{file}: weights for the task '{content.get('task') or 'classify'}', not for detection"
-        )
-    if fuse:
+    if fuse and isinstance(model, Detector):
         model.fuse()
     config = dict(content.get("config") or {})
-    if content.get("tile"):  # how the training cut its pictures
-        config["tile"] = content["tile"]
-    predictor = TorchPredictor(model, device, half, config)
-    predictor.task = str(content.get("task") or "detect")
-    return predictor
+    for key in ("tile", "resize"):  # how the training cut or shrank its pictures
+        if content.get(key):
+            config[key] = content[key]
+    return TorchPredictor(model, device, half, config)

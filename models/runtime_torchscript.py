@@ -42,6 +42,5 @@ def load(
         output = module(images.to(device))
         return output[0] if isinstance(output, tuple) else output
 
-    return FilePredictor(
-        run, metadata, device, metadata.batch if fixed else None, metadata.imgsz if fixed else None
-    )
+    imgsz = metadata.imgsz if fixed or metadata.task == "classify" else None
+    return FilePredictor(run, metadata, device, metadata.batch if fixed else None, imgsz)

@@ -8,7 +8,7 @@ from data.tiling import Tiling, tiles_pay_from
 from models.runtime import Predictor
 from utils.errors import UserError
 
-DEFAULT = 640  # pixels, where neither the user nor the training says
+DEFAULT = {"detect": 640, "classify": 32}  # pixels, where neither the user nor the training says
 
 
 def input_size(wanted: Sequence[int] | None, predictor: Predictor) -> tuple[int, int]:
@@ -35,9 +35,21 @@ def input_size(wanted: Sequence[int] | None, predictor: Predictor) -> tuple[int,
     return size
 
 
+def square_side(wanted: int | None, predictor: Predictor) -> int:
+    """Return the side of a square input in pixels, chosen as by `input_size`.
+
+    Raises:
+        UserError: it does not fit, or the file takes a size that is not square.
+    """
+    height, width = input_size((wanted,) if wanted else None, predictor)
+    if height != width:
+        raise UserError(f"these weights take {height}x{width} only; export them square")
+    return height
+
+
 def _trained(predictor: Predictor) -> int:
     side = predictor.config.get("imgsz")
-    return side if isinstance(side, int) and side > 0 else DEFAULT
+    return side if isinstance(side, int) and side > 0 else DEFAULT[predictor.task]
 
 
 def tiling_for(

@@ -1,4 +1,4 @@
-"""A detector as TorchScript: PyTorch without Python."""
+"""A network as TorchScript: PyTorch without Python."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
+from models.classifier import Classifier
 from models.detector import Detector
 from models.metadata import Metadata
 from models.onnx_export import Decoded, quiet
 from models.runtime_torchscript import CONFIG
 
 
-def export_torchscript(model: Detector, file: Path, metadata: Metadata) -> None:
+def export_torchscript(model: Detector | Classifier, file: Path, metadata: Metadata) -> None:
     """Write `model`, which is in eval mode, as a traced archive with its metadata.
 
     Args:
@@ -22,7 +23,7 @@ def export_torchscript(model: Detector, file: Path, metadata: Metadata) -> None:
         metadata: goes into the file; its batch and size are the example's.
     """
     assert metadata.imgsz is not None, "an export has a size"
-    example = torch.zeros(metadata.batch, 3, *metadata.imgsz, device=model.stride.device)
+    example = torch.zeros(metadata.batch, 3, *metadata.imgsz, device=next(model.parameters()).device)
     with quiet(), torch.inference_mode(False), torch.no_grad():
         module = Decoded(model, metadata.precision == "fp16").eval()
         traced = torch.jit.trace(module, example, check_trace=False)

@@ -93,7 +93,9 @@ def test_training_configuration_and_tiles_travel_with_our_checkpoints(tmp_path):
     predictor = load_predictor(tmp_path / "ours.pt")
     assert predictor.config == {"imgsz": 320, "tile": tile}
     assert input_size(None, predictor) == (320, 320)
-    save_checkpoint(tmp_path / "other.pt", content | {"task": "classify"})
+    small = {"task": "classify", "nc": 2, "block": "basic", "depths": [1], "widths": [8, 8]}
+    other = build_model(small | {"downsample": ["none", "none"]})
+    save_checkpoint(tmp_path / "other.pt", to_checkpoint(other))
     with pytest.raises(UserError, match="task 'classify'"):
         load_predictor(tmp_path / "other.pt")
 

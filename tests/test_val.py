@@ -264,7 +264,7 @@ def test_other_names_are_noted(weights, data_yaml, tmp_path, capsys):
     ],
 )
 def test_input_size(fixed, asked, trained, expected):
-    predictor = SimpleNamespace(imgsz=fixed, stride=32, config=trained)
+    predictor = SimpleNamespace(task="detect", imgsz=fixed, stride=32, config=trained)
     wanted = (asked,) if asked else None
     if isinstance(expected, int):
         assert input_size(wanted, predictor) == (expected, expected)

@@ -124,6 +124,6 @@ def refuse_options(config: Any, names: Iterable[str]) -> None:
     from utils.cli import flag_of
 
     for name in names:
-        field = type(config).__dataclass_fields__[name]
-        if getattr(config, name) != field.default:
+        field = type(config).__dataclass_fields__.get(name)
+        if field is not None and getattr(config, name) != field.default:
             raise UserError(f"{flag_of(name)} is for detectors; these weights are a classifier's")

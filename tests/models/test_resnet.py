@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -179,17 +178,6 @@ def test_a_saved_classifier_loads_with_the_same_outputs(name, tmp_path):
     assert (loaded.task, loaded.names, loaded.yaml) == ("classify", ["cat", "dog"], model.yaml)
     with pytest.raises(UserError, match=r"last.pt is no detector"):
         require_detector(loaded, "last.pt")
-
-
-def test_the_hybrid_gives_the_same_logits_in_onnx(tmp_path):
-    yaml = {**TINY, "depths": [1], "widths": [8, 16], "preactivation": True, "fixed_grid": False}
-    model = build_model({**yaml, "downsample": ["diffstride", "spectral"], "strides": [1.5, 2]}).eval()
-    x = torch.rand(2, 3, 32, 27)
-    torch.onnx.export(model, (x,), tmp_path / "m.onnx", dynamo=True, input_names=["images"], verbose=False)
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
-    (found,) = session.run(None, {"images": x.numpy()})
-    with torch.no_grad():
-        assert_close(torch.from_numpy(found), model(x), 1e-4)
 
 
 def test_the_table_shows_each_stage(capsys):
