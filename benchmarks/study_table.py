@@ -168,7 +168,7 @@ def as_table(rows: Sequence[Row], pictures: int) -> str:
     """Return the rows as Markdown."""
     first, seeds = rows[0].operator, len(rows[0].top1)
     lines = [
-        f"Top-1 on {pictures} test pictures, {seeds} seeds; differences and p-values against {first}, "
+        f"Top-1 on {pictures} test pictures, seeds 0 to {seeds - 1}; differences and p-values against {first}, "
         "p Holm-adjusted; time on one CPU thread.",
         "",
         f"| downsampling | top-1 % mean ± sd | - {first} | p (seeds) | p (pictures) | parameters | MFLOPs "
@@ -180,7 +180,7 @@ def as_table(rows: Sequence[Row], pictures: int) -> str:
         p = [
             "" if row is rows[0] else "-" if p is None else f"{p:.3f}" for p in (row.p_seeds, row.p_pictures)
         ]
-        accuracy = f"{100 * np.mean(row.top1):.2f} ± {100 * sd(row.top1):.2f}"
+        accuracy = f"{100 * np.mean(row.top1):.2f}" + (f" ± {100 * sd(row.top1):.2f}" if seeds > 1 else "")
         cells = [row.operator, accuracy, gap, *p, f"{row.parameters:,}", f"{row.mflops:.1f}"]
         lines.append(f"| {' | '.join([*cells, f'{row.inference_ms:.2f}', f'{row.training_ms:.2f}'])} |")
     return "\n".join(lines)
