@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Conv(nn.Module):
@@ -71,10 +73,36 @@ class C3(nn.Module):
         self.m: nn.Module = nn.Sequential(
             *(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(repeat))
         )
+        self.merged = False  # run cv1 and cv2 as one while training; see models/fast_training.py
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_in, H, W) -> (B, c_out, H, W)."""
-        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        if self.merged and self.cv1.bn.training and self.cv2.bn.training:
+            left, right = run_as_one(self.cv1, self.cv2, x)
+        else:
+            left, right = self.cv1(x), self.cv2(x)
+        return self.cv3(torch.cat((self.m(left), right), 1))
+
+
+def run_as_one(first: Conv, second: Conv, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Run two 1x1 Convs of equal settings on one input in training; the numbers are those of one by one.
+
+    (B, c_in, H, W) -> (B, c_1, H, W), (B, c_2, H, W).
+    """
+    norms: list[Any] = [first.bn, second.bn]
+    counts = [norm.num_features for norm in norms]
+    mean, var, gain, bias = (
+        torch.cat([getattr(norm, name) for norm in norms])
+        for name in ("running_mean", "running_var", "weight", "bias")
+    )
+    y = F.conv2d(x, torch.cat((first.conv.weight, second.conv.weight)))
+    y = F.batch_norm(y, mean, var, gain, bias, True, norms[0].momentum, norms[0].eps)
+    for norm, new_mean, new_var in zip(norms, mean.split(counts), var.split(counts), strict=True):
+        norm.running_mean.copy_(new_mean)
+        norm.running_var.copy_(new_var)
+        norm.num_batches_tracked.add_(1)
+    left, right = first.act(y).split(counts, 1)
+    return left, right
 
 
 class SPP(nn.Module):

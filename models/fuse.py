@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from models.blocks import C3, Concat, Conv
 from models.downsample.spd import Focus, SpaceToDepth, SPDConv, pad_to_even, strided_weight
 from models.downsample.spd_conv2d import SPDConv2d
+from models.fast_training import fast_training
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -33,6 +34,7 @@ def fuse(detector: Detector) -> Detector:
     """Apply every rewrite in place, once, put the network in eval mode and return it."""
     if not detector.fused:
         detector.eval().requires_grad_(False)
+        fast_training(detector, on=False)  # without autograd, in place costs nothing
         for module in detector.modules():
             if isinstance(module, Conv):
                 fold_batchnorm(module)

@@ -1,0 +1,38 @@
+"""The same network, trained in less time: same weights, same numbers to float rounding, less work.
+
+1. The two 1x1 convolutions that read a C3's input run as one, BatchNorm and activation included.
+2. SiLU does not run in place: autograd needs its input, and in place would first copy that.
+
+A space-to-depth stays one. The strided convolution that models/fuse.py makes of it for inference trains faster
+in contiguous layout only, and channels_last is faster than either (benchmarks/spd.py).
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.blocks import C3, Conv
+
+
+def fast_training(model: nn.Module, on: bool = True) -> None:
+    """Switch the rewrites of a network on or off, in place; names and values of its weights stay.
+
+    Only training mode is concerned; frozen BatchNorm, other norms and hooked convolutions are left alone.
+    """
+    for module in model.modules():
+        if isinstance(module, C3):
+            module.merged = on and _can_run_as_one(module.cv1, module.cv2)
+        elif isinstance(module, nn.SiLU):
+            module.inplace = not on
+
+
+def _can_run_as_one(first: Conv, second: Conv) -> bool:
+    """Return whether nobody would see the difference."""
+    norms, convs = (first.bn, second.bn), (first.conv, second.conv)
+    return (
+        all(type(block) is Conv for block in (first, second))
+        and all(type(norm) is nn.BatchNorm2d and norm.track_running_stats for norm in norms)
+        and all(type(conv) is nn.Conv2d and conv.bias is None for conv in convs)
+        and str(first.act) == str(second.act)
+        and not any(m._forward_hooks or m._forward_pre_hooks for m in (first, second, *norms, *convs))
+    )
