@@ -3,8 +3,8 @@
 1. The two 1x1 convolutions that read a C3's input run as one, BatchNorm and activation included.
 2. SiLU does not run in place: autograd needs its input, and in place would first copy that.
 
-A space-to-depth stays one. The strided convolution that models/fuse.py makes of it for inference trains faster
-in contiguous layout only, and channels_last is faster than either (benchmarks/spd.py).
+A space-to-depth stays one. The strided convolution that models/fuse.py makes of it for inference is faster to
+train in contiguous layout only, and channels_last is faster than either (benchmarks/spd.py).
 """
 
 from __future__ import annotations
