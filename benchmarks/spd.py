@@ -1,42 +1,53 @@
-"""What does SPD-Conv cost, and how much of it does fuse() save?
+"""What does SPD-Conv cost, and how much of it do fuse() and fast_training() save?
 
     python benchmarks/spd.py
     python benchmarks/spd.py --device 0 --batch-size 16
     python benchmarks/spd.py --quick
 
-Four ways to halve a map, as blocks and in whole YOLOv5 networks:
+Three ways to halve a map, as blocks and in whole YOLOv5 networks:
 
     baseline   Conv k3 s2
     released   Conv k3 s1, space-to-depth, and the 1x1 convolution that reads it (yolov5n-spd)
     paper      space-to-depth, Conv k3 s1 (yolov5n --downsample spd)
-    fused      either, rewritten by models/fuse.py
 
-Every row is one race, run in turns; every ratio is to the released form in the same row.
+and with them "fused", rewritten by models/fuse.py for inference, and "fast", by models/fast_training.py for
+training. Every row is one race, run in turns; a row's ratios are to its first form. The tables are Markdown.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
+import dataclasses
+import shutil
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import print_ratios, race
+from benchmarks.race import race
+from benchmarks.spd_forms import (
+    NETWORKS,
+    block_forms,
+    exported,
+    inference,
+    network,
+    training,
+    training_blocks,
+    training_network,
+)
+from benchmarks.spd_memory import Load, peak_megabytes
 from utils.cli import opt, run, validate
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
-
-    from models.detector import Detector
+    from torch import nn
 
 BLOCKS = [(16, 320), (32, 160), (64, 80), (128, 40)]  # channels and side of the map before: yolov5n at 640
+TRAINED = ("released", "released fast", "paper", "paper fast", "baseline", "baseline fast")
+SHIPPED = ("released fused", "released fast")  # exact rewrites that the commands use
+SLOWER = 1.05  # times the original: below, it is noise
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,13 @@ class SpdBenchmark:
     scale: str = opt("n", "scale letter of the networks: n, s, m or l")
     imgsz: int = opt(640, "side of the networks' square input, pixels", "--img", "--img-size", min=32)
     batch_size: int = opt(1, "pictures at a time in inference", "--batch", min=1)
+    train_batch: int = opt(16, "pictures at a time in training, of half that side", min=1)
     device: str = opt("cpu", "cpu or the number of a GPU")
     rounds: int = opt(7, "times each contestant runs, in turns", min=1)
     threads: int = opt(1, "threads of the CPU", min=1)
-    onnx: bool = opt(True, "export the networks and time ONNX Runtime, too")
+    compile: bool = opt(True, "time torch.compile, too, which takes minutes to compile")
+    onnx: bool = opt(True, "export the networks and time ONNX Runtime and OpenVINO, too")
+    memory: bool = opt(True, "measure peak memory, too")
     quick: bool = opt(False, "small pictures and one round, to see that it runs")
 
     def __post_init__(self) -> None:
@@ -57,176 +71,152 @@ class SpdBenchmark:
         validate(self)
 
 
-def settings(device: torch.device) -> dict[str, tuple[torch.memory_format, torch.dtype]]:
-    """Return the layouts and precisions of inference."""
+class Table:
+    """A Markdown table of races: the first column in milliseconds, the others as its multiples."""
+
+    slower: ClassVar[list[str]] = []  # rows of all tables in which a form we ship loses
+
+    def __init__(self, title: str, what: str, columns: tuple[str, ...]):
+        print(f"\n**{title}**\n\n| {what} | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+        self.title, self.columns = title, columns
+
+    def row(self, name: str, values: Mapping[str, float], unit: str = "ms", factor: float = 1000) -> None:
+        """Print values by column, seconds for the default unit."""
+        base = values[self.columns[0]]
+        cells = [f"{base * factor:.4g} {unit}"]
+        cells += [f"{values[column] / base:.2f}x" for column in self.columns[1:]]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        if unit != "ms" or self.columns[0] != "released":
+            return
+        for column in set(SHIPPED) & set(self.columns):
+            if values[column] > SLOWER * base:
+                self.slower.append(f"{self.title}, {name}: {column} {values[column] / base:.2f}x")
+
+
+def settings() -> dict[str, tuple[torch.memory_format, bool]]:
+    """Return the layouts, and whether bfloat16 is used."""
     import torch
 
-    half = torch.bfloat16 if device.type == "cpu" else torch.float16
     return {
-        "contiguous": (torch.contiguous_format, torch.float32),
-        "channels_last": (torch.channels_last, torch.float32),
-        f"channels_last, {str(half)[6:]}": (torch.channels_last, half),
+        "contiguous": (torch.contiguous_format, False),
+        "channels_last": (torch.channels_last, False),
+        "channels_last, bfloat16": (torch.channels_last, True),
     }
 
 
-def inference(
-    model: nn.Module, x: Tensor, layout: torch.memory_format, dtype: torch.dtype
-) -> Callable[[], object]:
-    """Return a run of a copy of `model` in that layout and precision."""
+def compare_blocks(cfg: SpdBenchmark, device: torch.device, compiles: bool) -> None:
+    """Print a row a size and setting, for inference and for training."""
     import torch
 
-    model = copy.deepcopy(model).eval().to(x.device, dtype)
-    if layout == torch.channels_last:
-        model = _channels_last(model)
-    x = x.to(dtype=dtype, memory_format=layout)
-
-    def step() -> object:
-        with torch.inference_mode():
-            return model(x)
-
-    return step
-
-
-def block_forms(channels: int) -> dict[str, nn.Module]:
-    """Return the five forms of a block: (B, C, H, W) -> (B, 2C, H/2, W/2)."""
-    from torch import nn
-
-    from models.blocks import Conv
-    from models.downsample.spd import SpaceToDepth, SPDConv, strided_weight
-    from models.fuse import StridedSPD, fold_batchnorm
-
-    out = 2 * channels
-    blocks = {"baseline": Conv(channels, out, 3, 2), "paper": SPDConv(channels, out)}
-    first, reader = Conv(channels, out, 3), nn.Conv2d(4 * out, out, 1, bias=False)
-    for block in (*blocks.values(), first):
-        fold_batchnorm(block.eval())
-    strided = nn.Conv2d(out, out, 2, 2, bias=False)
-    strided.weight.data = strided_weight(reader.weight.data)
-    return {
-        "released": nn.Sequential(first, SpaceToDepth(), reader),
-        "released fused": _channels_last(nn.Sequential(first, strided)),
-        "paper": blocks["paper"],
-        "paper fused": _channels_last(StridedSPD(blocks["paper"])),
-        "baseline": blocks["baseline"],
-    }
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
-    """Give the weights the layout that fuse() gives them."""
-    import torch
-
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def network_forms(scale: str) -> dict[str, Detector]:
-    """Return the five forms of a whole network; what is not fused has BatchNorm as trained."""
-    from models import build_model
-    from models.detector import require_detector
-
-    released = require_detector(build_model(f"yolov5{scale}-spd"), "benchmark").eval()
-    paper = require_detector(build_model(f"yolov5{scale}", downsample="spd"), "benchmark").eval()
-    baseline = require_detector(build_model(f"yolov5{scale}"), "benchmark").eval()
-    return {
-        "released": released,
-        "released fused": copy.deepcopy(released).fuse(),
-        "paper": paper,
-        "paper fused": copy.deepcopy(paper).fuse(),
-        "baseline": baseline,
-        "baseline fused": copy.deepcopy(baseline).fuse(),
-    }
-
-
-def compare_blocks(cfg: SpdBenchmark, device: torch.device) -> None:
-    """Print a row a size and setting."""
-    import torch
-
-    print("\nblocks, inference, BatchNorm folded")
-    for channels, side in BLOCKS[-1:] if cfg.quick else BLOCKS:
+    sizes = [(16, 32)] if cfg.quick else BLOCKS
+    columns = ("released", "released fused", "paper", "paper fused", "baseline")
+    table = Table("Blocks, inference, BatchNorm folded", "channels x side", columns)
+    for channels, side in sizes:
         x = torch.rand(cfg.batch_size, channels, side, side, device=device)
-        for name, setting in settings(device).items():
-            forms = {key: inference(form, x, *setting) for key, form in block_forms(channels).items()}
-            title = f"{channels}x{side}² {name}"
-            print_ratios(title, race(forms, 3 * cfg.rounds, device.type), "released")
+        forms = block_forms(channels)
+        for name, (layout, half) in settings().items():
+            runs = {key: inference(form, x, layout, half) for key, form in forms.items()}
+            table.row(f"{channels}x{side} {name}", race(runs, 3 * cfg.rounds, device.type))
+        if compiles:
+            runs = {
+                key: inference(form, x, torch.channels_last, compiled=True) for key, form in forms.items()
+            }
+            table.row(f"{channels}x{side} channels_last, compiled", race(runs, 3 * cfg.rounds, device.type))
+    columns = ("released", "released strided", "paper", "paper strided", "baseline")
+    table = Table(f"Blocks, forward and backward, batch {cfg.train_batch}", "channels x side", columns)
+    for channels, side in sizes:
+        x = torch.rand(cfg.train_batch, channels, side // 4, side // 4, device=device)
+        for name, (layout, half) in settings().items():
+            runs = {}
+            for key, form in training_blocks(channels, device, layout).items():
+                runs[key] = training(form, x.requires_grad_(), layout, half)
+            table.row(f"{channels}x{side // 4} {name}", race(runs, cfg.rounds, device.type))
 
 
-def compare_networks(cfg: SpdBenchmark, device: torch.device) -> None:
-    """Print arithmetic, then a row a setting."""
+def compare_inference(cfg: SpdBenchmark, device: torch.device, compiles: bool) -> None:
+    """Print a row a setting and runtime."""
     import torch
 
-    from models.summary import count_gflops, count_parameters
-
-    forms = network_forms(cfg.scale)
-    plain = {name: forms[name] for name in ("released", "paper", "baseline")}
-    base = plain["released"]
-    print(f"\nyolov5{cfg.scale} at {cfg.imgsz}x{cfg.imgsz}, batch {cfg.batch_size}")
-    for what, count in (("parameters", count_parameters), ("arithmetic", count_gflops)):
-        shares = {name: count(model) / count(base) for name, model in plain.items()}
-        print(f"{what:<34} " + "  ".join(f"{name} {share:.2f}x" for name, share in shares.items()))
+    names = NETWORKS[:2] if cfg.quick else NETWORKS
+    models = {name: network(name, cfg.scale) for name in names}
     x = torch.rand(cfg.batch_size, 3, cfg.imgsz, cfg.imgsz, device=device)
-    for name, setting in settings(device).items():
-        runs = {key: inference(form, x, *setting) for key, form in forms.items()}
-        print_ratios(f"inference, {name}", race(runs, cfg.rounds, device.type), "released")
+    where = f"yolov5{cfg.scale} at {cfg.imgsz}x{cfg.imgsz}, batch {cfg.batch_size}"
+    table = Table(f"Inference, {where}", "how", names)
+    for name, (layout, half) in settings().items():
+        runs = {key: inference(model, x, layout, half) for key, model in models.items()}
+        table.row(name, race(runs, cfg.rounds, device.type))
+    if compiles and not cfg.quick:
+        runs = {key: inference(m, x, torch.channels_last, compiled=True) for key, m in models.items()}
+        table.row("channels_last, compiled", race(runs, cfg.rounds, device.type))
     if cfg.onnx and device.type == "cpu":
-        print_ratios("inference, ONNX Runtime", race(onnx_runs(cfg, forms), cfg.rounds), "released")
-    for name, layout in (
-        ("contiguous", torch.contiguous_format),
-        ("channels_last", torch.channels_last),
-    ):
-        steps = {key: training_step(model, cfg, device, layout) for key, model in plain.items()}
-        print_ratios(f"training step, {name}", race(steps, max(cfg.rounds // 2, 1), device.type), "released")
+        for runtime, graphs in exported(models, x, cfg.threads).items():
+            table.row(runtime, race(graphs, cfg.rounds))
 
 
-def onnx_runs(cfg: SpdBenchmark, forms: dict[str, Detector]) -> dict[str, Callable[[], object]]:
-    """Return a run of each network in ONNX Runtime; the exporter folds BatchNorm in all of them."""
-    import onnxruntime
+def compare_training(cfg: SpdBenchmark, device: torch.device) -> None:
+    """Print a row a setting; then all of them against the released form as it was trained, contiguous."""
     import torch
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cfg.threads
-    images = torch.rand(cfg.batch_size, 3, cfg.imgsz, cfg.imgsz)
+    side = max(cfg.imgsz // 2, 32)
+    x = torch.rand(cfg.train_batch, 3, side, side, device=device)
+    where = f"yolov5{cfg.scale} at {side}x{side}, batch {cfg.train_batch}"
+    rows = settings()
     runs: dict[str, Callable[[], object]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, model in forms.items():
-            file = Path(folder) / "model.onnx"
-            torch.onnx.export(model, (images,), file, dynamo=True, input_names=["images"], verbose=False)
-            session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
-            runs[name] = functools.partial(session.run, None, {"images": images.numpy()})
-    return runs
+    for setting, (layout, half) in rows.items():
+        for name in TRAINED:
+            model = training_network(name, cfg.scale, device, layout)
+            runs[f"{setting}|{name}"] = training(model, x, layout, half)
+    seconds = race(runs, cfg.rounds, device.type)  # one race of all rows
+    table = Table(f"Training step, {where}", "how", TRAINED)
+    for setting in rows:
+        table.row(setting, {name: seconds[f"{setting}|{name}"] for name in TRAINED})
+    table = Table("The same, as multiples of the released form, contiguous", "how", ("as released", *TRAINED))
+    for setting in rows:
+        values = {name: seconds[f"{setting}|{name}"] for name in TRAINED}
+        table.row(setting, {"as released": seconds["contiguous|released"], **values})
 
 
-def training_step(
-    model: Detector, cfg: SpdBenchmark, device: torch.device, layout: torch.memory_format
-) -> Callable[[], None]:
-    """Return forward and backward of two pictures, in float32."""
-    import torch
-
-    twin: nn.Module = copy.deepcopy(model).train().to(device)
-    twin = _channels_last(twin) if layout == torch.channels_last else twin
-    images = torch.rand(2, 3, cfg.imgsz // 2, cfg.imgsz // 2, device=device).to(memory_format=layout)
-
-    def step() -> None:
-        sum(level.square().mean() for level in twin(images)).backward()
-
-    return step
+def compare_memory(cfg: SpdBenchmark) -> None:
+    """Print peak memory of inference and of a training step, each in a process of its own."""
+    side = max(cfg.imgsz // 2, 32)
+    for train, names in ((False, NETWORKS), (True, TRAINED)):
+        what = "training step" if train else "inference"
+        table = Table(f"Peak memory, {what}, channels_last", "pictures", names)
+        batch, size = (cfg.train_batch, side) if train else (cfg.batch_size, cfg.imgsz)
+        values = {
+            name: peak_megabytes(Load(name, train, cfg.scale, batch, size, cfg.device)) for name in names
+        }
+        table.row(f"{batch} of {size}x{size}", values, "MB", 1)
 
 
 def main(cfg: SpdBenchmark) -> None:
-    """Print both tables."""
-    import dataclasses
-
+    """Print all tables, and where a form that we ship is slower than the released one."""
     import torch
 
+    from models.summary import count_gflops, count_parameters
     from utils.device import select_device
 
     if cfg.quick:
-        cfg = dataclasses.replace(cfg, imgsz=64, rounds=1)
+        cfg = dataclasses.replace(cfg, imgsz=64, train_batch=2, rounds=1)
     torch.set_num_threads(cfg.threads)
     device = select_device(cfg.device)
+    compiles = cfg.compile and (device.type != "cpu" or shutil.which("c++") is not None)
     print(
         f"torch {torch.__version__}, {device}, {cfg.threads} threads, median of {cfg.rounds} rounds in turns"
     )
-    compare_blocks(cfg, device)
-    compare_networks(cfg, device)
+    if cfg.compile and not compiles:
+        print("no C++ compiler (c++): torch.compile is left out")
+    plain = ("released", "paper", "baseline")
+    models: dict[str, nn.Module] = {name: network(name, cfg.scale) for name in plain}
+    table = Table(f"yolov5{cfg.scale}", "", plain)
+    table.row("parameters", {name: count_parameters(model) for name, model in models.items()}, "M", 1e-6)
+    table.row("arithmetic", {name: count_gflops(model) for name, model in models.items()}, "GFLOPs", 1)
+    compare_blocks(cfg, device, compiles)
+    compare_inference(cfg, device, compiles)
+    compare_training(cfg, device)
+    if cfg.memory and (device.type != "cpu" or sys.platform == "linux"):
+        compare_memory(cfg)
+    print("\nShipped and slower than the released form:", "; ".join(Table.slower) or "nothing")
 
 
 if __name__ == "__main__":
