@@ -61,7 +61,8 @@ def downsampling_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
 
 def _stride(module: nn.Module) -> int:
     """Return the largest stride of a layer that could downsample an image, 1 for others."""
-    quantised = type(module).__module__.startswith("torch.ao.nn") and "Conv2d" in type(module).__name__
+    kind = type(module)
+    quantised = kind.__module__.startswith("torch.ao.nn") and kind.__name__ in ("Conv2d", "ConvReLU2d")
     if not isinstance(module, _CONVS + POOLS) and not quantised:
         return 1
     stride: Any = module.stride

@@ -19,8 +19,10 @@ def space_to_depth(x: Tensor, scale: int = 2) -> Tensor:
     Channel group j*scale+i holds row offset i, column offset j.
 
     Raises:
-        ValueError: H or W is not divisible by `scale`.
+        ValueError: H or W is not divisible by `scale`, or that is no whole number above 0.
     """
+    if type(scale) is not int or scale < 1:
+        raise ValueError(f"space_to_depth: the scale must be a whole number above 0, got {scale!r}")
     height, width = x.shape[-2:]
     if height % scale or width % scale:
         raise ValueError(f"space_to_depth: height {height} and width {width} must be divisible by {scale}")

@@ -119,6 +119,12 @@ def test_space_to_depth_names_the_size_it_cannot_divide():
         space_to_depth(torch.rand(1, 3, 6, 7))
 
 
+@pytest.mark.parametrize("scale", [0, -2, 2.0])
+def test_space_to_depth_names_a_scale_that_is_none(scale):
+    with pytest.raises(ValueError, match=f"the scale must be a whole number above 0, got {scale}"):
+        space_to_depth(torch.rand(1, 3, 6, 6), scale)
+
+
 def test_average_of_a_border_window_counts_only_what_is_there():
     pool = RESAMPLERS["avg"]()
     assert pool(torch.tensor([[[[1.0, 3.0, 8.0]]]])).tolist() == [[[[2.0, 8.0]]]]

@@ -236,10 +236,13 @@ def test_what_cannot_be_replaced_is_named_and_nothing_changes(model, message):
         assert "left: " in str(report)
 
 
-def test_quantised_convolutions_are_refused_by_name():
-    conv = torch.ao.nn.quantized.Conv2d(3, 3, 3, 2)
+@pytest.mark.parametrize(
+    "conv", [torch.ao.nn.quantized.Conv2d(3, 3, 3, 2), torch.ao.nn.intrinsic.quantized.ConvReLU2d(3, 3, 3, 2)]
+)
+def test_quantised_convolutions_are_refused_by_name(conv):
+    name = type(conv).__name__
     with pytest.raises(
-        UserError, match=r"0 \(Conv2d k3 s2\): torch.ao.nn.quantized.*computes in a way of its own"
+        UserError, match=rf"0 \({name} k3 s2\): torch.ao.nn.*quantized.*computes in a way of its own"
     ):
         model = nn.Sequential(conv)
         model.forward = lambda x: x
