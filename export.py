@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from models.runtime_torch import TorchPredictor
 
 PROBED = 0.001  # confidence at which NMS is compared first: noise alone may hold nothing surer
-SUFFIXES = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".torchscript"}
+SUFFIXES = {
+    "onnx": ".onnx",
+    "openvino": "_openvino_model",
+    "torchscript": ".torchscript",
+    "engine": ".engine",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class ExportConfig:
     data: Path | None = opt(
         None, "data-set YAML: class names that go into the file, and the pictures for --int8"
     )
-    include: tuple[Literal["onnx", "openvino", "torchscript"], ...] = opt(("onnx",), "formats")
+    include: tuple[Literal["onnx", "openvino", "torchscript", "engine"], ...] = opt(
+        ("onnx",), "formats (engine: TensorRT, on an Nvidia GPU)"
+    )
     imgsz: tuple[int, ...] | None = opt(
         None, "side or height and width, pixels (default: the training's)", "--img", "--img-size", min=4
     )
@@ -61,8 +68,9 @@ class ExportConfig:
         validate(self)
         if self.half and self.int8:
             raise UserError("--half and --int8 exclude each other")
-        if (self.nms or self.int8) and "torchscript" in self.include:
-            raise UserError("--nms and --int8 are for onnx and openvino, not for torchscript")
+        for format in {"torchscript", "engine"} & set(self.include):
+            if self.nms or self.int8:
+                raise UserError(f"--nms and --int8 are for onnx and openvino, not for {format}")
         if self.nms and self.opset < 18:
             raise UserError("--nms needs --opset 18 or later")
 
@@ -79,11 +87,14 @@ def main(cfg: ExportConfig) -> int:
     import torch
 
     from models.runtime import load_predictor
+    from models.runtime_tensorrt import import_tensorrt
     from models.runtime_torch import TorchPredictor
     from utils.device import select_device
     from utils.runs import newest_weights
 
     cfg = replace(cfg, weights=cfg.weights or newest_weights())
+    if "engine" in cfg.include:
+        import_tensorrt("--include engine")
     if cfg.weights.suffix.lower() != ".pt":
         raise UserError(f"{cfg.weights} is no checkpoint; give the .pt file")
     torch.backends.cudnn.allow_tf32 = False  # compare with full precision
@@ -168,13 +179,16 @@ def _write(
 ) -> Path:
     """Write one format and return its file, or its folder."""
     from models.openvino_export import export_openvino
+    from models.tensorrt_export import export_tensorrt
     from models.torchscript_export import export_torchscript
 
     if format == "onnx":
         return Path(shutil.copy(_write_onnx(cfg, predictor, metadata, drafts), drafts / "draft.onnx"))
-    if format == "openvino":  # which halves the weights itself
+    if format in ("openvino", "engine"):  # which halve what they are given themselves
         full = replace(metadata, precision="fp32") if cfg.half else metadata
         graph = _write_onnx(cfg, predictor, full, drafts)
+        if format == "engine":
+            return export_tensorrt(graph, drafts / "draft.engine", metadata)
         return export_openvino(graph, drafts / "openvino", metadata).parent
     file = drafts / "draft.torchscript"
     export_torchscript(predictor.model, file, metadata)
@@ -213,7 +227,7 @@ def _reload(draft: Path, format: str) -> Predictor:
     from models.runtime import load_predictor
 
     try:
-        return load_predictor(draft, "cpu", task=None)
+        return load_predictor(draft, "cuda:0" if format == "engine" else "cpu", task=None)
     except UserError as error:
         raise UserError(f"the {format} file does not run here, so it was not kept: {error}") from error
 

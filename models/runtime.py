@@ -17,6 +17,7 @@ _RUNTIMES = {  # suffix -> module with `load`
     ".onnx": "models.runtime_onnx",
     ".xml": "models.runtime_openvino",
     ".torchscript": "models.runtime_torchscript",
+    ".engine": "models.runtime_tensorrt",
 }
 
 
@@ -58,7 +59,7 @@ def load_predictor(
     """Load a network for inference; several files become one ensemble.
 
     Args:
-        weights: a .pt, .onnx or .torchscript file, OpenVINO's .xml or the folder that holds it; or several.
+        weights: a .pt, .onnx, .torchscript or .engine file, OpenVINO's .xml or its folder; or several.
         device: where to compute.
         fuse: rewrite a PyTorch network for speed, with the same outputs.
         half: compute in 16 bits (PyTorch on a GPU).

@@ -223,7 +223,7 @@ def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
         ({"weights": "missing.pt"}, "missing.pt"),
         ({"weights": "x.onnx"}, "is no checkpoint"),
         ({"opset": 9}, "at least 17"),
-        ({"include": ("tflite",)}, "Choose from: onnx, openvino, torchscript"),
+        ({"include": ("tflite",)}, "Choose from: engine, onnx, openvino, torchscript"),
         ({"half": True, "int8": True}, "exclude each other"),
         ({"nms": True, "include": ("torchscript",)}, "not for torchscript"),
         ({"nms": True, "opset": 17}, "opset 18"),
