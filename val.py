@@ -143,6 +143,7 @@ def main(cfg: ValConfig) -> int:
 
 def evaluate_weights(cfg: ValConfig) -> int:
     """Run a detector over a data set and score what it finds."""
+    from data.classification.description import is_classification
     from data.description import read_description
     from data.pictures import read_picture
     from data.records import coco_category_ids
@@ -156,12 +157,16 @@ def evaluate_weights(cfg: ValConfig) -> int:
 
     device = select_device(cfg.device)
     weights = cfg.weights or (newest_weights(),)
-    predictor = load_predictor(weights, device, half=cfg.half, task=None)
+    labels_only = cfg.data is not None and is_classification(cfg.data)
+    given = read_description(cfg.data) if cfg.data and not labels_only else None
+    predictor = load_predictor(
+        weights, device, half=cfg.half, nameless=given.names if given else None, task=None
+    )
     if predictor.task == "classify":
         from models.classification.validate import validate_classifier
 
         return validate_classifier(cfg, weights, predictor)
-    description = read_description(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
+    description = given or read_description(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     check_classes(predictor.names, description, cfg.single_cls)
     imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, predictor)
     names = ("object",) if cfg.single_cls else description.names

@@ -54,6 +54,7 @@ def load_predictor(
     fuse: bool = True,
     half: bool = False,
     names: Sequence[str] | None = None,
+    nameless: Sequence[str] | None = None,
     task: str | None = "detect",
 ) -> Predictor:
     """Load a network for inference; several files become one ensemble.
@@ -63,7 +64,8 @@ def load_predictor(
         device: where to compute.
         fuse: rewrite a PyTorch network for speed, with the same outputs.
         half: compute in 16 bits (PyTorch on a GPU).
-        names: the classes, for a file that does not name them; their number must fit.
+        names: the classes, whatever the file calls them; their number must fit.
+        nameless: the classes for a file that names none; others keep theirs.
         task: what it must do, "detect" or "classify"; None takes both.
 
     Raises:
@@ -75,7 +77,7 @@ def load_predictor(
     device = torch.device(device)
     if half and device.type == "cpu":
         raise UserError("16-bit inference needs a GPU; leave out --half or choose a --device")
-    loaded = [_load(file, device, fuse, half, names) for file in files]
+    loaded = [_load(file, device, fuse, half, names, nameless) for file in files]
     wanted = task or ("classify" if loaded[0].task == "classify" else "detect")
     for file, predictor in zip(files, loaded, strict=True):
         if predictor.task != wanted:
@@ -84,13 +86,20 @@ def load_predictor(
     return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 
 
-def _load(file: Path, device: torch.device, fuse: bool, half: bool, names: Sequence[str] | None) -> Predictor:
+def _load(
+    file: Path,
+    device: torch.device,
+    fuse: bool,
+    half: bool,
+    names: Sequence[str] | None,
+    nameless: Sequence[str] | None,
+) -> Predictor:
     if file.is_dir():
         file = next(iter(sorted(file.glob("*.xml"))), file)
     suffix = file.suffix.lower()
     if suffix not in _RUNTIMES:
         raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(_RUNTIMES)}")
-    predictor: Predictor = import_module(_RUNTIMES[suffix]).load(file, device, fuse, half, names)
+    predictor: Predictor = import_module(_RUNTIMES[suffix]).load(file, device, fuse, half, names or nameless)
     if names is not None:
         if len(names) != len(predictor.names):
             raise UserError(

@@ -124,6 +124,9 @@ def test_onnx_without_metadata_asks_for_the_data_set(tmp_path):
     with pytest.raises(UserError, match=r"foreign.onnx: no metadata 'names'.*--data"):
         load_predictor(path)
     assert load_predictor(path, names=NAMES).names == NAMES
+    assert load_predictor(path, nameless=NAMES).names == NAMES
+    named = write_onnx(tmp_path / "ours.onnx", metadata=Metadata(NAMES[::-1], 32))
+    assert load_predictor(named, nameless=NAMES).names == NAMES[::-1]
     with pytest.raises(UserError, match="the graph has 5 classes, but 1 are named"):
         load_predictor(path, names=["tree"])
 
