@@ -1,8 +1,8 @@
 """How fast is detection from file to boxes, and what do tiles cost and give?
 
-    python benchmarks/detect.py --video street.avi
-    python benchmarks/detect.py --weights best.pt --only tiles      # trained on treecrowns, for the AP
-    python benchmarks/detect.py --quick
+    python -m benchmarks.detect --video street.avi
+    python -m benchmarks.detect --weights best.pt --only tiles      # trained on treecrowns, for the AP
+    python -m benchmarks.detect --quick
 
 Videos and photographs: our pipeline against Ultralytics' `predict` of a network of about the same size, both
 with random weights, in the same runtime, one after the other. Tiles: the whole against its parts (tiles times
@@ -64,9 +64,9 @@ def main(cfg: DetectBenchmark) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = cfg.weights or _save_random(cfg.cfg, folder)
-        if cfg.only != "tiles":
+        if cfg.only in (None, "media"):
             _media(cfg, weights, folder)
-        if cfg.only != "media":
+        if cfg.only in (None, "tiles"):
             _tiles(cfg, weights)
     return 0
 
@@ -85,21 +85,27 @@ def _save_random(name: str, folder: Path) -> Path:
 
 
 def _media(cfg: DetectBenchmark, weights: Path, folder: Path) -> None:
+    from benchmarks.markdown import print_head, print_row
     from benchmarks.others import yolo
     from models.load import load_model
 
     sources = {"video": _video(cfg, folder), "photographs": _photographs(cfg, folder)}
     flops = (_gigaflops(load_model(weights, fuse=True)), _gigaflops(yolo(cfg.other).model))
     print(f"{weights.stem} {flops[0]:.1f} GFLOP, {cfg.other} {flops[1]:.1f} GFLOP at {SIDE} x {SIDE}\n")
-    print("source       runtime    ours fps  other fps   ratio  per GFLOP  pre + post of ours")
+    rows = []
     for runtime in cfg.runtimes:
         ours, theirs = _in_runtime(runtime, weights, cfg.other, folder)
         for what, (source, count) in sources.items():
             fps, share = _our_speed(ours, source, count)
             rival = _their_speed(theirs, source, count)
             per_flop = (fps / flops[0]) / (rival / flops[1])
-            numbers = f"{fps:9.1f} {rival:10.1f} {fps / rival:7.2f} {per_flop:10.2f} {share:18.0%}"
-            print(f"{what:12} {runtime:9} {numbers}")
+            ratio = f"{fps / rival:.2f}"
+            rows.append(
+                (what, runtime, f"{fps:.1f}", f"{rival:.1f}", ratio, f"{per_flop:.2f}", f"{share:.0%}")
+            )
+    print_head("source", "runtime", "our fps", "other fps", "ratio", "ratio per GFLOP", "our pre + post")
+    for row in rows:
+        print_row(*row)
 
 
 def _video(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
@@ -107,7 +113,7 @@ def _video(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
 
     if cfg.video is not None:
         return cfg.video, cfg.frames
-    image = cv2.imread(str(next((SAMPLES / "val").glob("*.jpg"))))
+    image = _read(next((SAMPLES / "val").glob("*.jpg")))
     path = folder / "made.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (768, 576))
     for i in range(cfg.frames):
@@ -119,7 +125,7 @@ def _video(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
 def _photographs(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
     import cv2
 
-    image = cv2.imread(str(next((SAMPLES / "val").glob("*.jpg"))))
+    image = _read(next((SAMPLES / "val").glob("*.jpg")))
     where = folder / "photographs"
     where.mkdir()
     for i in range(cfg.photographs):
@@ -203,6 +209,7 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     import numpy as np
     import torch
 
+    from benchmarks.markdown import print_head, print_row
     from benchmarks.others import sahi_on_tiles
     from benchmarks.race import race
     from data.tiling import Tiling
@@ -223,27 +230,35 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
 
     found = ours()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    batch = torch.rand(settings.batch_size, 3, *imgsz)
+    batch = torch.rand(settings.batch_size, 3, *imgsz).to(
+        memory_format=torch.channels_last
+    )  # as pictures are
     batches = -(-found.tiles // settings.batch_size)
     sides = {"whole": ours, "parts": lambda: [predictor(batch) for _ in range(batches)]}
     laps = race(sides, 1 if cfg.quick else 3)
     seconds, parts = laps["whole"], laps["parts"] * found.tiles / (batches * settings.batch_size)
-    print(f"\n{cfg.side} x {cfg.side} pixels, {found.tiles} tiles of {tiling.size} px at {imgsz[0]} px:")
-    print(f"ours                    {seconds:8.2f} s, {len(found.rows)} objects, peak memory {memory:.2f} GB")
-    print(f"tiles x time of a tile  {parts:8.2f} s: ratio {seconds / parts:.2f}")
+    print(
+        f"\n{cfg.side} x {cfg.side} pixels, {found.tiles} tiles of {tiling.size} px at {imgsz[0]} px; ",
+        end="",
+    )
+    print(f"peak memory {memory:.2f} GB\n")
+    print_head("", "seconds", "objects", "time of ours")
+    print_row("ours", f"{seconds:.2f}", len(found.rows), "1.00")
+    print_row("tiles x time of one in a batch", f"{parts:.2f}", "", f"{parts / seconds:.2f}")
     one = replace(settings, tiling=None)
     try:
         rows, sahi = _timed(lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap))
     except UserError as error:
         print(error)
         return
-    print(f"SAHI                    {sahi:8.2f} s, {len(rows)} objects: {sahi / seconds:.2f} times ours")
+    print_row("SAHI", f"{sahi:.2f}", len(rows), f"{sahi / seconds:.2f}")
     if cfg.weights is not None:
         _compare_ap(predictor, settings, tiling)
 
 
 def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> None:
     """Print the AP of both ways on the validation photograph."""
+    from benchmarks.markdown import print_head, print_row
     from benchmarks.others import sahi_on_tiles
     from data.description import read_description
     from data.records import read_records
@@ -252,22 +267,24 @@ def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> 
     from utils.metrics import Detections, evaluate_detections
 
     description = read_description("data/treecrowns.yaml")
-    [record] = read_records(description, "val")[0]
-    image = _read(record.path)
+    records: list[Any] = read_records(description, "val")[0]
+    image = _read(records[0].path)
     fine = replace(settings, conf_thres=0.001, iou_thres=0.6, max_det=3000)
     one = replace(fine, tiling=None)
     ways: dict[str, Callable[[], np.ndarray]] = {
         "ours": lambda: find_objects(predictor, image, fine).rows,
         "SAHI": lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap),
     }
-    print("\nvalidation photograph   AP     AP50   seconds")
+    print()
+    print_head("validation photograph", "AP", "AP50", "AP_S", "seconds")
     for name, way in ways.items():
         rows, seconds = _timed(way)
         best = rows[(-rows[:, 4]).argsort(kind="stable")]
         metrics = evaluate_detections(
-            truth_of([record]), Detections.stack([best]), list(description.names), max_dets=(1, 10, 1000)
+            truth_of(records), Detections.stack([best]), list(description.names), max_dets=(1, 10, 1000)
         )
-        print(f"{name:20} {metrics.values['AP']:8.4f} {metrics.values['AP50']:7.4f} {seconds:7.2f}")
+        values = [f"{metrics.values[key]:.4f}" for key in ("AP", "AP50", "AP_S")]
+        print_row(name, *values, f"{seconds:.2f}")
 
 
 def _read(path: Path) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What does a network give and cost in each format and precision?
 
-    python benchmarks/runtimes.py --weights best.pt
-    python benchmarks/runtimes.py --weights best.pt --data visdrone.yaml --batch-size 8
+    python -m benchmarks.runtimes --weights best.pt
+    python -m benchmarks.runtimes --weights best.pt --data visdrone.yaml --batch-size 8
 
 Every file is exported, proved and run on the same pictures: size, time of a batch (all in turns, so that
 whatever else the machine does hits all alike), AP and AP_S on the data set's validation pictures.
@@ -53,6 +53,7 @@ def main(cfg: RuntimeBenchmark) -> int:
     """Print the table."""
     import torch
 
+    from benchmarks.markdown import print_head, print_row
     from benchmarks.race import race
     from models.runtime import load_predictor
     from models.sizes import input_size
@@ -74,15 +75,17 @@ def main(cfg: RuntimeBenchmark) -> int:
         }
         seconds = race(runs, 2 if cfg.quick else cfg.rounds)
         base = seconds["pytorch fp32"]
-        print(
-            f"\n{weights} at {imgsz[0]}x{imgsz[1]}, batch {cfg.batch_size}, {torch.get_num_threads()} threads"
-        )
-        print("format             size MB  ms a picture  pictures/s  of pytorch      AP    AP_S")
+        size = f"{imgsz[0]}x{imgsz[1]}, batch {cfg.batch_size}, {torch.get_num_threads()} threads"
+        print(f"\n{weights} at {size}; AP on {data}\n")
+        print_head("format", "MB", "ms a picture", "pictures/s", "time of PyTorch's", "AP", "AP_S", "AP lost")
+        full = None
         for name, predictor in predictors.items():
             each = seconds[name] / cfg.batch_size
             ap, small = _score(predictor, data, imgsz)
-            numbers = f"{_megabytes(files[name]):9.1f} {1000 * each:13.1f} {1 / each:11.1f}"
-            print(f"{name:16} {numbers} {seconds[name] / base:10.2f}x {ap} {small}", flush=True)
+            full = ap if full is None else full
+            lost = None if ap is None or full is None else full - ap
+            numbers = (f"{_megabytes(files[name]):.1f}", f"{1000 * each:.1f}", f"{1 / each:.1f}")
+            print_row(name, *numbers, f"{seconds[name] / base:.2f}", *map(_fraction, (ap, small, lost)))
     return 0
 
 
@@ -91,17 +94,14 @@ def _exports(cfg: RuntimeBenchmark, copy: Path, data: Path, imgsz: tuple[int, in
     import export
 
     files = {}
-    precisions: dict[str, dict[str, bool]] = {"fp32": {}, "fp16": {"half": True}, "int8": {"int8": True}}
-    if cfg.quick:
-        precisions = {"fp32": {}}
-    for precision, options in precisions.items():
+    for precision in ("fp32",) if cfg.quick else ("fp32", "fp16", "int8"):
         for format in cfg.include:
             if precision == "int8" and format == "torchscript":
                 continue
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
                     wanted = export.ExportConfig(copy, data, (format,), imgsz, cfg.batch_size)
-                    code = export.main(replace(wanted, **options))
+                    code = export.main(replace(wanted, half=precision == "fp16", int8=precision == "int8"))
             except UserError as error:
                 print(f"{format} {precision}: left out, {error}", file=sys.stderr)
                 continue
@@ -117,14 +117,18 @@ def _megabytes(file: Path) -> float:
     return sum(f.stat().st_size for f in (file.iterdir() if file.is_dir() else [file])) / 1e6
 
 
-def _score(predictor: Predictor, data: Path, imgsz: tuple[int, int]) -> tuple[str, str]:
+def _fraction(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _score(predictor: Predictor, data: Path, imgsz: tuple[int, int]) -> tuple[float | None, float | None]:
+    """AP and AP_S on the validation views."""
     from data.calibration import validation_loader
     from utils.evaluation import evaluate
 
     loader = validation_loader(data, imgsz, predictor.stride)
     values = evaluate(predictor, loader, predictor.names, "cpu", progress=False).metrics.values
-    ap, small = values["AP"], values["AP_S"]
-    return f"{ap:7.4f}" if ap is not None else "   none", f"{small:7.4f}" if small is not None else "   none"
+    return values["AP"], values["AP_S"]
 
 
 if __name__ == "__main__":

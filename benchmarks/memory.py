@@ -1,0 +1,68 @@
+"""Does memory stay flat over a long video? It is read in a loop, detected on, drawn and written.
+
+python -m benchmarks.memory --weights best.pt --video street.avi --frames 10000
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import opt, run, validate
+
+
+@dataclass(frozen=True)
+class MemoryBenchmark:
+    """Print this process's memory at ten points of a long video."""
+
+    video: Path = opt("street.avi", "video that is looped")
+    weights: Path | None = opt(None, "network (default: the newest run's best.pt)")
+    frames: int = opt(10_000, "frames to detect on", min=10)
+    imgsz: int | None = opt(None, "input side, px (default: as trained)", "--img", min=32)
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        validate(self)
+
+
+def main(cfg: MemoryBenchmark) -> int:
+    """Print the table; the video that is written goes with its folder."""
+    import psutil
+
+    from benchmarks.markdown import print_head, print_row
+    from data.outputs import Media, Result, Style
+    from data.sources import open_source
+    from models.inference import DetectSettings, find_all
+    from models.runtime import load_predictor
+    from models.sizes import input_size
+    from utils.runs import newest_weights
+
+    open_source(cfg.video)  # a missing file is said before the weights are read
+    predictor = load_predictor(cfg.weights or newest_weights())
+    settings = DetectSettings(input_size((cfg.imgsz,) if cfg.imgsz else None, predictor))
+    looped = chain.from_iterable(open_source(cfg.video) for _ in count())
+    frames = (replace(frame, number=i) for i, frame in enumerate(islice(looped, cfg.frames), 1))
+    print_head("frames", "memory, MB", "frames/s so far")
+    process, start = psutil.Process(), time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Media(Path(folder))) as media,
+        closing(find_all(predictor, frames, settings)) as found_frames,
+    ):
+        for number, found in enumerate(found_frames, 1):
+            media.add(Result(found.item, "looped", found.rows, predictor.names, Style()))
+            if number % (cfg.frames // 10) == 0:
+                memory, rate = process.memory_info().rss / 1e6, number / (time.perf_counter() - start)
+                print_row(number, f"{memory:.0f}", f"{rate:.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(MemoryBenchmark, main)
