@@ -42,7 +42,6 @@ from utils.cli import opt, run, validate
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 BLOCKS = [(16, 320), (32, 160), (64, 80), (128, 40)]  # channels and side of the map before: yolov5n at 640
 TRAINED = ("released", "released fast", "paper", "paper fast", "baseline", "baseline fast")
@@ -207,7 +206,7 @@ def main(cfg: SpdBenchmark) -> None:
     if cfg.compile and not compiles:
         print("no C++ compiler (c++): torch.compile is left out")
     plain = ("released", "paper", "baseline")
-    models: dict[str, nn.Module] = {name: network(name, cfg.scale) for name in plain}
+    models: dict[str, Any] = {name: network(name, cfg.scale) for name in plain}
     table = Table(f"yolov5{cfg.scale}", "", plain)
     table.row("parameters", {name: count_parameters(model) for name, model in models.items()}, "M", 1e-6)
     table.row("arithmetic", {name: count_gflops(model) for name, model in models.items()}, "GFLOPs", 1)

@@ -149,7 +149,8 @@ def measure(files: Mapping[str, Path], imgsz: int) -> dict[str, tuple[int, float
         F.cross_entropy(model(images), labels).backward()
 
     models: dict[str, Any] = {
-        name: build_model(file).to(memory_format=torch.channels_last) for name, file in files.items()
+        name: build_model(file).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for name, file in files.items()
     }
     training = race({name: partial(train, model.train()) for name, model in models.items()}, ROUNDS)
     inference = race({name: partial(infer, model.eval()) for name, model in models.items()}, ROUNDS)
@@ -168,8 +169,8 @@ def as_table(rows: Sequence[Row], pictures: int) -> str:
     """Return the rows as Markdown."""
     first, seeds = rows[0].operator, len(rows[0].top1)
     lines = [
-        f"Top-1 on {pictures} test pictures, seeds 0 to {seeds - 1}; differences and p-values against {first}, "
-        "p Holm-adjusted; time on one CPU thread.",
+        f"Top-1 on {pictures} test pictures, seeds 0 to {seeds - 1}; differences and p-values against "
+        f"{first}, p Holm-adjusted; time on one CPU thread.",
         "",
         f"| downsampling | top-1 % mean ± sd | - {first} | p (seeds) | p (pictures) | parameters | MFLOPs "
         "| inference ms | training ms |",
