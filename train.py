@@ -73,6 +73,7 @@ class TrainConfig:
     freeze: tuple[int, ...] = opt(
         (), "layers that stay as they are: one number is that many from the first, several are these", min=0
     )
+    single_cls: bool = opt(False, "train one class, 'object', whatever the labels say")
     sync_bn: bool = opt(False, "several processes: BatchNorm sees the batches of all of them")
     compile: bool = opt(False, "torch.compile the network: minutes at the start, faster steps")
     cos_lr: bool = opt(False, "let the learning rate fall along a cosine instead of a line")
@@ -337,6 +338,7 @@ def make_state(
     world: World,
 ) -> TrainState:
     """Return a fresh state, or the interrupted run's."""
+    from models.fast_training import fast_training
     from models.sync_norm import synchronise_norms
     from utils.optim import Schedule
     from utils.training import TrainState
@@ -347,6 +349,7 @@ def make_state(
     recipe = {name: getattr(hyp, name) for name in shared}
     recipe["cosine"] = cfg.cos_lr or recipe.get("cosine", False)
     schedule = Schedule(cfg.epochs, batches, cfg.batch_size, **recipe)
+    fast_training(model)
     state = TrainState(model, hyp, schedule, cfg.amp, world, cfg.compile)
     if checkpoint:
         state.load_state_dict(checkpoint["training"], checkpoint["weights"])

@@ -92,3 +92,11 @@ def test_batch_size_minus_one_trains_with_what_fits(
 def test_impossible_options_are_one_line(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         train.TrainConfig(**options)
+
+
+def test_single_cls_trains_one_class(squares: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL_NETWORK)
+    train.main(config(squares, tmp_path, cfg=str(small), epochs=1, single_cls=True))
+    best = read_checkpoint(tmp_path / "exp/weights/best.pt")
+    assert best["names"] == ["object"] and best["model"]["nc"] == 1

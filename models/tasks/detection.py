@@ -54,6 +54,7 @@ class DetectionTask(Task):
 
     def __init__(self, data: Path) -> None:
         self.description = read_description(data)
+        self.names = self.description.names
         self.recipe = self.description.recipe
         tile = self.description.tile
         self.details = {"tile": dataclasses.asdict(tile) if tile else None}  # detection then knows
@@ -76,16 +77,18 @@ class DetectionTask(Task):
             raise UserError(
                 f"--imgsz must be a multiple of 32, got {cfg.imgsz}; try {cfg.imgsz // 32 * 32 + 32}"
             )
+        if cfg.single_cls:
+            self.names = ("object",)
         workers = default_workers(device) if cfg.workers is None else cfg.workers
         strength = {field.name: getattr(hyp, field.name) for field in dataclasses.fields(Augmentation)}
         train = DetectionDataset(
-            read_views(self.description, "train"),
+            read_views(self.description, "train", cfg.single_cls),
             cfg.imgsz,
             Augmentation(**strength),
             cache=cfg.cache,
             seed=cfg.seed,
         )
-        val = validation_set(read_views(self.description, "val"), cfg.imgsz, cache=cfg.cache)
+        val = validation_set(read_views(self.description, "val", cfg.single_cls), cfg.imgsz, cache=cfg.cache)
         return (
             build_loader(train, cfg.batch_size, True, workers, cfg.seed, self.world),
             build_loader(val, cfg.batch_size * 2, False, workers, world=self.world),
@@ -100,7 +103,7 @@ class DetectionTask(Task):
     ) -> Detector:
         """Return a detector with weights and anchors that suit the data."""
         architecture = cfg.cfg or (pretrained["model"] if pretrained else DEFAULT_MODEL)
-        names = list(self.description.names)
+        names = list(self.names)
         model = require_detector(
             build_model(architecture, num_classes=len(names), downsample=cfg.downsample),
             cfg.cfg or cfg.weights,
@@ -138,15 +141,14 @@ class DetectionTask(Task):
 
     def evaluate(self, model: nn.Module, loader: BatchLoader) -> tuple[dict[str, float | None], float]:
         """Return AP and its kin on the validation views, and 0.1·AP50 + 0.9·AP."""
-        names, gather = self.description.names, self.world.gather
-        metrics = evaluate(model, loader, names, progress=False, gather=gather).metrics
+        metrics = evaluate(model, loader, self.names, progress=False, gather=self.world.gather).metrics
         return metrics.values, metrics.fitness
 
     def plot_data(self, folder: Path, loader: BatchLoader) -> None:
         """Draw the training boxes' statistics and the first batch as the network will see it."""
         from utils.plots import plot_batch, plot_labels
 
-        dataset, names = loader.dataset, self.description.names
+        dataset, names = loader.dataset, self.names
         classes, boxes = [np.zeros(0, np.int64)], [np.zeros((0, 4))]
         for record in dataset.records:
             low, high = record.boxes_xyxy[~record.crowd, :2], record.boxes_xyxy[~record.crowd, 2:]
