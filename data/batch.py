@@ -82,14 +82,14 @@ def collate(found: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:
     problems += [problem for sample in samples for problem in sample.problems]
     if not samples:
         return None, problems
-    targets = _numbered([sample.labels for sample in samples])  # (n, 6)
-    ignores = _numbered([sample.ignores for sample in samples])  # (k, 5)
+    targets = numbered([sample.labels for sample in samples])  # (n, 6)
+    ignores = numbered([sample.ignores for sample in samples])  # (k, 5)
     images = torch.stack([sample.image for sample in samples])  # (B, 3, H, W)
     indices = [sample.index for sample in samples]
     return Batch(images, targets, ignores, indices, [sample.letterbox for sample in samples]), problems
 
 
-def _numbered(rows: Sequence[Tensor]) -> Tensor:
+def numbered(rows: Sequence[Tensor]) -> Tensor:
     """Rows (n_i, c) of each sample -> (n, 1 + c), the sample's number first."""
     parts = [torch.cat([torch.full((len(part), 1), float(i)), part], dim=1) for i, part in enumerate(rows)]
     return torch.cat(parts)

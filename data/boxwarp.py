@@ -32,23 +32,30 @@ def zoom_of(matrix: np.ndarray) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
-def draw_warped(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> None:
-    """Draw a picture into the canvas (H, W, 3), in place, where the matrix puts it; the rest stays.
+def averaged(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a picture (h, w, 3) and its 3x3 matrix, made fit for interpolation.
 
     Below half size, interpolation would skip pixels: whole groups of them are averaged first.
+    """
+    height, width = image.shape[:2]
+    group = int(1 / max(zoom_of(matrix), 0.01))
+    if group <= 1:
+        return image, matrix
+    small = max(width // group, 1), max(height // group, 1)
+    image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return image, matrix @ np.diag([width / small[0], height / small[1], 1.0])
+
+
+def draw_warped(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> None:
+    """Draw a picture into the canvas (H, W, 3), in place, where the matrix puts it; the rest stays.
 
     Args:
         canvas: what is drawn on.
         image: (h, w, 3) uint8.
         matrix: 3x3, pixels of the image -> pixels of the canvas.
     """
+    image, matrix = averaged(image, matrix)
     height, width = image.shape[:2]
-    group = int(1 / max(zoom_of(matrix), 0.01))
-    if group > 1:
-        small = max(width // group, 1), max(height // group, 1)
-        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-        matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
-        width, height = small
     outline = transform(corners(np.array([[0, 0, width, height]])), matrix)[0]
     limit = np.array([canvas.shape[1], canvas.shape[0]])
     x0, y0 = np.clip(np.floor(outline.min(axis=0)), 0, limit).astype(int)
@@ -64,12 +71,14 @@ def draw_warped(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> No
         cv2.warpPerspective(image, matrix, size, dst=part, **options)
 
 
-def warp_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the upright hulls (n, 4) float32 of warped boxes, inside size x size, and a mask (n,) to keep.
+def warp_boxes(
+    boxes_xyxy: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the upright hulls (n, 4) float32 of warped boxes, inside the shape, and a mask (n,) to keep.
 
     Kept, as in YOLOv5: sides above 2 px, more than a tenth of the area left, aspect ratio below 100.
     """
-    hull = warped_hulls(boxes_xyxy, matrix, size)
+    hull = warped_hulls(boxes_xyxy, matrix, shape)
     sides = hull[:, 2:] - hull[:, :2]
     area = np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1) * zoom_of(matrix) ** 2
     aspect = sides.max(axis=1, initial=0) / np.maximum(sides.min(axis=1, initial=np.inf), 1e-9)
@@ -79,7 +88,9 @@ def warp_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, size: int) -> tuple[n
     return hull.astype(np.float32), keep
 
 
-def warped_hulls(boxes_xyxy: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """Return the upright hulls (n, 4) float64 of warped boxes, clipped to size x size."""
+def warped_hulls(boxes_xyxy: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the upright hulls (n, 4) float64 of warped boxes, clipped to height x width."""
     points = transform(corners(boxes_xyxy), matrix)  # (n, 4, 2)
-    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).clip(0, size)
+    height, width = shape
+    hulls = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    return hulls.clip(0, [width, height, width, height])

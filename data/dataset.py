@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.augment import Augmentation, View, augmented, shifted_window
+from data.augment import Augmentation, draw_pixels
+from data.augment_plan import View, draw_plan
 from data.batch import Request, Sample
+from data.crops import random_window, shifted_window
+from data.device_augment import PlannedSample, pieces_of
 from data.image_record import ImageRecord
-from data.letterbox import Letterbox, letterbox
+from data.letterbox import Letterbox, fit, framed
 from data.picture_store import CacheMode, PictureStore
 from data.pictures import BrokenPicture
-from data.tiling import crop_record
+from data.tiling import Tiling, crop_record
 from utils.errors import UserError
+
+AugmentOn = Literal["cpu", "device"]
 
 
 class DetectionDataset(Dataset):
@@ -27,14 +33,18 @@ class DetectionDataset(Dataset):
         imgsz: side of the square input, pixels; with `rect`, its longer side.
         augmentation: None letterboxes the views as they are.
         stride: input sides are multiples of this.
-        rect: batches of similar aspect ratio get the smallest input that holds them; not with augmentation.
-        cache: keep decoded pictures in memory ("ram") or beside the pictures ("disk").
+        rect: batches of similar aspect ratio get the smallest input that holds them; there are no mosaics
+            and no quarter turns then.
+        cache: keep decoded pictures in memory ("ram") or on disk ("disk"). Whole pictures are kept shrunk to
+            the input, and augmented from there; without augmentation a cache changes nothing.
         seed: with epoch and index, it decides every random number of a sample.
         rect_pad: border that `rect` adds, in strides; YOLOv5 validates with 0.5.
+        mosaic_until: from this epoch on single pictures: no mosaic, no blend, nothing pasted; None: never.
+        augment_on: "device" leaves the pixels to `data.device_augment.render`: samples are planned ones.
 
     Raises:
         UserError: the size is no multiple of the stride.
-        ValueError: no records, or `rect` with augmentation.
+        ValueError: no records.
     """
 
     def __init__(
@@ -47,72 +57,91 @@ class DetectionDataset(Dataset):
         cache: CacheMode | None = None,
         seed: int = 0,
         rect_pad: float = 0.0,
+        mosaic_until: int | None = None,
+        augment_on: AugmentOn = "cpu",
     ) -> None:
         if not records:
             raise ValueError("a data set needs at least one record")
         if imgsz % stride:
             raise UserError(f"imgsz {imgsz} is not a multiple of the stride {stride}")
-        if rect and augmentation is not None:
-            raise ValueError("rect batches are for validation: they cannot be augmented")
         self.records = list(records)
         self.imgsz = imgsz
-        self.augmentation = augmentation
+        self.augmentation = augmentation.for_rectangles() if augmentation and rect else augmentation
         self.stride = stride
         self.rect = rect
         self.rect_pad = rect_pad
         self.seed = seed
-        self.store = PictureStore(self.records, cache)
+        self.mosaic_until = mosaic_until
+        self.augment_on = augment_on
+        crops = augmentation is not None and augmentation.crop > 0  # of the photographs' own pixels
+        self.store = PictureStore(self.records, cache, None if crops else imgsz)
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, request: Request | int) -> Sample | str:
+    @property
+    def planned(self) -> bool:
+        """Whether samples are plans for `data.device_augment.render`."""
+        return self.augmentation is not None and self.augment_on == "device"
+
+    def __getitem__(self, request: Request | int) -> Sample | PlannedSample | str:
         """Return the sample, or one line that says why its picture is left out."""
         if isinstance(request, int):
             request = Request(request)
-        index, epoch, shape = request.index, request.epoch, request.shape
+        shape = request.shape or (self.imgsz, self.imgsz)
         try:
             if self.augmentation is None:
-                return self._plain(index, shape or (self.imgsz, self.imgsz))
-            return self._augmented(index, epoch, self.augmentation)
+                return self._plain(request.index, shape)
+            return self._augmented(request.index, request.epoch, shape, self.augmentation)
         except BrokenPicture as error:
             return str(error)
 
     def _plain(self, index: int, shape: tuple[int, int]) -> Sample:
         record = self.records[index]
-        image, placed = letterbox(
-            self.store.view(record), shape, scale=self.imgsz / max(record.width, record.height)
-        )
-        view = _as_view(record, image)
-        view = view._replace(
-            boxes_xyxy=placed.to_network(view.boxes_xyxy), ignore_xyxy=placed.to_network(view.ignore_xyxy)
-        )
-        return _sample(view, index, placed)
+        scale = self.imgsz / max(record.width, record.height)
+        placed, width, height = fit(record.width, record.height, shape, scale)
+        image = framed(self.store.resized(record, width, height), placed, shape)
+        boxes, classes, ignore = _truth(record)
+        truth = placed.to_network(boxes), classes, placed.to_network(ignore)
+        return Sample(_to_tensor(image), *fractions(*truth, shape), index, placed)
 
-    def _augmented(self, index: int, epoch: int, augmentation: Augmentation) -> Sample:
+    def _augmented(
+        self, index: int, epoch: int, shape: tuple[int, int], augmentation: Augmentation
+    ) -> Sample | PlannedSample:
         rng = np.random.default_rng((self.seed, epoch, index))
+        if self.mosaic_until is not None and epoch >= self.mosaic_until:
+            augmentation = augmentation.without_mixing()
         problems: list[str] = []
 
         def other() -> View | None:
             try:
-                return self._view(int(rng.integers(len(self.records))), augmentation, rng)
+                return self._view(int(rng.integers(len(self.records))), augmentation, shape, rng)
             except BrokenPicture as error:
                 problems.append(str(error))
                 return None
 
-        first = self._view(index, augmentation, rng)
-        view = augmented(first, other, augmentation, self.imgsz, rng)
-        side = self.imgsz
-        placed = Letterbox(1.0, 0.0, 0.0, side, side)
-        return _sample(view, index, placed, problems)
+        first = self._view(index, augmentation, shape, rng)
+        plan = draw_plan(first, other, augmentation, shape, rng)
+        placed = Letterbox(1.0, 0.0, 0.0, shape[1], shape[0])
+        truth = fractions(*plan.truth(), shape)
+        if self.planned:
+            return PlannedSample(pieces_of(plan), *truth, index, placed, tuple(problems))
+        return Sample(_to_tensor(draw_pixels(plan)), *truth, index, placed, tuple(problems))
 
-    def _view(self, index: int, augmentation: Augmentation, rng: np.random.Generator) -> View:
-        """A record's pixels and training boxes; a tile is moved within its photograph if asked for."""
+    def _view(
+        self, index: int, augmentation: Augmentation, shape: tuple[int, int], rng: np.random.Generator
+    ) -> View:
+        """A record's pixels and training boxes; of a photograph another window, if that is asked for."""
         record = self.records[index]
-        if augmentation.tile_jitter and record.parent is not None:
+        if record.parent is not None and augmentation.tile_jitter:
             window = shifted_window(record, augmentation.tile_jitter, rng)
             record = crop_record(record.parent, window, record.min_area)
-        return _as_view(record, self.store.view(record))
+        elif _can_crop(record, shape) and augmentation.crop and rng.random() < augmentation.crop:
+            record = crop_record(record, random_window(record, shape, rng), Tiling.min_area)
+        image = self.store.source(record)
+        factor = np.array([image.shape[1] / record.width, image.shape[0] / record.height] * 2, np.float32)
+        boxes, classes, ignore = _truth(record)
+        return View(image, boxes * factor, classes, ignore * factor)
 
 
 def validation_set(
@@ -132,20 +161,26 @@ def validation_set(
     )
 
 
-def _as_view(record: ImageRecord, image: np.ndarray) -> View:
-    """A picture with the record's truth, clipped to the view; crowds are regions to ignore."""
+def _can_crop(record: ImageRecord, shape: tuple[int, int]) -> bool:
+    """Whether it is a whole picture, larger than the input."""
+    return record.parent is None and (record.height > shape[0] or record.width > shape[1])
+
+
+def _truth(record: ImageRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes and classes to train on, clipped to the view, and regions to ignore, crowds among them."""
     size = np.array([record.width, record.height, record.width, record.height], np.float32)
     boxes = np.clip(record.boxes_xyxy, 0, size)
     ignore = np.concatenate([boxes[record.crowd], np.clip(record.ignore, 0, size)])
-    return View(image, boxes[~record.crowd], record.classes[~record.crowd], ignore)
+    return boxes[~record.crowd], record.classes[~record.crowd], ignore
 
 
-def _sample(view: View, index: int, placed: Letterbox, problems: Sequence[str] = ()) -> Sample:
-    height, width = view.image.shape[:2]
-    boxes, ignores = (_fractions(boxes, width, height) for boxes in (view.boxes_xyxy, view.ignore_xyxy))
-    labels = np.concatenate([view.classes[:, None], boxes], axis=1, dtype=np.float32)  # (n, 5)
-    tensors = (_to_tensor(view.image), torch.from_numpy(labels), torch.from_numpy(ignores))
-    return Sample(*tensors, index, placed, tuple(problems))
+def fractions(
+    boxes_xyxy: np.ndarray, classes: np.ndarray, ignore_xyxy: np.ndarray, shape: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Truth in pixels of the input -> a sample's labels (n, 5) and ignores (k, 4)."""
+    boxes, ignores = (_fractions(boxes, shape[1], shape[0]) for boxes in (boxes_xyxy, ignore_xyxy))
+    labels = np.concatenate([classes[:, None], boxes], axis=1, dtype=np.float32)  # (n, 5)
+    return torch.from_numpy(labels), torch.from_numpy(ignores)
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

@@ -99,14 +99,18 @@ def letterbox(
     if stride is not None:
         shape = (-(-new_h // stride) * stride, -(-new_w // stride) * stride)
         placed, new_w, new_h = fit(width, height, shape, min(new_w / width, new_h / height))
-    resized = resize(image, new_w, new_h)
-    if resized.shape[:2] == shape:
-        return resized, placed
+    return framed(resize(image, new_w, new_h), placed, shape), placed
+
+
+def framed(resized: np.ndarray, placed: Letterbox, shape: tuple[int, int]) -> np.ndarray:
+    """Put a picture (h, w, 3) that has its size in the input already onto grey (height, width); see `fit`."""
+    height, width = resized.shape[:2]
+    if (height, width) == shape:
+        return resized
     canvas = np.full((*shape, 3), GREY, np.uint8)
-    canvas[int(placed.pad_y) : int(placed.pad_y) + new_h, int(placed.pad_x) : int(placed.pad_x) + new_w] = (
-        resized
-    )
-    return canvas, placed
+    left, top = int(placed.pad_x), int(placed.pad_y)
+    canvas[top : top + height, left : left + width] = resized
+    return canvas
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -6,14 +6,15 @@ import itertools
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from data.batch import Batch, Request, collate
+from data.batch import Request, collate
+from data.device_augment import collate_planned
 from utils.distributed import World
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class BatchLoader:
             dataset,
             batch_sampler=self._batches,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=collate_planned if dataset.planned else collate,
             worker_init_fn=_prepare_worker,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -61,10 +62,24 @@ class BatchLoader:
         """Choose the epoch that the next iteration will load, and the batch it starts with."""
         self._batches.epoch, self._batches.start = epoch, start
 
+    def set_weights(self, weights: np.ndarray | None) -> None:
+        """Draw training pictures in proportion to weights (n,), with repetition; None: each once.
+
+        Raises:
+            ValueError: the batches are rect ones or not shuffled, or the weights are no weights.
+        """
+        if weights is not None:
+            if self.dataset.rect or not self._batches.shuffle:
+                raise ValueError("only shuffled square batches can be drawn by weight")
+            if weights.shape != (len(self.dataset),) or not (weights >= 0).all() or not weights.sum() > 0:
+                raise ValueError(f"{len(self.dataset)} pictures need as many weights >= 0, some above 0")
+        self._batches.weights = weights
+
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each `Batch`, or `PlannedBatch` where the data set plans."""
         for batch, problems in self._loader:
             for problem in problems:
                 if problem not in self._reported:
@@ -98,6 +113,7 @@ class _Batches(Sampler[list[Request]]):
         self.seed = seed
         self.world = world
         self.epoch, self.start = 0, 0
+        self.weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
@@ -119,7 +135,10 @@ class _Batches(Sampler[list[Request]]):
 
     def _batches(self, rng: np.random.Generator) -> Iterator[list[Request]]:
         count = len(self.dataset)
-        order = rng.permutation(count) if self.shuffle else np.arange(count)
+        if self.weights is not None:
+            order = rng.choice(count, count, p=self.weights / self.weights.sum())
+        else:
+            order = rng.permutation(count) if self.shuffle else np.arange(count)
         for start in range(0, count, self.batch_size):
             yield [Request(int(index), self.epoch) for index in order[start : start + self.batch_size]]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from data.image_record import ImageRecord
+from data.letterbox import fit, resize
 from data.pictures import BrokenPicture, read_picture
+from data.pixel_cache import Shape, SharedPixels, StoredPixels
 from utils.memory import free_memory
 
 CacheMode = Literal["ram", "disk"]
 _RECENT_BYTES = 512 * 2**20  # of decoded pictures that a process keeps because their other tiles will follow
+_GIB = 2**30
 
 
 class PictureStore:
@@ -25,16 +30,27 @@ class PictureStore:
 
     Args:
         records: the views that will be asked for.
-        cache: "ram" decodes every picture now and keeps it; "disk" keeps decoded pictures as `<picture>.npy`,
-            memory-mapped; None keeps only recent photographs that are read as tiles, up to 512 MiB a process.
+        cache: "ram" decodes every picture now and keeps it in memory that worker processes share; "disk" in
+            mapped files that further runs and processes share as well; None keeps only recent photographs
+            that are read as tiles, up to 512 MiB a process.
+        side: longest side that whole pictures are kept with, as letterboxing shrinks them; None, and a
+            photograph that is read as tiles, is their own.
     """
 
-    def __init__(self, records: Sequence[ImageRecord], cache: CacheMode | None = None) -> None:
-        self.cache = cache
+    def __init__(
+        self, records: Sequence[ImageRecord], cache: CacheMode | None = None, side: int | None = None
+    ) -> None:
+        self._side = side
         self._recent: OrderedDict[Path, np.ndarray] = OrderedDict()
-        self._kept: dict[Path, np.ndarray] = {}
-        if cache == "ram" and _fits_memory(records):
-            self._keep_all(list(dict.fromkeys(record.path for record in records)))
+        wholes = {record.path: record for record in records} if cache else {}  # of a photograph's tiles, any
+        self._shapes = {path: self._kept_shape(record) for path, record in wholes.items()}
+        self._pixels: SharedPixels | StoredPixels | None = None
+        if cache == "ram" and _fits_memory(self._shapes.values()):
+            self._pixels = SharedPixels(self._shapes)
+        elif cache == "disk":
+            self._pixels = StoredPixels({path.parent for path in wholes}, side)
+        if self._pixels is not None:
+            self._fill(list(wholes.values()))
 
     def view(self, record: ImageRecord) -> np.ndarray:
         """Return the pixels of a view, (height, width, 3) uint8 BGR; not to be written to.
@@ -43,7 +59,7 @@ class PictureStore:
             BrokenPicture: it cannot be read, or its size is not the record's.
         """
         whole = record.parent or record
-        image = self._picture(record.path, keep=record.window is not None)
+        image = self._picture(record.path, (whole.height, whole.width), keep=record.window is not None)
         if image.shape[:2] != (whole.height, whole.width):
             found = f"{image.shape[1]}x{image.shape[0]}"
             raise BrokenPicture(f"{record.path}: is {found} pixels, expected {whole.width}x{whole.height}")
@@ -52,11 +68,31 @@ class PictureStore:
         x0, y0, x1, y1 = record.window
         return image[y0:y1, x0:x1]
 
-    def _picture(self, path: Path, keep: bool) -> np.ndarray:
-        if path in self._kept:
-            return self._kept[path]
-        if self.cache == "disk":
-            return _memory_mapped(path)
+    def source(self, record: ImageRecord) -> np.ndarray:
+        """Return a view as augmentation takes it: shrunk where it is kept so, else as `view` does."""
+        kept = self._kept(record.path, self._kept_shape(record)) if record.window is None else None
+        return self.view(record) if kept is None else kept
+
+    def resized(self, record: ImageRecord, width: int, height: int) -> np.ndarray:
+        """Return a view of this size, the same with a cache and without."""
+        kept = self._kept(record.path, (height, width)) if record.window is None else None
+        return resize(self.view(record), width, height) if kept is None else kept
+
+    def _kept_shape(self, record: ImageRecord) -> Shape:
+        """Height and width with which the record's picture is kept."""
+        whole = record.parent or record
+        if self._side is None or record.window is not None or max(whole.width, whole.height) <= self._side:
+            return whole.height, whole.width
+        _, width, height = fit(whole.width, whole.height, (self._side, self._side))
+        return height, width
+
+    def _kept(self, path: Path, shape: Shape) -> np.ndarray | None:
+        return self._pixels.get(path, shape) if self._pixels is not None else None
+
+    def _picture(self, path: Path, shape: Shape, keep: bool) -> np.ndarray:
+        image = self._kept(path, shape)
+        if image is not None:
+            return image
         if path in self._recent:
             self._recent.move_to_end(path)
             return self._recent[path]
@@ -69,52 +105,55 @@ class PictureStore:
                 self._recent.popitem(last=False)
         return image
 
-    def _keep_all(self, paths: list[Path]) -> None:
-        def read(path: Path) -> np.ndarray | None:
-            try:
-                return read_picture(path)
-            except BrokenPicture:
-                return None  # reported when its turn comes
-
+    def _fill(self, records: list[ImageRecord]) -> None:
+        """Decode what is not kept yet, until there is no room left."""
+        if isinstance(self._pixels, StoredPixels):  # processes that build at once share the work
+            random.Random(os.getpid()).shuffle(records)
         with ThreadPoolExecutor() as pool:
-            images = pool.map(read, paths)
-            self._kept = {path: image for path, image in zip(paths, images, strict=True) if image is not None}
+            try:
+                for _ in pool.map(self._keep, records):
+                    pass
+            except OSError as error:
+                pool.shutdown(cancel_futures=True)
+                print(
+                    f"cache disk: no more could be written ({error.strerror or error}): "
+                    "the rest is decoded each time",
+                    file=sys.stderr,
+                )
+
+    def _keep(self, record: ImageRecord) -> None:
+        whole, (height, width) = record.parent or record, self._shapes[record.path]
+        if self._pixels is None or self._pixels.get(record.path, (height, width)) is not None:
+            return
+        try:
+            image = read_picture(record.path)
+        except BrokenPicture:
+            return  # reported when its turn comes
+        if image.shape[:2] == (whole.height, whole.width):  # else that is reported then
+            self._pixels.put(record.path, resize(image, width, height))
 
     def __getstate__(self) -> dict[str, Any]:
         """Pictures kept only because they were read lately do not travel to worker processes."""
         return {**self.__dict__, "_recent": OrderedDict()}
 
 
-def _fits_memory(records: Sequence[ImageRecord]) -> bool:
-    """Whether all decoded pictures take less than 80% of the memory that is free, where that is known."""
-    wholes = {record.path: record.parent or record for record in records}
-    need = sum(3 * whole.width * whole.height for whole in wholes.values())
-    free = free_memory()
+def _fits_memory(shapes: Iterable[Shape]) -> bool:
+    """Whether pictures of these shapes take less than 80% of the memory that is free, where that is known."""
+    need = sum(3 * height * width for height, width in shapes)
+    free = _free_shared_memory()
     if free is None or need < 0.8 * free:
         return True
-    gib = 2**30
     print(
-        f"cache ram: the decoded pictures take {need / gib:.1f} GiB and {free / gib:.1f} are free: not kept",
+        f"cache ram: decoded pictures take {need / _GIB:.1f} GiB and {free / _GIB:.1f} are free: not kept",
         file=sys.stderr,
     )
     return False
 
 
-def _memory_mapped(path: Path) -> np.ndarray:
-    """The decoded picture from `<picture>.npy`, which carries the picture's own modification time."""
-    stored = path.with_name(path.name + ".npy")
-    stamp = path.stat().st_mtime_ns if path.exists() else None
+def _free_shared_memory() -> int | None:
+    """Bytes that may be shared between processes: of the memory, and of /dev/shm, where they are counted."""
+    free = free_memory()
     try:
-        if stored.stat().st_mtime_ns == stamp:
-            return np.load(stored, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        pass  # not there, or damaged: written anew
-    image = read_picture(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npy")
-    try:
-        np.save(temporary, image)
-        os.utime(temporary, ns=(stamp or 0, stamp or 0))
-        os.replace(temporary, stored)
-    except OSError as error:
-        print(f"{stored} could not be written ({error.strerror}): decoded again next time", file=sys.stderr)
-    return image
+        return min(shutil.disk_usage("/dev/shm").free, free or sys.maxsize)
+    except OSError:
+        return free

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.augment import Augmentation, View, augmented, change_colours, mosaic_places
+from data.augment import Augmentation, augmented, change_colours
+from data.augment_plan import View, draw_colours, mosaic_places
 from data.boxwarp import draw_warped, warp_boxes
 from data.letterbox import letterbox
 from utils.errors import UserError
@@ -120,7 +121,7 @@ def test_mixup_blends_two_pictures_and_keeps_the_boxes_of_both() -> None:
 
 def test_warping_keeps_what_yolov5_keeps() -> None:
     boxes = np.array([[0, 0, 20, 20], [119, 0, 139, 20], [0, 0, 2, 50], [0, 0, 120, 1.1]], np.float32)
-    _, keep = warp_boxes(boxes, np.eye(3), 120)
+    _, keep = warp_boxes(boxes, np.eye(3), (120, 120))
     assert keep.tolist() == [True, False, False, False]
 
 
@@ -134,9 +135,8 @@ def test_identity_warp_copies_the_picture_exactly() -> None:
 
 def test_colours_off_change_nothing_and_grey_stays_grey() -> None:
     image = np.full((4, 4, 3), 90, np.uint8)
-    rng = np.random.default_rng(0)
-    assert change_colours(image, (0.0, 0.0, 0.0), rng) is image
-    changed = change_colours(image, (0.015, 0.7, 0.4), rng)
+    assert (change_colours(image, np.ones(3)) == image).all()
+    changed = change_colours(image, draw_colours((0.015, 0.7, 0.4), np.random.default_rng(0)))
     assert (changed == changed[..., :1]).all()
     assert (changed != image).any()
 
