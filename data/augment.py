@@ -13,10 +13,17 @@ import cv2
 import numpy as np
 
 from data.augment_plan import Layer, Plan, Shape, View, draw_plan
-from data.boxwarp import draw_warped
+from data.boxwarp import draw_upright, draw_warped
 from data.copy_paste import paste
 from data.letterbox import GREY, letterbox
 from utils.errors import UserError
+
+_STRIP = 64  # rows whose colours change at once: they stay in the processor's cache
+_ROTATIONS = {
+    1: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    2: cv2.ROTATE_180,
+    3: cv2.ROTATE_90_CLOCKWISE,
+}  # by quarter turns
 
 
 @dataclass(frozen=True)
@@ -107,31 +114,60 @@ def augmented(
 
 def draw_pixels(plan: Plan) -> np.ndarray:
     """Do to the pixels what was planned: (H, W, 3) uint8 BGR."""
-    image = _draw_layer(plan.layers[0], plan.shape)
-    if len(plan.layers) == 2:  # Zhang et al., arXiv:1710.09412
-        second = _draw_layer(plan.layers[1], plan.shape)
-        image = cv2.addWeighted(image, plan.weight, second, 1 - plan.weight, 0)
-    if plan.colours is not None:
-        image = change_colours(image, plan.colours)
-    return plan.turned_pixels(image)
+    first = plan.layers[0]
+    simple = len(plan.layers) == 1 and not first.letterboxed and None not in first.places
+    table = None if plan.colours is None else colour_table(plan.colours)
+    if simple and table is not None:
+        image = _draw_coloured(first, plan.shape, table)
+    else:
+        image = _draw_layer(first, plan.shape)
+        if len(plan.layers) == 2:  # Zhang et al., arXiv:1710.09412
+            second = _draw_layer(plan.layers[1], plan.shape)
+            image = cv2.addWeighted(image, plan.weight, second, 1 - plan.weight, 0)
+        if table is not None:
+            change_colours(image, table)
+    if plan.upside_down or plan.mirrored:
+        image = cv2.flip(image, -1 if plan.upside_down and plan.mirrored else int(plan.mirrored))
+    return image if not plan.turns else cv2.rotate(image, _ROTATIONS[plan.turns])
 
 
-def _draw_layer(layer: Layer, shape: Shape) -> np.ndarray:
+def _draw_coloured(layer: Layer, shape: Shape, table: np.ndarray) -> np.ndarray:
+    """A layer in other colours, those of the border known beforehand: a third of a mosaic is border."""
+    image = _draw_layer(layer, shape, grey=int(table[0, GREY, 2]))
+    for place in layer.places:
+        assert place is not None
+        part = place.part_of(image)
+        if part.size:
+            change_colours(part, table)
+    return image
+
+
+def _draw_layer(layer: Layer, shape: Shape, grey: int = GREY) -> np.ndarray:
     if layer.letterboxed:
         image = letterbox(layer.views[0].image, shape)[0].copy()  # the picture's own where it fits as it is
     else:
-        image = np.full((*shape, 3), GREY, np.uint8)
-        for view, matrix in zip(layer.views, layer.matrices, strict=True):
-            draw_warped(image, view.image, matrix)
+        image = np.full((*shape, 3), grey, np.uint8)
+        for view, matrix, place in zip(layer.views, layer.matrices, layer.places, strict=True):
+            if place is None:
+                draw_warped(image, view.image, matrix)
+            else:
+                draw_upright(image, view.image, matrix, place)
     for patch in layer.patches:
         paste(image, patch)
     return image
 
 
-def change_colours(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Multiply hue, saturation and brightness of a BGR picture (H, W, 3) by three factors."""
+def colour_table(factors: np.ndarray) -> np.ndarray:
+    """Return (1, 256, 3) uint8: each level of hue, saturation and brightness times its factor (3,)."""
     levels = np.arange(256)[:, None] * factors  # (256, 3)
     table = np.clip(levels, 0, 255)
     table[:, 0] = levels[:, 0] % 180
-    hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_BGR2HSV), table.astype(np.uint8)[None])
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+    return table.astype(np.uint8)[None]
+
+
+def change_colours(image: np.ndarray, table: np.ndarray) -> None:
+    """Look hue, saturation and brightness of a BGR picture (H, W, 3) up in a table (1, 256, 3), in place."""
+    for top in range(0, len(image), _STRIP):
+        strip = image[top : top + _STRIP]
+        hsv = cv2.LUT(cv2.cvtColor(strip, cv2.COLOR_BGR2HSV), table)
+        cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=strip)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from data.boxwarp import shift, warp_boxes, warped_hulls
+from data.boxwarp import Upright, shift, upright, warp_boxes, warped_hulls
 from data.copy_paste import Patch, draw_patches
 from data.image_record import no_boxes
 from data.letterbox import fit
@@ -39,6 +39,7 @@ class Layer:
     Attributes:
         views: the pictures.
         matrices: of each, 3x3: pixels of the picture -> pixels of the sample.
+        places: of each, where it is resized to; None where it is warped.
         letterboxed: it is one picture that is only scaled, into whole pixels.
         boxes_xyxy: (n, 4) float32, pixels of the sample.
         classes: (n,).
@@ -48,6 +49,7 @@ class Layer:
 
     views: list[View]
     matrices: list[np.ndarray]
+    places: list[Upright | None]
     letterboxed: bool
     boxes_xyxy: np.ndarray
     classes: np.ndarray
@@ -169,7 +171,11 @@ def _layer(
         diagonal = np.diag([placed.scale, placed.scale * placed.stretch, 1.0])
         places, letterboxed = [shift(placed.pad_x, placed.pad_y) @ diagonal], not augmentation.warps
         warp = np.eye(3) if letterboxed else random_warp(augmentation, shape, shape, rng)
-    matrices = [warp @ place for place in places]
+    exact = [
+        upright(warp @ place, view.image.shape[1::-1], shape)
+        for view, place in zip(views, places, strict=True)
+    ]
+    matrices = [matrix for matrix, _ in exact]
     if letterboxed:
         boxes, regions = [placed.to_network(first.boxes_xyxy)], [placed.to_network(first.ignore_xyxy)]
         classes = [first.classes]
@@ -184,21 +190,28 @@ def _layer(
         boxes.append(added)
         classes.append(kinds)
     truth = [np.concatenate(parts) for parts in (boxes, classes, regions)]
-    return Layer(views, matrices, letterboxed, truth[0], truth[1], truth[2], patches)
+    return Layer(
+        views, matrices, [place for _, place in exact], letterboxed, truth[0], truth[1], truth[2], patches
+    )
 
 
 def _warped_truth(
     views: list[View], matrices: list[np.ndarray], shape: Shape
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Boxes, classes and regions to ignore of each view, as far as they are left on the sample."""
-    boxes, classes, regions = [], [], []
-    for view, matrix in zip(views, matrices, strict=True):
-        moved, keep = warp_boxes(view.boxes_xyxy, matrix, shape)
-        boxes.append(moved[keep])
-        classes.append(view.classes[keep])
-        hulls = warped_hulls(view.ignore_xyxy, matrix, shape)
-        regions.append(hulls[(hulls[:, 2:] > hulls[:, :2]).all(axis=1)])
-    return boxes, classes, regions
+    counts = [len(view.boxes_xyxy) for view in views]
+    each = np.repeat(np.stack(matrices), counts, axis=0)  # (n, 3, 3)
+    moved, keep = warp_boxes(np.concatenate([view.boxes_xyxy for view in views]), each, shape)
+    boxes, classes, regions, start = [], [], [], 0
+    for view, matrix, count in zip(views, matrices, counts, strict=True):
+        kept = keep[start : start + count]
+        boxes.append(moved[start : start + count][kept])
+        classes.append(view.classes[kept])
+        start += count
+        if len(view.ignore_xyxy):
+            hulls = warped_hulls(view.ignore_xyxy, matrix, shape)
+            regions.append(hulls[(hulls[:, 2:] > hulls[:, :2]).all(axis=1)])
+    return boxes, classes, regions or [np.zeros((0, 4))]
 
 
 def mosaic_places(views: list[View], size: int, rng: np.random.Generator) -> list[np.ndarray]:

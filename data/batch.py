@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from data.letterbox import Letterbox
 
@@ -84,9 +85,17 @@ def collate(found: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:
         return None, problems
     targets = numbered([sample.labels for sample in samples])  # (n, 6)
     ignores = numbered([sample.ignores for sample in samples])  # (k, 5)
-    images = torch.stack([sample.image for sample in samples])  # (B, 3, H, W)
+    images = stacked([sample.image for sample in samples])  # (B, 3, H, W)
     indices = [sample.index for sample in samples]
     return Batch(images, targets, ignores, indices, [sample.letterbox for sample in samples]), problems
+
+
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """(...) each -> (B, ...); in a worker process straight into the memory that it shares."""
+    out = torch.empty(len(parts), *parts[0].shape, dtype=parts[0].dtype)
+    if get_worker_info() is not None:
+        out = out.share_memory_()
+    return torch.stack(list(parts), out=out)
 
 
 def numbered(rows: Sequence[Tensor]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -169,7 +170,9 @@ def _can_crop(record: ImageRecord, shape: tuple[int, int]) -> bool:
 def _truth(record: ImageRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes and classes to train on, clipped to the view, and regions to ignore, crowds among them."""
     size = np.array([record.width, record.height, record.width, record.height], np.float32)
-    boxes = np.clip(record.boxes_xyxy, 0, size)
+    boxes = np.minimum(np.maximum(record.boxes_xyxy, 0), size)
+    if not len(record.ignore) and not record.crowd.any():
+        return boxes, record.classes, record.ignore
     ignore = np.concatenate([boxes[record.crowd], np.clip(record.ignore, 0, size)])
     return boxes[~record.crowd], record.classes[~record.crowd], ignore
 
@@ -184,7 +187,10 @@ def fractions(
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1)))  # (3, H, W) RGB
+    """(H, W, 3) BGR -> (3, H, W) RGB."""
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, [planes[2], planes[1], planes[0]])  # half the time of a transposed copy
+    return torch.from_numpy(planes)
 
 
 def _fractions(boxes_xyxy: np.ndarray, width: int, height: int) -> np.ndarray:
