@@ -65,11 +65,16 @@ class Hyperparameters(OptimizerSettings):
     rot90: float = opt(0.0, "probability of a quarter turn (pictures without an up)", min=0, max=1)
     mosaic: float = opt(1.0, "probability of a mosaic of four pictures", min=0, max=1)
     mixup: float = opt(0.0, "probability of a blend of two pictures", min=0, max=1)
+    close_mosaic: int = opt(0, "last epochs without mosaics, blends and pasted objects", min=0)
+    copy_paste: float = opt(0.0, "probability of each small object to be pasted again", min=0, max=1)
+    crop: float = opt(
+        0.0, "probability of a full-size window of a larger picture", min=0, max=1
+    )
     tile_jitter: float = opt(0.0, "random shift of a tile, as a share of its side", min=0, max=1)
 
 
 # YOLOv5 keys without effect here: `iou_t` has none there either, and `anchors` are autoanchor's to find.
-UNUSED_KEYS = {"iou_t", "copy_paste", "anchors"}
+UNUSED_KEYS = {"iou_t", "anchors"}
 
 
 Settings = TypeVar("Settings", bound=OptimizerSettings)
