@@ -5,8 +5,11 @@
 
 The loader part draws training batches (mosaic, affine, colour, flip, with the same strengths on both sides)
 from JPEG photographs of 640 x 480 pixels, cut from those that ship, and does nothing with them. Every process
-has one thread. "device" makes the pictures by tensor operations, here on the CPU too unless --device says
-otherwise. Ultralytics runs its own data set and loader with its RAM cache.
+has one thread. Each loader runs alone, epoch after epoch: Ultralytics' own, with its RAM cache, goes on
+preparing batches between epochs, so taking turns would give it time for nothing.
+
+"planned" is what workers do when pictures are made by tensor operations on the training device; "device" are
+these operations alone, one batch after the other, on --device.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ import io
 import logging
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.race import race
 from utils.cli import opt, run, validate
 
 STRENGTHS = {
@@ -97,47 +101,81 @@ def loaders(cfg: TrainBenchmark, folder: Path) -> None:
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    names = ["Ultralytics, ram", "none", "disk", "ram", "ram, device"]
-    print(f"\n| input, px | workers | {' | '.join(names)} | ram / Ultralytics |")
-    print("|---" * (len(names) + 3) + "|")
+    names = ["Ultralytics, ram", "none", "disk", "ram", "ram, planned", "device"]
+    print(f"\n| input, px | workers | {' | '.join(names)} | ram / Ultralytics | planned / Ultralytics |")
+    print("|---" * (len(names) + 4) + "|")
     for imgsz in cfg.imgsz:
         for workers in cfg.workers:
-            epochs = [
-                ultralytics_epoch(cfg, folder, imgsz, workers),
-                our_epoch(cfg, folder, imgsz, workers, None, "cpu"),
-                our_epoch(cfg, folder, imgsz, workers, "disk", "cpu"),
-                our_epoch(cfg, folder, imgsz, workers, "ram", "cpu"),
-                our_epoch(cfg, folder, imgsz, workers, "ram", "device"),
+            setting = (cfg, folder, imgsz, workers)
+            builders = [
+                partial(ultralytics_epoch, *setting),
+                partial(our_epoch, *setting, None),
+                partial(our_epoch, *setting, "disk"),
+                partial(our_epoch, *setting, "ram"),
+                partial(our_epoch, *setting, "ram", "device"),
             ]
-            seconds = race(dict(zip(names, epochs, strict=True)), cfg.rounds)
-            speeds = [f"{cfg.pictures / seconds[name]:.0f}" for name in names]
-            ratio = seconds["Ultralytics, ram"] / seconds["ram"]
-            print(f"| {imgsz} | {workers} | {' | '.join(speeds)} | {ratio:.2f} |", flush=True)
+            seconds = [steady(build, cfg.rounds) for build in builders]
+            speeds = [cfg.pictures / one for one in seconds]
+            making = cfg.batch_size / steady(partial(device_batch, cfg, folder, imgsz), cfg.rounds)
+            cells = [f"{speed:.0f}" for speed in (*speeds, making)]
+            cells += [f"{speeds[column] / speeds[0]:.2f}" for column in (3, 4)]
+            print(f"| {imgsz} | {workers} | {' | '.join(cells)} |", flush=True)
 
 
-def our_epoch(
+def steady(build: Callable[[], Callable[[], None]], rounds: int) -> float:
+    """Return the seconds of one call of what `build` makes, after a first one that does not count."""
+    function = build()
+    function()
+    start = time.perf_counter()
+    for _ in range(rounds):
+        function()
+    return (time.perf_counter() - start) / rounds
+
+
+def our_loader(
     cfg: TrainBenchmark, folder: Path, imgsz: int, workers: int, cache: Any, augment_on: Any
-) -> Callable[[], None]:
-    """Return a function that loads one epoch."""
+) -> Any:
+    """Return our loader of the pictures."""
     from data.augment import Augmentation
     from data.dataset import DetectionDataset
     from data.description import read_description
-    from data.device_augment import render
     from data.loader import build_loader
     from data.records import read_records
 
     records, _ = read_records(read_description(folder / "data.yaml"), "train")
     dataset = DetectionDataset(records, imgsz, Augmentation(**STRENGTHS), cache=cache, augment_on=augment_on)
-    loader = build_loader(dataset, cfg.batch_size, shuffle=True, workers=workers)
+    return build_loader(dataset, cfg.batch_size, shuffle=True, workers=workers)
+
+
+def our_epoch(
+    cfg: TrainBenchmark, folder: Path, imgsz: int, workers: int, cache: Any, augment_on: Any = "cpu"
+) -> Callable[[], None]:
+    """Return a function that loads one epoch."""
+    loader = our_loader(cfg, folder, imgsz, workers, cache, augment_on)
     epochs = iter(range(10**6))
 
     def load() -> None:
         loader.set_epoch(next(epochs))
-        for batch in loader:
-            if augment_on == "device":
-                render(batch, cfg.device)
+        for _ in loader:
+            pass
 
     return load
+
+
+def device_batch(cfg: TrainBenchmark, folder: Path, imgsz: int) -> Callable[[], None]:
+    """Return a function that makes the pictures of one planned batch on the device."""
+    import torch
+
+    from data.device_augment import render
+
+    batch = next(iter(our_loader(cfg, folder, imgsz, 0, "ram", "device")))
+
+    def make() -> None:
+        render(batch, cfg.device)
+        if cfg.device != "cpu":
+            torch.cuda.synchronize()
+
+    return make
 
 
 def ultralytics_epoch(cfg: TrainBenchmark, folder: Path, imgsz: int, workers: int) -> Callable[[], None]:

@@ -92,10 +92,17 @@ def collate(found: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:
     """(...) each -> (B, ...); in a worker process straight into the memory that it shares."""
-    out = torch.empty(len(parts), *parts[0].shape, dtype=parts[0].dtype)
-    if get_worker_info() is not None:
-        out = out.share_memory_()
-    return torch.stack(list(parts), out=out)
+    return joined([part[None] for part in parts])
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """(n_i, ...) each -> (sum of n_i, ...), as `stacked`."""
+    if get_worker_info() is None:
+        return torch.cat(list(parts))
+    count, kind = sum(part.numel() for part in parts), parts[0]
+    storage = kind._typed_storage()._new_shared(count, device="cpu")
+    out = kind.new(storage).view(-1, *kind.shape[1:])
+    return torch.cat(list(parts), out=out)
 
 
 def numbered(rows: Sequence[Tensor]) -> Tensor:

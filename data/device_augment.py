@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data.augment_plan import Layer, Plan
-from data.batch import Batch, numbered
+from data.batch import Batch, joined, numbered
 from data.boxwarp import averaged, corners, shift, transform
 from data.letterbox import GREY, Letterbox, fit, resize
 
@@ -177,7 +177,7 @@ def collate_planned(found: Sequence[PlannedSample | str]) -> tuple[PlannedBatch 
         start += len(piece.pixels)
     box = samples[0].letterbox
     batch = PlannedBatch(
-        torch.cat([piece.pixels for piece in pieces]),
+        joined([piece.pixels for piece in pieces]),
         inverse,
         place,
         torch.cat(patches),

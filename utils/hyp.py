@@ -67,9 +67,7 @@ class Hyperparameters(OptimizerSettings):
     mixup: float = opt(0.0, "probability of a blend of two pictures", min=0, max=1)
     close_mosaic: int = opt(0, "last epochs without mosaics, blends and pasted objects", min=0)
     copy_paste: float = opt(0.0, "probability of each small object to be pasted again", min=0, max=1)
-    crop: float = opt(
-        0.0, "probability of a full-size window of a larger picture", min=0, max=1
-    )
+    crop: float = opt(0.0, "probability of a full-size window of a larger picture", min=0, max=1)
     tile_jitter: float = opt(0.0, "random shift of a tile, as a share of its side", min=0, max=1)
 
 
