@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from utils.classification import Classified
 from utils.metrics.tables import align
-from utils.plots import DPI, FEW_CLASSES, MANY_CELLS, colour_of, make_figure
+from utils.plots import DPI, colour_of, draw_confusion, make_figure
 
 GALLERY = 40  # pictures
 COLUMNS = 8  # of the gallery
@@ -49,26 +49,6 @@ def write_predictions(classified: Classified, where: Sequence[str], path: Path) 
         for i, place in enumerate(where):
             said = [names[classified.labels[i]], names[classified.predicted[i]]]
             writer.writerow([place, *said, f"{confidence[i]:.5f}", f"{classified.losses[i]:.5f}"])
-
-
-def plot_confusion(classified: Classified, png: Path) -> None:
-    """Draw the confusion matrix: colours are shares of each true class, numbers count pictures."""
-    counts, names = classified.confusion, classified.names
-    size, share = len(names), counts / np.maximum(counts.sum(0, keepdims=True), 1)
-    side = max(5.0, 2.5 + 0.55 * size) if size <= FEW_CLASSES else min(4 + 0.3 * size, 16.0)
-    figure, axes = make_figure(side + 1, side)
-    axis = axes[0, 0]
-    image = axis.imshow(np.where(counts > 0, share, np.nan), cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axis, fraction=0.046, label="share of the column")
-    if size <= MANY_CELLS:
-        for row, column in np.argwhere(counts > 0):
-            tone = "white" if share[row, column] > 0.5 else "black"
-            axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=tone, fontsize=8)
-    fontsize = 9 if size <= MANY_CELLS else 5
-    axis.set_xticks(range(size), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=fontsize)
-    axis.set_yticks(range(size), names, fontsize=fontsize)
-    axis.set(xlabel="true class", ylabel="predicted class", title=f"top-1 {classified.top(1):.2%}")
-    figure.savefig(png, bbox_inches="tight")
 
 
 def plot_pictures(pixels: NDArray, captions: Sequence[str], png: Path, title: str) -> None:
@@ -124,5 +104,6 @@ def write_evaluation(
     write_metrics(classified, folder / "metrics.json")
     write_predictions(classified, where, folder / "predictions.csv")
     if plots:
-        plot_confusion(classified, folder / "confusion_matrix.png")
+        names, title = classified.names, f"top-1 {classified.top(1):.2%}"
+        draw_confusion(classified.confusion, names, names, title, folder / "confusion_matrix.png")
         plot_mistakes(classified, pixels, folder / "mistakes.png")

@@ -93,8 +93,16 @@ def _draw_lines(
 
 
 def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: float, png: Path) -> None:
-    """Draw a (K + 1, K + 1) confusion matrix: shares of each true class, counts where they are legible."""
-    size = len(names) + 1
+    """Draw a (K + 1, K + 1) confusion matrix of detections, whose last row and column are the background."""
+    title = f"confusion at confidence ≥ {conf:.3g}, IoU ≥ {iou:g}"
+    draw_confusion(counts, [*names, "(missed)"], [*names, "(false alarm)"], title, png)
+
+
+def draw_confusion(
+    counts: NDArray, predicted: Sequence[str], true: Sequence[str], title: str, png: Path
+) -> None:
+    """Draw counts (predicted, true): shares of each true class, and numbers where they are legible."""
+    size = len(true)
     share = counts / np.maximum(counts.sum(0, keepdims=True), 1)
     side = max(5.0, 2.5 + 0.7 * size) if size <= FEW_CLASSES else min(4 + 0.35 * size, 14.0)
     figure, axes = make_figure(side + 1, side)
@@ -104,15 +112,14 @@ def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: floa
     if size <= MANY_CELLS:
         for row, column in np.argwhere(counts > 0):
             text = str(counts[row, column])
-            if column < len(names) and size <= FEW_CLASSES:
+            if true[column] == predicted[column] and size <= FEW_CLASSES:  # a class, not the background
                 text += f"\n{share[row, column]:.0%}"
             tone = "white" if share[row, column] > 0.5 else "black"
             fontsize = 10 if size <= FEW_CLASSES else 7
             axis.text(column, row, text, ha="center", va="center", color=tone, fontsize=fontsize)
     fontsize = 10 if size <= MANY_CELLS else 6
-    axis.set_xticks(range(size), [*names, "(false alarm)"], rotation=90 if size > 4 else 0, fontsize=fontsize)
-    axis.set_yticks(range(size), [*names, "(missed)"], fontsize=fontsize)
-    title = f"confusion at confidence ≥ {conf:.3g}, IoU ≥ {iou:g}"
+    axis.set_xticks(range(size), true, rotation=90 if size > 4 else 0, fontsize=fontsize)
+    axis.set_yticks(range(size), predicted, fontsize=fontsize)
     axis.set(xlabel="true class", ylabel="predicted class", title=title)
     figure.savefig(png, bbox_inches="tight")
 
