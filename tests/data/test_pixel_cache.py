@@ -218,7 +218,7 @@ def test_ram_pixels_are_shared_with_other_processes_and_not_copied(
 def test_what_does_not_fit_into_shared_memory_is_not_kept(
     records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(data.picture_store, "_free_memory", lambda: 10)
+    monkeypatch.setattr(data.picture_store, "_free_shared_memory", lambda: 10)
     store = PictureStore(records, "ram", 96)
     assert "not kept" in capsys.readouterr().err
     np.testing.assert_array_equal(store.source(records[0]), read_picture(records[0].path))

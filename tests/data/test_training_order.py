@@ -17,6 +17,7 @@ from data.dataset import DetectionDataset
 from data.image_record import ImageRecord, truth_arrays
 from data.image_weights import image_weights
 from data.loader import build_loader
+from utils.distributed import World
 from utils.multi_scale import rescaled, scaled_side
 
 SOME = Augmentation(hsv_v=0.4, translate=0.1, scale=0.5, fliplr=0.5, mosaic=0.5, mixup=0.3)
@@ -34,50 +35,42 @@ def records(tmp_path: Path) -> list[ImageRecord]:
     return found
 
 
-def epoch(dataset: DetectionDataset, batch: int, shuffle: bool, rank: int, world: int, number: int = 1):
-    loader = build_loader(dataset, batch, shuffle, 0, seed=4, rank=rank, world=world)
+def epoch(
+    dataset: DetectionDataset, batch: int, shuffle: bool, rank: int, size: int, number: int = 1
+) -> list[Batch]:
+    loader = build_loader(dataset, batch, shuffle, 0, seed=4, world=World(rank, size))
     loader.set_epoch(number)
     return list(loader)
 
 
 @pytest.mark.parametrize("rect", [False, True])
-@pytest.mark.parametrize("world", [2, 4])
-def test_the_ranks_share_every_training_batch(records: list[ImageRecord], world: int, rect: bool) -> None:
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_ranks_share_every_training_batch(records: list[ImageRecord], size: int, rect: bool) -> None:
     dataset = DetectionDataset(records, 64, SOME, rect=rect)
     whole = epoch(dataset, 4, True, 0, 1)
-    parts = [epoch(dataset, 4, True, rank, world) for rank in range(world)]
+    parts = [epoch(dataset, 4, True, rank, size) for rank in range(size)]
     assert {len(part) for part in parts} == {len(whole)}
     for number, batch in enumerate(whole):
         shares = [part[number] for part in parts]
-        assert len({len(share.indices) for share in shares}) == 1
+        assert all(share.indices for share in shares)
         together = [index for share in shares for index in share.indices]
         assert set(together) == set(batch.indices)
-        if len(batch.indices) == 4:
+        if len(batch.indices) >= size:
             assert sorted(together) == sorted(batch.indices)
-        for rank, share in enumerate(shares):
+        for share in shares:
             for place, index in enumerate(share.indices):
-                original = batch.indices.index(index)
-                assert torch.equal(share.images[place], batch.images[original]), rank
+                assert torch.equal(share.images[place], batch.images[batch.indices.index(index)])
 
 
 @pytest.mark.parametrize("rect", [False, True])
-@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_in_validation_every_picture_is_seen_once_by_one_rank(
-    records: list[ImageRecord], world: int, rect: bool
+    records: list[ImageRecord], size: int, rect: bool
 ) -> None:
     dataset = DetectionDataset(records, 64, rect=rect)
-    seen = [
-        index
-        for rank in range(world)
-        for batch in epoch(dataset, 4, False, rank, world)
-        for index in batch.indices
-    ]
+    parts = [epoch(dataset, 4, False, rank, size) for rank in range(size)]
+    seen = [index for part in parts for batch in part for index in batch.indices]
     assert sorted(seen) == list(range(len(records)))
-
-
-def test_batches_that_ranks_cannot_share_are_refused(records: list[ImageRecord]) -> None:
-    with pytest.raises(ValueError, match="a batch of 5 cannot be shared equally by 2"):
-        build_loader(DetectionDataset(records, 64), 5, True, 0, world=2)
 
 
 def test_weights_decide_how_often_a_picture_comes(records: list[ImageRecord]) -> None:
