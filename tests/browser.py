@@ -56,7 +56,7 @@ class Browser:
         os.close(self._in)
         os.close(self._out)
 
-    def call(self, method: str, seconds: float = 60, **params: Any) -> dict[str, Any]:
+    def call(self, method: str, seconds: float = 120, **params: Any) -> dict[str, Any]:
         """Give a command of the protocol and return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
@@ -87,7 +87,7 @@ class Browser:
         result = self.call("Runtime.evaluate", expression=script, returnByValue=by_value)["result"]
         return result.get("value") if by_value else result.get("objectId")
 
-    def wait_for(self, script: str, seconds: float = 60) -> Any:
+    def wait_for(self, script: str, seconds: float = 240) -> Any:
         """Return what an expression is as soon as it is true."""
         end = time.monotonic() + seconds
         while not (value := self.evaluate(script)):
