@@ -26,7 +26,7 @@ from utils.loggers import check_loggers
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from models.tasks import Task
     from utils.distributed import World
@@ -38,6 +38,7 @@ OVERRIDES = {  # hyperparameters that have a flag too
     "nominal_batch": "nbs",
     "label_smoothing": "label_smoothing",
     "box_loss": "box_loss",
+    "close_mosaic": "close_mosaic",
 }
 FREE_ON_RESUME = {"resume", "device", "workers", "cache"}  # may differ from the interrupted run's
 
@@ -72,6 +73,15 @@ class TrainConfig:
     )
     freeze: tuple[int, ...] = opt(
         (), "layers that stay as they are: one number is that many from the first, several are these", min=0
+    )
+    multi_scale: bool = opt(False, "batches of half to one and a half times --imgsz")
+    rect: bool = opt(False, "batches of similar shape with little border, without mosaics and quarter turns")
+    image_weights: bool = opt(False, "show pictures of rare and hard classes more often")
+    close_mosaic: int | None = opt(
+        None, "last epochs without mosaics, blends and pasted objects (default: the hyp file's)", min=0
+    )
+    augment_on: Literal["auto", "cpu", "device"] = opt(
+        "auto", "make training pictures in worker processes, on the training device, or where it is faster"
     )
     single_cls: bool = opt(False, "train one class, 'object', whatever the labels say")
     sync_bn: bool = opt(False, "several processes: BatchNorm sees the batches of all of them")
@@ -112,6 +122,11 @@ class TrainConfig:
         check_loggers(self.logger)
         if self.batch_size == 0:
             raise UserError("--batch-size must be at least 1, or -1 for as many as fit; got 0")
+        if self.rect and (self.multi_scale or self.image_weights):
+            other = "--multi-scale" if self.multi_scale else "--image-weights"
+            raise UserError(f"--rect sorts pictures by shape, which {other} cannot have; choose one")
+        if self.image_weights and self.noval:
+            raise UserError("--image-weights follows the AP of each epoch: leave --noval out")
         if self.nosave and self.save_period:
             raise UserError("--nosave writes no weights before the end: leave --save-period out")
 
@@ -219,12 +234,13 @@ def fit(
     header = ("epoch", *loss_fn.names, "img/s", *task.shown, "time", "left")
     print("".join(f"{cell:>11}" for cell in header))
     while state.epoch < cfg.epochs:
+        task.before_epoch(cfg, train_loader, state.metrics)
         train_loader.set_epoch(state.epoch, state.batch)
         title = f"{state.epoch + 1}/{cfg.epochs}"
         losses = train_one_epoch(
             state, train_loader, loss_fn, loss_fn.names, title, functools.partial(task.pictures, train_loader)
         )
-        values: dict[str, float | None] = {}
+        values: dict[str, Any] = {}
         fitness = None
         if not cfg.noval or state.epoch + 1 == cfg.epochs:
             values, fitness = task.evaluate(state.ema.model, val_loader)
@@ -232,7 +248,7 @@ def fit(
             run.end_epoch(losses, values, fitness)
             task.after_epoch(state.model, run.folder, state.epoch - 1)
         else:
-            state.end_epoch(fitness)
+            state.end_epoch(values, fitness)
         spent = time.perf_counter() - start
         left = spent / (state.epoch - first) * (cfg.epochs - state.epoch)
         print_row(title, losses, [values.get(key) for key in task.shown], spent, left)
@@ -340,6 +356,7 @@ def make_state(
     """Return a fresh state, or the interrupted run's."""
     from models.fast_training import fast_training
     from models.sync_norm import synchronise_norms
+    from utils.multi_scale import rescaled, scaled_side
     from utils.optim import Schedule
     from utils.training import TrainState
 
@@ -350,7 +367,14 @@ def make_state(
     recipe["cosine"] = cfg.cos_lr or recipe.get("cosine", False)
     schedule = Schedule(cfg.epochs, batches, cfg.batch_size, **recipe)
     fast_training(model)
-    state = TrainState(model, hyp, schedule, cfg.amp, world, cfg.compile)
+
+    def resize(images: Tensor, iteration: int) -> Tensor:
+        return rescaled(
+            images, scaled_side(cfg.imgsz, 32, cfg.seed, iteration // batches, iteration % batches)
+        )
+
+    scale = resize if cfg.multi_scale else None
+    state = TrainState(model, hyp, schedule, cfg.amp, world, cfg.compile, scale)
     if checkpoint:
         state.load_state_dict(checkpoint["training"], checkpoint["weights"])
     return state

@@ -29,11 +29,10 @@ if TYPE_CHECKING:
     from models.runtime import Predictor
     from utils.gallery import ReadPicture
 
-__all__ = ["Evaluation", "ValConfig", "evaluate", "main", "read_views"]
+__all__ = ["Evaluation", "ValConfig", "evaluate", "main"]
 
 DEFAULT_DATA = Path("data/treecrowns.yaml")
 MANY_CLASSES = 20  # more are listed with --verbose only
-MANY_PROBLEMS = 10  # broken pictures listed one by one
 
 
 @dataclass(frozen=True)
@@ -147,6 +146,7 @@ def evaluate_weights(cfg: ValConfig) -> int:
     from data.description import read_description
     from data.pictures import read_picture
     from data.records import coco_category_ids
+    from data.views import read_views
     from models.photographs import evaluate_photographs
     from models.runtime import OneClass, load_predictor
     from models.sizes import input_size
@@ -328,26 +328,6 @@ def make_loader(
     rect = cfg.rect and predictor.imgsz is None
     dataset = validation_set(records, imgsz, predictor.stride, rect)
     return build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)
-
-
-def read_views(
-    description: DataDescription, split: str, single_cls: bool = False, whole: bool = False
-) -> list[ImageRecord]:
-    """Return the pictures of a split, or their tiles where the data set is tiled; say what was left out.
-
-    With `single_cls` all objects are of class 0; with `whole` pictures are not cut.
-    """
-    from data.records import read_records
-    from data.tiling import tile_records
-
-    records, problems = read_records(description, split)
-    for problem in problems[:MANY_PROBLEMS]:
-        print(f"left out: {problem}", file=sys.stderr)
-    if len(problems) > MANY_PROBLEMS:
-        print(f"left out: {len(problems) - MANY_PROBLEMS} more", file=sys.stderr)
-    if single_cls:
-        records = [replace(record, classes=record.classes * 0) for record in records]
-    return tile_records(records, description.tile) if description.tile and not whole else records
 
 
 if __name__ == "__main__":

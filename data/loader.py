@@ -6,15 +6,15 @@ import itertools
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from data.batch import Request, collate
-from data.device_augment import collate_planned
+from data.batch import Batch, Request, collate
+from data.device_augment import collate_planned, render
 from utils.distributed import World
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class BatchLoader:
         workers: processes that prepare batches; 0 prepares them in this one.
         seed: of the order.
         world: the processes that share each batch; the order is the same whatever their number.
+        device: where pictures are made, if the data set only plans them.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class BatchLoader:
         workers: int,
         seed: int = 0,
         world: World = World(),  # noqa: B008  (frozen)
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.dataset = dataset
+        self.dataset, self.device = dataset, device
         self.batch_size, self.workers = batch_size, workers
         self._batches = _Batches(dataset, batch_size, shuffle, seed, world)
         self._reported: set[str] = set()
@@ -78,15 +80,15 @@ class BatchLoader:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[Any]:
-        """Yield each `Batch`, or `PlannedBatch` where the data set plans."""
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield each batch."""
         for batch, problems in self._loader:
             for problem in problems:
                 if problem not in self._reported:
                     self._reported.add(problem)
                     print(f"left out: {problem}", file=sys.stderr)
             if batch is not None:
-                yield batch
+                yield render(batch, self.device) if self.dataset.planned else batch
 
 
 def build_loader(
@@ -96,9 +98,10 @@ def build_loader(
     workers: int,
     seed: int = 0,
     world: World = World(),  # noqa: B008  (frozen)
+    device: torch.device | str = "cpu",
 ) -> BatchLoader:
     """Return a loader of `dataset`; see BatchLoader."""
-    return BatchLoader(dataset, batch_size, shuffle, workers, seed, world)
+    return BatchLoader(dataset, batch_size, shuffle, workers, seed, world, device)
 
 
 class _Batches(Sampler[list[Request]]):

@@ -10,7 +10,8 @@ import torch
 import train
 from models import build_model
 from models.freeze import freeze_layers
-from tests.test_train import SMALL_NETWORK, config
+from tests.test_survival import sigterm_at_step
+from tests.test_train import SMALL_NETWORK, config, rows_of
 from utils.batch_fit import largest_batch
 from utils.checkpoint import read_checkpoint
 from utils.errors import UserError
@@ -87,6 +88,9 @@ def test_batch_size_minus_one_trains_with_what_fits(
         ({"logger": ("wanb",)}, "Did you mean 'wandb'"),
         ({"box_loss": "giou"}, "--box-loss has no choice"),
         ({"freeze": (-1,)}, "--freeze must be at least 0"),
+        ({"rect": True, "multi_scale": True}, "which --multi-scale cannot have"),
+        ({"rect": True, "image_weights": True}, "which --image-weights cannot have"),
+        ({"image_weights": True, "noval": True}, "leave --noval out"),
     ],
 )
 def test_impossible_options_are_one_line(options: dict, message: str) -> None:
@@ -100,3 +104,32 @@ def test_single_cls_trains_one_class(squares: Path, tmp_path: Path) -> None:
     train.main(config(squares, tmp_path, cfg=str(small), epochs=1, single_cls=True))
     best = read_checkpoint(tmp_path / "exp/weights/best.pt")
     assert best["names"] == ["object"] and best["model"]["nc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("multi_scale", True),
+        ("rect", True),
+        ("image_weights", True),
+        ("close_mosaic", 1),
+        ("augment_on", "device"),
+    ],
+)
+def test_options_of_a_batch_train_and_resume_exactly(
+    option: str, value: object, squares: Path, tmp_path: Path
+) -> None:
+    small, hyp = tmp_path / "small.yaml", tmp_path / "hyp.yaml"
+    small.write_text(SMALL_NETWORK)
+    hyp.write_text((squares / "hyp.yaml").read_text().replace("mosaic: 0.0", "mosaic: 1.0"))
+    plain = {"cfg": str(small), "hyp": hyp, "epochs": 2, "batch_size": 2}
+    options = plain | {option: value}
+    train.main(config(squares, tmp_path, name="whole", **options))
+    with pytest.MonkeyPatch.context() as patch:
+        sigterm_at_step(3, patch)
+        assert train.main(config(squares, tmp_path, name="stopped", **options)) == 0
+    last = tmp_path / "stopped/weights/last.pt"
+    assert train.main(train.TrainConfig(resume=str(last), device="cpu", workers=0)) == 0
+    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
+    train.main(config(squares, tmp_path, name="plain", **plain))
+    assert rows_of(tmp_path / "plain") != rows_of(tmp_path / "whole")

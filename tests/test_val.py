@@ -14,12 +14,13 @@ import val
 from data.dataset import DetectionDataset
 from data.description import read_description
 from data.loader import build_loader
+from data.views import read_views
 from models.sizes import input_size
 from utils.errors import UserError
 from utils.evaluation import whole_limits
 from utils.runs import newest_weights
 from utils.val_run import limit_notes, report, write_metrics
-from val import ValConfig, evaluate, read_views
+from val import ValConfig, evaluate
 
 TWELVE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR1", "AR10", "AR100", "AR_S", "AR_M", "AR_L"]
 SIZES = [(120, 90), (90, 120), (100, 100)]  # width, height of the pictures

@@ -8,11 +8,12 @@ from rectangles import NAMES, picture, save
 
 import val
 from data.description import read_description
+from data.views import read_views
 from detect import Detector
 from models.inference import DetectSettings
 from models.photographs import evaluate_photographs
 from utils.errors import UserError
-from val import ValConfig, read_views
+from val import ValConfig
 
 
 @pytest.fixture

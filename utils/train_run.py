@@ -13,7 +13,7 @@ from utils.loggers import make_loggers
 from utils.results import append_row, drop_rows_from
 from utils.training import TrainState
 
-Metrics = Mapping[str, float | None]
+Metrics = Mapping[str, Any]
 
 
 class TrainRun:
@@ -52,7 +52,6 @@ class TrainRun:
         save_config(config, folder / "config.yaml")
         save_config(hyp, folder / "hyp.yaml")
         drop_rows_from(self.csv, state.epoch)
-        self.metrics: Metrics = {}  # of the last epoch
         if state.epoch == state.batch == 0:
             self.save()
         self.loggers = make_loggers(config.logger, folder, self.config)
@@ -69,31 +68,30 @@ class TrainRun:
             UserError: a file cannot be written; those of earlier epochs are intact.
         """
         state = self.state
-        is_best = state.end_epoch(fitness)
+        is_best = state.end_epoch(dict(metrics), fitness)
         row = {"epoch": state.epoch - 1, **losses, "lr": state.optimizer.param_groups[1]["lr"]}
         row |= {"fitness": fitness} | {key: metrics.get(key) for key in self.columns}
         append_row(self.csv, row)
         for logger in self.loggers:
             logger.log(row["epoch"], {key: value for key, value in row.items() if value is not None})
-        self.metrics = metrics
         if self.nosave:
             return
         if is_best:
-            save_checkpoint(self.best, self._content(metrics))
+            save_checkpoint(self.best, self._content())
         if self.save_period and state.epoch % self.save_period == 0:
-            save_checkpoint(self.weights / f"epoch{state.epoch - 1}.pt", self._content(metrics))
+            save_checkpoint(self.weights / f"epoch{state.epoch - 1}.pt", self._content())
         self.save()
 
     def save(self) -> None:
         """Write last.pt, from which the run can go on."""
-        save_checkpoint(self.last, self._content(self.metrics) | {"training": self.state.state_dict()})
+        save_checkpoint(self.last, self._content() | {"training": self.state.state_dict()})
 
     def finish(self) -> None:
         """The run is over: leave only weights in last.pt, and write best.pt where nothing was."""
         if self.nosave:
             self.state.best_epoch = self.state.epoch - 1
-            save_checkpoint(self.best, self._content(self.metrics))
-            save_checkpoint(self.last, self._content(self.metrics))
+            save_checkpoint(self.best, self._content())
+            save_checkpoint(self.last, self._content())
         else:
             content = read_checkpoint(self.last)
             content.pop("training")
@@ -101,7 +99,7 @@ class TrainRun:
         for logger in self.loggers:
             logger.close()
 
-    def _content(self, metrics: Metrics) -> dict[str, Any]:
+    def _content(self) -> dict[str, Any]:
         average: Any = self.state.ema.model
         return {
             "task": self.task,
@@ -112,5 +110,5 @@ class TrainRun:
             "config": self.config,
             "hyp": self.hyp,
             "epoch": self.state.epoch - 1,
-            "metrics": dict(metrics),
+            "metrics": self.state.metrics,
         }

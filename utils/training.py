@@ -18,6 +18,7 @@ from utils.optim import EMA, Schedule, build_optimizer
 CLIP_NORM = 10.0  # of the gradient, as in YOLOv5
 FORGIVEN = 2  # losses in a row that are not finite; the next one stops the run
 SHOWN_EVERY = 10  # iterations; showing losses makes the host wait for the device
+PROGRESS = ("epoch", "batch", "totals", "seen", "last_step", "best_fitness", "best_epoch", "metrics")
 LossFunction = Callable[..., tuple[Tensor, Tensor]]  # of the output and the truth
 
 
@@ -46,6 +47,7 @@ class TrainState:
         amp: mixed precision; only CUDA has it.
         world: the processes that train this model together.
         compile: run the network through torch.compile.
+        resize: gives a batch of images another size, by iteration; None: none.
     """
 
     def __init__(
@@ -56,10 +58,11 @@ class TrainState:
         amp: bool = True,
         world: World = World(),  # noqa: B008  (frozen)
         compile: bool = False,
+        resize: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
         # channels_last: the same numbers, faster convolutions, a space-to-depth that copies whole pixels
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.schedule, self.world = schedule, world
+        self.schedule, self.world, self.resize = schedule, world, resize
         self.device = next(model.parameters()).device
         pictures = schedule.batch_size * schedule.full_accumulation  # in one optimizer step
         decay = hyp.weight_decay * pictures / schedule.nominal_batch
@@ -80,6 +83,7 @@ class TrainState:
         self.last_step = -1  # iteration of the last optimizer step
         self.failures = 0  # losses that were not finite, in a row
         self.best_fitness, self.best_epoch = -1.0, -1
+        self.metrics: dict[str, Any] = {}  # of the last evaluation
         self.stop_asked = self.stopping = False  # of this process; of all of them
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,14 +93,8 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema_updates": self.ema.updates,
-            "epoch": self.epoch,
-            "batch": self.batch,
             "batches": self.schedule.batches,
-            "totals": self.totals,
-            "seen": self.seen,
-            "last_step": self.last_step,
-            "best_fitness": self.best_fitness,
-            "best_epoch": self.best_epoch,
+            **{name: getattr(self, name) for name in PROGRESS},
             "torch_rng": torch.get_rng_state(),
         }
 
@@ -114,7 +112,7 @@ class TrainState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.ema.updates = state["ema_updates"]
-        for name in ("epoch", "batch", "totals", "seen", "last_step", "best_fitness", "best_epoch"):
+        for name in PROGRESS:
             setattr(self, name, state[name])
         torch.set_rng_state(state["torch_rng"].cpu())
 
@@ -139,6 +137,8 @@ class TrainState:
         accumulate = self.schedule.apply(self.optimizer, iteration)
         is_last = iteration - self.last_step >= accumulate
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float() / 255
+        if self.resize is not None:
+            images = self.resize(images, iteration)
         truth = [part.to(self.device, non_blocking=True) for part in truth]
         with self.world.reducing(self.network, is_last):
             with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp):
@@ -194,8 +194,9 @@ class TrainState:
         if self.failures > FORGIVEN:
             raise TrainingDivergedError(f"no finite loss {self.failures} times in a row, last at {iteration}")
 
-    def end_epoch(self, fitness: float | None) -> bool:
+    def end_epoch(self, metrics: dict[str, Any], fitness: float | None) -> bool:
         """Count the epoch; return whether none was better, as is so for each that was not evaluated."""
+        self.metrics = metrics
         is_best = fitness is None or fitness > self.best_fitness
         if is_best:
             self.best_fitness = self.best_fitness if fitness is None else fitness

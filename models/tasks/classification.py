@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from utils.train_run import TrainRun
 
 DEFAULT_MODEL = "resnet18-spd"
+DETECTORS_OPTIONS = (
+    "autoanchor", "mask_ignored", "multi_scale", "rect", "image_weights", "augment_on", "single_cls", "cache"
+)  # fmt: skip
 EVALUATED = 250  # pictures a batch where nobody says
 MANY_CLASSES = 20  # more are not listed
 
@@ -69,7 +72,7 @@ class ClassificationTask(Task):
         Raises:
             UserError: an option is for detectors, or the data cannot be used.
         """
-        refuse_options(cfg, ("autoanchor", "mask_ignored"))
+        refuse_options(cfg, DETECTORS_OPTIONS)
         view = self.description.view(cfg.imgsz)
         train, val = (read_split(self.description, split, view) for split in ("train", "val"))
         if train.names != val.names:
@@ -117,7 +120,7 @@ class ClassificationTask(Task):
             penalty = partial(stride_complexity, layers)
         return ClassificationLoss(hyp.label_smoothing, penalty, hyp.stride_penalty)
 
-    def evaluate(self, model: nn.Module, loader: ClassLoader) -> tuple[dict[str, float | None], float]:
+    def evaluate(self, model: nn.Module, loader: ClassLoader) -> tuple[dict[str, Any], float]:
         """Return top-1, top-5 and the loss on the validation pictures, and top-1."""
         device = next(model.parameters()).device
         values = classify(model, loader, loader.dataset.names, device).values

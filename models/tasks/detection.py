@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from torch import nn
 
 from data.augment import Augmentation
 from data.batch import Batch
-from data.dataset import DetectionDataset, validation_set
+from data.dataset import AugmentOn, DetectionDataset, validation_set
 from data.description import read_description
+from data.image_weights import image_weights
 from data.loader import BatchLoader, build_loader
+from data.views import read_views
 from models.autoanchor import suit_anchors
 from models.build import build_model
 from models.detector import Detector, require_detector
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from utils.train_run import TrainRun
 
 DEFAULT_MODEL = "yolov5n-spd"
+WARM_UP, MEASURED_SECONDS = 4, 3.0  # batches and time of --augment-on auto
 
 
 class DetectionTask(Task):
@@ -71,8 +75,6 @@ class DetectionTask(Task):
         Raises:
             UserError: the size is no multiple of 32, or the data cannot be used.
         """
-        from val import read_views
-
         if cfg.imgsz % 32:
             raise UserError(
                 f"--imgsz must be a multiple of 32, got {cfg.imgsz}; try {cfg.imgsz // 32 * 32 + 32}"
@@ -80,19 +82,43 @@ class DetectionTask(Task):
         if cfg.single_cls:
             self.names = ("object",)
         workers = default_workers(device) if cfg.workers is None else cfg.workers
+        on = cfg.augment_on
+        if on == "auto":
+            on = self._faster(cfg, hyp, device, workers)
+        val = validation_set(read_views(self.description, "val", cfg.single_cls), cfg.imgsz, cache=cfg.cache)
+        return (
+            self._train_loader(cfg, hyp, device, workers, on),
+            build_loader(val, cfg.batch_size * 2, False, workers, world=self.world),
+        )
+
+    def _train_loader(
+        self, cfg: TrainConfig, hyp: Hyperparameters, device: torch.device, workers: int, on: AugmentOn
+    ) -> BatchLoader:
         strength = {field.name: getattr(hyp, field.name) for field in dataclasses.fields(Augmentation)}
-        train = DetectionDataset(
+        dataset = DetectionDataset(
             read_views(self.description, "train", cfg.single_cls),
             cfg.imgsz,
             Augmentation(**strength),
+            rect=cfg.rect,
             cache=cfg.cache,
             seed=cfg.seed,
+            mosaic_until=cfg.epochs - hyp.close_mosaic if hyp.close_mosaic else None,
+            augment_on=on,
         )
-        val = validation_set(read_views(self.description, "val", cfg.single_cls), cfg.imgsz, cache=cfg.cache)
-        return (
-            build_loader(train, cfg.batch_size, True, workers, cfg.seed, self.world),
-            build_loader(val, cfg.batch_size * 2, False, workers, world=self.world),
-        )
+        return build_loader(dataset, cfg.batch_size, True, workers, cfg.seed, self.world, device)
+
+    def _faster(
+        self, cfg: TrainConfig, hyp: Hyperparameters, device: torch.device, workers: int
+    ) -> AugmentOn:
+        """Where pictures are made sooner, by measurement; beside a network on the CPU always in workers."""
+        if device.type != "cuda":
+            return "cpu"
+        forms: tuple[AugmentOn, ...] = ("cpu", "device")
+        seconds = {on: seconds_a_batch(self._train_loader(cfg, hyp, device, workers, on)) for on in forms}
+        chosen = min(forms, key=lambda on: seconds[on])
+        shown = ", ".join(f"{on} {1000 * seconds[on]:.1f} ms" for on in forms)
+        print(f"--augment-on {chosen}: a batch takes {shown}")
+        return self.world.from_main(chosen)
 
     def new_model(
         self,
@@ -139,10 +165,17 @@ class DetectionTask(Task):
             world=self.world,
         )
 
-    def evaluate(self, model: nn.Module, loader: BatchLoader) -> tuple[dict[str, float | None], float]:
+    def evaluate(self, model: nn.Module, loader: BatchLoader) -> tuple[dict[str, Any], float]:
         """Return AP and its kin on the validation views, and 0.1·AP50 + 0.9·AP."""
         metrics = evaluate(model, loader, self.names, progress=False, gather=self.world.gather).metrics
-        return metrics.values, metrics.fitness
+        class_ap = [values["AP"] for values in metrics.per_class]
+        return {**metrics.values, "class_AP": class_ap}, metrics.fitness
+
+    def before_epoch(self, cfg: TrainConfig, loader: BatchLoader, metrics: Mapping[str, Any]) -> None:
+        """With --image-weights, draw pictures of rare and hard classes more often."""
+        if cfg.image_weights:
+            records = loader.dataset.records
+            loader.set_weights(image_weights(records, len(self.names), metrics.get("class_AP")))
 
     def plot_data(self, folder: Path, loader: BatchLoader) -> None:
         """Draw the training boxes' statistics and the first batch as the network will see it."""
@@ -179,6 +212,22 @@ class DetectionTask(Task):
     def pictures(self, loader: BatchLoader, batch: Batch) -> list[str]:
         """Return the paths of a batch's pictures."""
         return [str(loader.dataset.records[index].path) for index in batch.indices]
+
+
+def seconds_a_batch(loader: BatchLoader) -> float:
+    """Seconds that a batch takes, by as many as a few seconds allow; the first ones do not count."""
+    loader.set_epoch(0)
+    start, counted = 0.0, 0
+    for number, _ in enumerate(loader):
+        torch.cuda.synchronize()
+        now = time.perf_counter()
+        if number == WARM_UP:
+            start = now
+        elif number > WARM_UP:
+            counted = number - WARM_UP
+            if now - start > MEASURED_SECONDS:
+                break
+    return (time.perf_counter() - start) / max(counted, 1) if start else 0.0
 
 
 def default_workers(device: torch.device) -> int:

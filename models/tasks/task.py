@@ -56,8 +56,11 @@ class Task(ABC):
         """Return the loss: of the output and a batch's truth -> (loss, its parts), named by `names`."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, loader: Any) -> tuple[dict[str, float | None], float]:
+    def evaluate(self, model: nn.Module, loader: Any) -> tuple[dict[str, Any], float]:
         """Return the metrics on the validation batches, and the fitness, which the best epoch has most of."""
+
+    def before_epoch(self, cfg: TrainConfig, loader: Any, metrics: Mapping[str, Any]) -> None:  # noqa: B027
+        """Choose what the epoch shows, by the metrics of the last evaluation."""
 
     def after_epoch(self, model: nn.Module, folder: Path, epoch: int) -> None:  # noqa: B027 (may be left out)
         """Note in the run's folder what the network learned besides its weights."""
