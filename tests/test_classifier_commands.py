@@ -153,8 +153,8 @@ def small(name: str) -> dict:
     return {**whole, **ends, "depths": [1, 1], "widths": [8, 8, 8]}
 
 
-@pytest.mark.parametrize("name", ["resnet50-spd", "resnet18-spectral", "resnet18-hybrid"])
-def test_every_classifier_exports_to_equal_logits(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["resnet50-spd", "resnet18-hybrid"])
+def test_classifiers_export_to_equal_logits(name: str, tmp_path: Path) -> None:
     architecture = small(name)
     file = save_classifier(tmp_path / "net.pt", architecture, side=32)
     if "diffstride" in architecture["downsample"]:  # as if it had learned

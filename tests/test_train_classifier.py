@@ -15,6 +15,7 @@ from models.load import load_model
 from models.tasks import choose_task, default_data
 from utils.checkpoint import read_checkpoint
 from utils.classification import ClassificationLoss
+from utils.classification_report import plot_strides
 from utils.classifier_hyp import ClassifierHyperparameters
 from utils.errors import UserError
 from utils.hyp import HYPS, read_hyp
@@ -92,12 +93,13 @@ def test_an_interrupted_classifier_resumes_to_the_same_numbers_and_weights(
 def test_strides_are_noted_each_epoch_and_drawn(data: Path, tmp_path: Path) -> None:
     hyp = yaml.safe_load((data.parent / "hyp.yaml").read_text()) | {"stride_penalty": 1.0}
     (tmp_path / "hyp.yaml").write_text(yaml.safe_dump(hyp))
-    options = {"cfg": with_diffstride(data), "hyp": tmp_path / "hyp.yaml", "plots": True}
-    train.main(config(data, tmp_path, **options))
+    train.main(config(data, tmp_path, cfg=with_diffstride(data), hyp=tmp_path / "hyp.yaml"))
     rows = rows_of(tmp_path / "exp/strides.csv")
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert len(rows[0]) == 1 + 2 * 2  # rows and columns of two layers
-    assert (tmp_path / "exp/strides.png").exists()
+    with (tmp_path / "exp/strides.csv").open(newline="") as file:
+        plot_strides(list(csv.DictReader(file)), tmp_path / "strides.png")
+    assert (tmp_path / "strides.png").exists()
     assert "complexity" in rows_of(tmp_path / "exp/results.csv")[0]
     with pytest.raises(UserError, match=r"stride_penalty in .* is for networks with DiffStride"):
         train.main(config(data, tmp_path, hyp=tmp_path / "hyp.yaml"))
