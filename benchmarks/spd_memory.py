@@ -51,12 +51,12 @@ def _measure(load: Load) -> float:
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what there is now
-    before = _resident()
+    before = resident()
     run()
-    return (_resident() - before) / 1e6
+    return (resident() - before) / 1e6
 
 
-def _resident() -> int:
+def resident() -> int:
     """Return the highest number of bytes that this process held since its peak was reset, as Linux counts."""
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))

@@ -10,6 +10,10 @@ preparing batches between epochs, so taking turns would give it time for nothing
 
 "planned" is what workers do when pictures are made by tensor operations on the training device; "device" are
 these operations alone, one batch after the other, on --device.
+
+The step part takes one batch again and again: "plain" is contiguous float32 as written, "ours" what train.py
+does. The epoch part trains on all pictures, loader and step together, with one process and no workers on
+every side, and divides by the arithmetic of the networks.
 """
 
 from __future__ import annotations
@@ -45,7 +49,11 @@ STRENGTHS = {
 class TrainBenchmark:
     """Compare our training path with Ultralytics'."""
 
-    part: Literal["all", "loader"] = opt("all", "what to measure")
+    part: Literal["all", "loader", "step", "epoch"] = opt("all", "what to measure")
+    cfg: tuple[str, ...] = opt(("yolov5n", "yolov5n-spd"), "networks of the step and epoch parts")
+    other: str = opt("yolov8n", "Ultralytics' network of the epoch part")
+    step_batch: int = opt(4, "pictures a batch of the step and epoch parts", min=2)
+    threads: int = opt(2, "torch's threads in the step and epoch parts", min=1)
     imgsz: tuple[int, ...] = opt((320, 640), "input sides, pixels", min=32)
     workers: tuple[int, ...] = opt((0, 1, 2), "worker processes of the loader", min=0)
     pictures: int = opt(192, "photographs in the data set", min=4)
@@ -64,6 +72,10 @@ def main(cfg: TrainBenchmark) -> int:
         cut_pictures(Path(folder), cfg.pictures)
         if cfg.part in ("all", "loader"):
             loaders(cfg, Path(folder))
+        if cfg.part in ("all", "step"):
+            steps(cfg, folder)
+        if cfg.part in ("all", "epoch"):
+            epochs(cfg, folder)
     return 0
 
 
@@ -176,6 +188,51 @@ def device_batch(cfg: TrainBenchmark, folder: Path, imgsz: int) -> Callable[[], 
             torch.cuda.synchronize()
 
     return make
+
+
+def steps(cfg: TrainBenchmark, folder: str) -> None:
+    """Milliseconds of a training step, plain and ours."""
+    import torch
+
+    from benchmarks.race import race
+    from benchmarks.train_epoch import Epoch, our_step, plain_step
+
+    torch.set_num_threads(cfg.threads)
+    print(
+        "\n| network | input, px | plain float32, ms | ours, ms | ours / plain | pictures/s |\n"
+        + "|---" * 6
+        + "|"
+    )
+    for name in cfg.cfg:
+        for imgsz in cfg.imgsz:
+            case = Epoch(name, True, folder, imgsz, cfg.step_batch, 0, 1, cfg.threads, cfg.device)
+            with contextlib.redirect_stdout(io.StringIO()):
+                sides = {"plain": plain_step(case), "ours": our_step(case)}
+            seconds = race(sides, cfg.rounds, cfg.device)
+            plain, ours = seconds["plain"], seconds["ours"]
+            cells = (
+                f"{1000 * plain:.0f} | {1000 * ours:.0f} | {ours / plain:.2f} | {cfg.step_batch / ours:.1f}"
+            )
+            print(f"| {name} | {imgsz} | {cells} |", flush=True)
+
+
+def epochs(cfg: TrainBenchmark, folder: str) -> None:
+    """Pictures a second of loader and step together, beside Ultralytics' own trainer."""
+    from benchmarks.train_epoch import Epoch, measure
+
+    head = ("network", "input, px", "GFLOPs", "pictures/s", "peak MB", f"time / GFLOP, of {cfg.other}'s")
+    print(f"\n| {' | '.join(head)} |\n" + "|---" * len(head) + "|")
+    for imgsz in cfg.imgsz:
+        reference = 0.0
+        for name in (cfg.other, *cfg.cfg):
+            case = Epoch(
+                name, name != cfg.other, folder, imgsz, cfg.step_batch, 0, cfg.rounds, cfg.threads, cfg.device
+            )
+            found = measure(case)
+            per_gflop = found.seconds / found.gflops
+            reference = reference or per_gflop
+            cells = f"{found.gflops:.1f} | {cfg.pictures / found.seconds:.1f} | {found.megabytes:.0f}"
+            print(f"| {name} | {imgsz} | {cells} | {per_gflop / reference:.2f} |", flush=True)
 
 
 def ultralytics_epoch(cfg: TrainBenchmark, folder: Path, imgsz: int, workers: int) -> Callable[[], None]:

@@ -6,14 +6,14 @@ import itertools
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from data.batch import Batch, Request, collate
+from data.batch import Request, collate
 from data.device_augment import collate_planned, render
 from utils.distributed import World
 
@@ -33,7 +33,7 @@ class BatchLoader:
         workers: processes that prepare batches; 0 prepares them in this one.
         seed: of the order.
         world: the processes that share each batch; the order is the same whatever their number.
-        device: where pictures are made, if the data set only plans them.
+        device: where planned pictures are made; None leaves the batches planned.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class BatchLoader:
         workers: int,
         seed: int = 0,
         world: World = World(),  # noqa: B008  (frozen)
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
     ) -> None:
         self.dataset, self.device = dataset, device
         self.batch_size, self.workers = batch_size, workers
@@ -80,15 +80,17 @@ class BatchLoader:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield each batch."""
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each `Batch`, or `PlannedBatch` where nobody makes its pictures."""
         for batch, problems in self._loader:
             for problem in problems:
                 if problem not in self._reported:
                     self._reported.add(problem)
                     print(f"left out: {problem}", file=sys.stderr)
             if batch is not None:
-                yield render(batch, self.device) if self.dataset.planned else batch
+                if self.dataset.planned and self.device is not None:
+                    batch = render(batch, self.device)
+                yield batch
 
 
 def build_loader(
@@ -98,7 +100,7 @@ def build_loader(
     workers: int,
     seed: int = 0,
     world: World = World(),  # noqa: B008  (frozen)
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> BatchLoader:
     """Return a loader of `dataset`; see BatchLoader."""
     return BatchLoader(dataset, batch_size, shuffle, workers, seed, world, device)
