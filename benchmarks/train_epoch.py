@@ -71,7 +71,7 @@ def _ours(epoch: Epoch) -> tuple[float, float]:
         train_one_epoch(state, loader, loss_fn, loss_fn.names, "", lambda batch: [])
         laps.append(time.perf_counter() - start)
         state.end_epoch({}, None)
-    return min(laps[WARM_UP:]), count_gflops(state.ema.model, epoch.imgsz)  # type: ignore[arg-type]
+    return min(laps[WARM_UP:]), count_gflops(state.ema.model, epoch.imgsz)
 
 
 def our_parts(epoch: Epoch) -> tuple[Any, Any, Any]:
