@@ -82,15 +82,17 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield each `Batch`, or `PlannedBatch` where nobody makes its pictures."""
+        last = None
         for batch, problems in self._loader:
             for problem in problems:
                 if problem not in self._reported:
                     self._reported.add(problem)
                     print(f"left out: {problem}", file=sys.stderr)
+            if batch is None and self._batches.shuffle and self._batches.world.size > 1:
+                batch = last  # this process's whole share is broken, and the others wait for its step
+            last = batch
             if batch is not None:
-                if self.dataset.planned and self.device is not None:
-                    batch = render(batch, self.device)
-                yield batch
+                yield batch if self.device is None or not self.dataset.planned else render(batch, self.device)
 
 
 def build_loader(
