@@ -210,7 +210,7 @@ def look(detector: Detector, file: Path, conf: float, iou: float, tile: int, fol
     """
     import numpy as np
 
-    from data.sources import VIDEO_SUFFIXES
+    from data.media.sources import VIDEO_SUFFIXES
 
     if not file.is_file():
         raise UserError("that file has been deleted meanwhile; drop it again")

@@ -27,13 +27,13 @@ from utils.tile_options import check_tile, parse_tile
 
 if TYPE_CHECKING:
     from data.description import DataDescription
-    from data.detect_report import Report
-    from data.frame import Frame
-    from data.outputs import Output
-    from data.sources import Source
-    from data.tracking import Tracks
+    from data.media.frame import Frame
+    from data.media.outputs import Output
+    from data.media.report import Report
+    from data.media.sources import Source
+    from data.media.tracking import Tracks
     from models.inference import DetectSettings, Found
-    from models.runtime import Predictor
+    from models.runtimes import Predictor
 
 __all__ = ["DetectConfig", "Detector", "main"]
 
@@ -128,11 +128,11 @@ def _has_display() -> bool:
 
 def main(cfg: DetectConfig) -> int:
     """Detect, print a line for each picture and a summary; 1 where sources had to be left out."""
-    from data.detect_report import Report
-    from data.sources import open_source
-    from data.tracking import Tracks
+    from data.media.report import Report
+    from data.media.sources import open_source
+    from data.media.tracking import Tracks
     from models.inference import find_all
-    from models.runtime import load_predictor
+    from models.runtimes import load_predictor
     from models.test_time_augmentation import TestTimeAugmentation
     from utils.device import select_device
     from utils.runs import newest_weights
@@ -193,7 +193,7 @@ def _description(cfg: DetectConfig) -> DataDescription | None:
 
 def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSettings:
     """Return how to detect, once all of it is known to fit the weights."""
-    from data.tracking import LOW
+    from data.media.tracking import LOW
     from models.inference import DetectSettings
     from models.sizes import input_size, tiling_for
     from utils.merge import MergeRule
@@ -223,8 +223,8 @@ def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSett
 def _open_outputs(
     cfg: DetectConfig, folder: Path | None, description: DataDescription | None, tracks: Tracks | None
 ) -> list[Output]:
-    from data import outputs as out
-    from data.heat_map import HeatMap
+    from data.media import outputs as out
+    from data.media.heat_map import HeatMap
 
     chosen: list[Output] = [out.Window()] if cfg.view_img else []
     if tracks is not None:
@@ -257,8 +257,8 @@ def _write(
     report: Report,
 ) -> None:
     """Follow the objects of every frame, where asked to, and hand the result to every output."""
-    from data.outputs import Result, Style, UniqueNames
-    from data.tracking import Tracking
+    from data.media.outputs import Result, Style, UniqueNames
+    from data.media.tracking import Tracking
 
     style = Style(cfg.line_thickness, not cfg.hide_labels, not cfg.hide_conf)
     name_of = UniqueNames()

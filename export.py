@@ -20,10 +20,10 @@ from utils.cli import opt, run, validate
 from utils.errors import UserError
 
 if TYPE_CHECKING:
+    from models.exporters.onnx_nms import NmsSettings
     from models.metadata import Metadata
-    from models.onnx_nms import NmsSettings
-    from models.runtime import Predictor
-    from models.runtime_torch import TorchPredictor
+    from models.runtimes import Predictor
+    from models.runtimes.pytorch import TorchPredictor
 
 PROBED = 0.001  # confidence at which NMS is compared first: noise alone may hold nothing surer
 SUFFIXES = {
@@ -77,7 +77,7 @@ class ExportConfig:
     @property
     def nms_settings(self) -> NmsSettings | None:
         """Of the NMS inside the file."""
-        from models.onnx_nms import NmsSettings
+        from models.exporters.onnx_nms import NmsSettings
 
         return NmsSettings(self.conf_thres, self.iou_thres, self.max_det) if self.nms else None
 
@@ -86,9 +86,9 @@ def main(cfg: ExportConfig) -> int:
     """Export to each format; 1 where a result differs from PyTorch."""
     import torch
 
-    from models.runtime import load_predictor
-    from models.runtime_tensorrt import import_tensorrt
-    from models.runtime_torch import TorchPredictor
+    from models.runtimes import load_predictor
+    from models.runtimes.pytorch import TorchPredictor
+    from models.runtimes.tensorrt import import_tensorrt
     from utils.device import select_device
     from utils.runs import newest_weights
 
@@ -178,9 +178,9 @@ def _write(
     cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
 ) -> Path:
     """Write one format and return its file, or its folder."""
-    from models.openvino_export import export_openvino
-    from models.tensorrt_export import export_tensorrt
-    from models.torchscript_export import export_torchscript
+    from models.exporters.openvino import export_openvino
+    from models.exporters.tensorrt import export_tensorrt
+    from models.exporters.torchscript import export_torchscript
 
     if format == "onnx":
         return Path(shutil.copy(_write_onnx(cfg, predictor, metadata, drafts), drafts / "draft.onnx"))
@@ -197,9 +197,9 @@ def _write(
 
 def _write_onnx(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata, drafts: Path) -> Path:
     """Write the ONNX graph; the part before NMS is made once."""
-    from models.onnx_export import export_onnx
-    from models.onnx_nms import add_nms
-    from models.quantize import quantize
+    from models.exporters.onnx import export_onnx
+    from models.exporters.onnx_nms import add_nms
+    from models.exporters.quantize import quantize
 
     file = drafts / f"{metadata.precision}.onnx"
     if not file.exists():
@@ -224,7 +224,7 @@ def _replace(draft: Path, target: Path) -> None:
 
 
 def _reload(draft: Path, format: str) -> Predictor:
-    from models.runtime import load_predictor
+    from models.runtimes import load_predictor
 
     try:
         return load_predictor(draft, "cuda:0" if format == "engine" else "cpu", task=None)
@@ -236,7 +236,7 @@ def _proved(
     cfg: ExportConfig, format: str, predictor: TorchPredictor, other: Predictor, metadata: Metadata
 ) -> bool:
     """Compare what the file and PyTorch give, number by number, box by box or, in 8 bits, by their AP."""
-    from models.parity import TOLERANCES, compare, compare_detections, compare_logits
+    from models.exporters.parity import TOLERANCES, compare, compare_detections, compare_logits
 
     shapes = _shapes(cfg, metadata)
     settings = cfg.nms_settings

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from data.loader import BatchLoader
     from data.records import ImageRecord
     from models.inference import DetectSettings
-    from models.runtime import Predictor
+    from models.runtimes import Predictor
     from utils.gallery import ReadPicture
 
 __all__ = ["Evaluation", "ValConfig", "evaluate", "main"]
@@ -148,7 +148,7 @@ def evaluate_weights(cfg: ValConfig) -> int:
     from data.records import coco_category_ids
     from data.views import read_views
     from models.photographs import evaluate_photographs
-    from models.runtime import OneClass, load_predictor
+    from models.runtimes import OneClass, load_predictor
     from models.sizes import input_size
     from models.test_time_augmentation import TestTimeAugmentation
     from utils.device import select_device

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from models.inference import DetectSettings
-    from models.runtime import Predictor
+    from models.runtimes import Predictor
 
 SAMPLES = Path("data/samples/treecrowns/images")
 SIDE = 640
@@ -148,7 +148,7 @@ def _in_runtime(runtime: str, weights: Path, name: str, folder: Path) -> tuple[P
     """Return both networks, ours and the one of that name, in a runtime."""
     import export
     from benchmarks.others import yolo
-    from models.runtime import load_predictor
+    from models.runtimes import load_predictor
     from utils.ultralytics_adapter import load
 
     if runtime == "torch":
@@ -168,7 +168,7 @@ def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, f
     """Frames a second, and the share of preprocessing and postprocessing in the work."""
     from itertools import islice
 
-    from data.sources import open_source
+    from data.media.sources import open_source
     from models.inference import DetectSettings, find_all
 
     settings = DetectSettings((SIDE, SIDE))
@@ -214,7 +214,7 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     from benchmarks.race import race
     from data.tiling import Tiling
     from models.inference import DetectSettings, find_all
-    from models.runtime import load_predictor
+    from models.runtimes import load_predictor
     from models.sizes import input_size
 
     predictor = load_predictor(weights)

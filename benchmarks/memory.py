@@ -37,10 +37,10 @@ def main(cfg: MemoryBenchmark) -> int:
     import psutil
 
     from benchmarks.markdown import print_head, print_row
-    from data.outputs import Media, Result, Style
-    from data.sources import open_source
+    from data.media.outputs import Media, Result, Style
+    from data.media.sources import open_source
     from models.inference import DetectSettings, find_all
-    from models.runtime import load_predictor
+    from models.runtimes import load_predictor
     from models.sizes import input_size
     from utils.runs import newest_weights
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.inference import DetectSettings, find_objects
-from models.runtime import Predictor
+from models.runtimes import Predictor
 from utils.errors import UserError
 from utils.overlap import suppress
 from utils.ultralytics_adapter import load

@@ -26,7 +26,7 @@ from utils.cli import opt, run, validate
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from models.runtime import Predictor
+    from models.runtimes import Predictor
 
 Format = Literal["onnx", "openvino", "torchscript"]
 
@@ -55,7 +55,7 @@ def main(cfg: RuntimeBenchmark) -> int:
 
     from benchmarks.markdown import print_head, print_row
     from benchmarks.race import race
-    from models.runtime import load_predictor
+    from models.runtimes import load_predictor
     from models.sizes import input_size
     from utils.runs import newest_weights
 

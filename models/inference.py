@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.large_picture import LargePicture
 from data.letterbox import Letterbox, letterbox
+from data.media.large_picture import LargePicture
 from data.pictures import BrokenPicture
 from data.tiling import Tiling, tile_windows
-from models.runtime import Predictor
+from models.runtimes import Predictor
 from utils.merge import MergeRule, merge_tiles
 from utils.nms import non_max_suppression
 from utils.pipeline import ahead
@@ -140,7 +140,7 @@ def find_all(
     """Detect on every picture, in order; pictures and tiles of the same shape share batches.
 
     Args:
-        predictor: see `models.runtime`.
+        predictor: see `models.runtimes`.
         items: what to look at; each has an `image`.
         settings: how.
         threads: read, prepare, compute and finish at the same time, a batch or two ahead.

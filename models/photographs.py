@@ -11,10 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data.image_record import ImageRecord
-from data.large_picture import LargePicture, open_large
+from data.media.large_picture import LargePicture, open_large
 from data.pictures import BrokenPicture, read_picture
 from models.inference import DetectSettings, Stages, find_all
-from models.runtime import Predictor
+from models.runtimes import Predictor
 from utils.errors import UserError
 from utils.evaluation import Evaluation, score, whole_limits
 from utils.metrics import PROTOCOLS, Detections, Evaluator
@@ -40,7 +40,7 @@ def evaluate_photographs(
     """Detect on whole photographs as `settings` say, in tiles for one, and score what comes out.
 
     Args:
-        predictor: see `models.runtime`.
+        predictor: see `models.runtimes`.
         records: of whole photographs.
         names: the classes.
         settings: how to detect; `multi_label` and a small `conf_thres` are what AP wants.

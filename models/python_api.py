@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
-    from data.sources import Source
+    from data.media.sources import Source
     from models.inference import DetectSettings
 
 
@@ -37,7 +37,7 @@ class Detector:
         half: bool = False,
         names: Sequence[str] | None = None,
     ):
-        from models.runtime import load_predictor
+        from models.runtimes import load_predictor
         from utils.device import select_device
 
         self.predictor = load_predictor(weights, select_device(device), half=half, names=names)
@@ -118,9 +118,9 @@ class Detector:
     ) -> Iterator[Results]:
         from contextlib import closing
 
-        from data.large_picture import overview
-        from data.outputs import DRAWN_SIDE
-        from data.tracking import Tracking
+        from data.media.large_picture import overview
+        from data.media.outputs import DRAWN_SIDE
+        from data.media.tracking import Tracking
         from models.inference import find_all
         from utils.ultralytics_adapter import make_results
 
@@ -142,8 +142,8 @@ class Detector:
 
 
 def _open(source: Any, vid_stride: int) -> Source:
-    from data.arrays import Arrays, is_in_memory
-    from data.sources import open_source
+    from data.media.arrays import Arrays, is_in_memory
+    from data.media.sources import open_source
 
     if is_in_memory(source):
         return Arrays(source if isinstance(source, list | tuple) else [source])

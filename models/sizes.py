@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from data.tiling import Tiling, tiles_pay_from
-from models.runtime import Predictor
+from models.runtimes import Predictor
 from utils.errors import UserError
 
 DEFAULT = {"detect": 640, "classify": 32}  # pixels, where neither the user nor the training says

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.runtime import Predictor
+from models.runtimes import Predictor
 
 VIEWS = ((1.0, False), (0.83, True), (0.67, False))  # (scale, mirrored left to right), as in YOLOv5
 _GREY = 114 / 255

@@ -24,7 +24,7 @@ def golden() -> Path:
 def finder(monkeypatch) -> RectangleFinder:
     """The network that every command loads instead of its weights."""
     network = RectangleFinder()
-    monkeypatch.setattr("models.runtime.load_predictor", lambda *args, **options: network)
+    monkeypatch.setattr("models.runtimes.load_predictor", lambda *args, **options: network)
     return network
 
 

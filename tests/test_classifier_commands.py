@@ -18,7 +18,7 @@ import export
 import val
 from models.build import build_model
 from models.load import to_checkpoint
-from models.runtime import load_predictor
+from models.runtimes import load_predictor
 from utils.checkpoint import save_checkpoint
 from utils.classification import Classified
 from utils.errors import UserError

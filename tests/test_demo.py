@@ -37,7 +37,7 @@ def photograph(tmp_path_factory) -> Path:
 def page(tmp_path_factory):
     """Address of the page, and the folder of its files."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.runtime.load_predictor", lambda *args, **options: RectangleFinder())
+        patch.setattr("models.runtimes.load_predictor", lambda *args, **options: RectangleFinder())
         patch.setenv("GRADIO_TEMP_DIR", "")
         patch.setenv("GRADIO_ANALYTICS_ENABLED", "")
         with socket.socket() as probe:

@@ -15,9 +15,10 @@ from rectangles import save
 
 import export
 from export import ExportConfig
-from models import build_model, parity
+from models import build_model
+from models.exporters import parity
 from models.load import to_checkpoint
-from models.runtime import load_predictor
+from models.runtimes import load_predictor
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
 from utils.nms import non_max_suppression
@@ -197,7 +198,7 @@ def test_released_spd_network_exports(tmp_path):
 def test_file_that_differs_is_not_kept_and_the_old_one_stays(tiny, monkeypatch, capsys):
     tiny.with_suffix(".onnx").write_text("old")
     monkeypatch.setattr(parity, "compare", lambda *_: parity.Difference(3.0, 0.5, False, 2))
-    monkeypatch.setattr("models.onnx_export.export_onnx", lambda model, file, *_: file.touch())
+    monkeypatch.setattr("models.exporters.onnx.export_onnx", lambda model, file, *_: file.touch())
     monkeypatch.setattr(export, "_reload", lambda *_: None)
     assert export.main(ExportConfig(tiny)) == 1
     assert "differ" in capsys.readouterr().err
@@ -210,7 +211,7 @@ def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
         file.write_text("half a file")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("models.onnx_export.export_onnx", interrupt)
+    monkeypatch.setattr("models.exporters.onnx.export_onnx", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export.main(ExportConfig(tiny))
     assert only_files(tiny.parent) == {"best.pt"}

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from rectangles import RectangleFinder, picture, run, save
 
-from data import large_picture
-from data.large_picture import LargePicture, open_large
+from data.media import large_picture
+from data.media.large_picture import LargePicture, open_large
 from data.pictures import BrokenPicture, read_picture
 from data.tiling import Tiling
 from models.inference import DetectSettings, find_objects

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from models import load_model
+from models.exporters.parity import compare
 from models.metadata import Metadata
-from models.parity import compare
-from models.runtime import Ensemble, load_predictor
+from models.runtimes import Ensemble, load_predictor
 from models.sizes import input_size
 from models.test_time_augmentation import TestTimeAugmentation
 from utils.checkpoint import save_checkpoint

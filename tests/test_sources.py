@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.sources import open_source
+from data.media.sources import open_source
 from utils.errors import UserError
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.sources import open_source
-from data.streams import RETRIES, Streams, without_password
+from data.media.sources import open_source
+from data.media.streams import RETRIES, Streams, without_password
 from utils.errors import UserError
 
 

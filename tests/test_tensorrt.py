@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import export
+from models.exporters.tensorrt import _shapes
 from models.metadata import Metadata
-from models.runtime import load_predictor
-from models.runtime_tensorrt import read_engine, write_engine
-from models.tensorrt_export import _shapes
+from models.runtimes import load_predictor
+from models.runtimes.tensorrt import read_engine, write_engine
 from utils.errors import UserError
 
 METADATA = Metadata(["tree", "дерево"], 32, imgsz=(256, 320), batch=4, dynamic=True)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rectangles import picture, read_video, run, save, save_video
 
-from data.frame import Frame
-from data.outputs import Media, Result
+from data.media.frame import Frame
+from data.media.outputs import Media, Result
 from utils.errors import UserError
 from utils.ultralytics_adapter import make_tracker
 

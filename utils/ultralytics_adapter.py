@@ -7,7 +7,7 @@ the first import and puts the rest back afterwards.
 
 It draws, follows objects (`make_tracker`) and gives detections as its users know them (`make_results`).
 Its media loaders are not used: they end a video at the frame count its header claims and tell only a log
-which pictures were broken. `data/sources.py` reads media instead.
+which pictures were broken. `data/media/sources.py` reads media instead.
 """
 
 from __future__ import annotations

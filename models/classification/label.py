@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from data.classification.view import View
-from data.frame import Frame
-from data.large_picture import overview
-from data.outputs import DRAWN_SIDE, Frames, Media, Output, Result, Style, UniqueNames, Window
-from data.sources import Source
-from models.runtime import Predictor
+from data.media.frame import Frame
+from data.media.large_picture import overview
+from data.media.outputs import DRAWN_SIDE, Frames, Media, Output, Result, Style, UniqueNames, Window
+from data.media.sources import Source
+from models.runtimes import Predictor
 from models.sizes import square_side
 from utils.classification import refuse_options
 from utils.classification_drawing import draw_lines

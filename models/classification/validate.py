@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from data.classification.description import read_class_description
 from data.classification.loader import ClassLoader
 from data.classification.reading import read_split
-from models.runtime import Predictor
+from models.runtimes import Predictor
 from models.sizes import square_side
 from utils.classification import classify, refuse_options
 from utils.classification_report import report, write_evaluation

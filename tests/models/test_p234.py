@@ -9,7 +9,7 @@ import export
 from export import ExportConfig
 from models import build_model
 from models.load import to_checkpoint
-from models.runtime import load_predictor
+from models.runtimes import load_predictor
 from models.summary import count_parameters
 from utils.checkpoint import save_checkpoint
 from utils.loss import DetectionLoss

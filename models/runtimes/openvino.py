@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.runtime_file import FilePredictor, check_file, output_dimensions, read_metadata
+from models.runtimes.file import FilePredictor, check_file, output_dimensions, read_metadata
 from utils.errors import UserError
 
 SECTION = "yolov5_spd"  # of the file's run-time information, where its metadata is

@@ -15,7 +15,7 @@ from utils.errors import UserError
 
 
 class FilePredictor:
-    """An exported file; see `models.runtime.Predictor`.
+    """An exported file; see `models.runtimes.Predictor`.
 
     Where the file fixes the batch, other batches are cut and filled to fit. A file with NMS inside returns
     rows (B, K, 6) of x1, y1, x2, y2, confidence, class; they are turned back into decoded rows, which a

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from data.frame import BrokenVideo, Frame
+from data.media.frame import BrokenVideo, Frame
 from utils.errors import UserError
 
 RETRIES = 5  # after the last of them a stream is given up

@@ -13,11 +13,11 @@ from torch import Tensor
 from utils.errors import UserError
 
 _RUNTIMES = {  # suffix -> module with `load`
-    ".pt": "models.runtime_torch",
-    ".onnx": "models.runtime_onnx",
-    ".xml": "models.runtime_openvino",
-    ".torchscript": "models.runtime_torchscript",
-    ".engine": "models.runtime_tensorrt",
+    ".pt": "models.runtimes.pytorch",
+    ".onnx": "models.runtimes.onnx",
+    ".xml": "models.runtimes.openvino",
+    ".torchscript": "models.runtimes.torchscript",
+    ".engine": "models.runtimes.tensorrt",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.runtime_file import FilePredictor, check_file, read_metadata
+from models.runtimes.file import FilePredictor, check_file, read_metadata
 from utils.errors import UserError
 
 LENGTH = 4  # bytes that say how long the JSON text before the engine is, little-endian

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.large_picture import overview
-from data.outputs import DRAWN_SIDE, Result, write_picture
+from data.media.large_picture import overview
+from data.media.outputs import DRAWN_SIDE, Result, write_picture
 
 GRID = 512  # cells along the longer side, in which objects are counted
 SPREAD = 1.0  # standard deviation of an object's warmth, in mean sides of all objects

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.runtime_file import FilePredictor, check_file, read_metadata
+from models.runtimes.file import FilePredictor, check_file, read_metadata
 from utils.errors import UserError
 
 CONFIG = "config.txt"  # the file inside the archive that holds the metadata, JSON, as in YOLOv5

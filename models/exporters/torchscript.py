@@ -9,9 +9,9 @@ import torch
 
 from models.classifier import Classifier
 from models.detector import Detector
+from models.exporters.onnx import Decoded, quiet
 from models.metadata import Metadata
-from models.onnx_export import Decoded, quiet
-from models.runtime_torchscript import CONFIG
+from models.runtimes.torchscript import CONFIG
 
 
 def export_torchscript(model: Detector | Classifier, file: Path, metadata: Metadata) -> None:

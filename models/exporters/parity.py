@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.onnx_nms import NmsSettings
-from models.runtime import Predictor
+from models.exporters.onnx_nms import NmsSettings
+from models.runtimes import Predictor
 from utils.boxes import box_iou
 from utils.nms import non_max_suppression
 

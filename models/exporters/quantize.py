@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from models.onnx_export import quiet
+from models.exporters.onnx import quiet
 from utils.errors import UserError
 
 

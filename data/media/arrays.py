@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from data.frame import Frame
+from data.media.frame import Frame
 from utils.errors import UserError
 
 
@@ -24,7 +24,7 @@ def is_in_memory(source: Any) -> bool:
 
 @dataclass
 class Arrays:
-    """Pictures in memory as a source: `data.sources.Source`."""
+    """Pictures in memory as a source: `data.media.sources.Source`."""
 
     pictures: Sequence[Any]
     problems: list[str] = field(default_factory=list)

@@ -16,7 +16,7 @@ from utils.checkpoint import read_checkpoint
 
 
 class TorchPredictor:
-    """A network in PyTorch; see `models.runtime.Predictor`."""
+    """A network in PyTorch; see `models.runtimes.Predictor`."""
 
     imgsz: tuple[int, int] | None = None
 

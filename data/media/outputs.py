@@ -14,8 +14,8 @@ from typing import Any, Protocol, TextIO
 import cv2
 import numpy as np
 
-from data.frame import Frame
-from data.large_picture import LargePicture, overview
+from data.media.frame import Frame
+from data.media.large_picture import LargePicture, overview
 from utils.errors import UserError
 from utils.ultralytics_adapter import draw_boxes
 

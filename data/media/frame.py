@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.large_picture import LargePicture
+from data.media.large_picture import LargePicture
 
 
 class BrokenVideo(ValueError):

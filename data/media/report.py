@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.frame import Frame
-from data.outputs import Result
+from data.media.frame import Frame
+from data.media.outputs import Result
 from models.inference import Found, Stages
 
 

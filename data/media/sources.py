@@ -13,10 +13,10 @@ from typing import Protocol
 
 import cv2
 
-from data.frame import BrokenVideo, Frame
-from data.large_picture import open_large
+from data.media.frame import BrokenVideo, Frame
+from data.media.large_picture import open_large
+from data.media.streams import Streams, is_stream, without_password
 from data.pictures import PICTURE_SUFFIXES, BrokenPicture, is_picture, read_picture, read_size
-from data.streams import Streams, is_stream, without_password
 from utils.errors import UserError
 
 VIDEO_SUFFIXES = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.metadata import Metadata
-from models.runtime_openvino import SECTION
+from models.runtimes.openvino import SECTION
 from utils.errors import UserError
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.frame import Frame
-from data.outputs import Result
+from data.media.frame import Frame
+from data.media.outputs import Result
 from utils.errors import UserError
 from utils.ultralytics_adapter import TrackerKind, make_tracker
 

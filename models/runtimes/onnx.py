@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.runtime_file import FilePredictor, check_file, output_dimensions, read_metadata
+from models.runtimes.file import FilePredictor, check_file, output_dimensions, read_metadata
 from utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.metadata import Metadata
-from models.runtime_tensorrt import import_tensorrt, write_engine
+from models.runtimes.tensorrt import import_tensorrt, write_engine
 from utils.errors import UserError
 
 MOST = 8  # pictures in a batch that a dynamic engine takes at least
