@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import yaml
 from rectangles import RectangleFinder
 
 torch.set_num_threads(1)
+os.environ.setdefault(
+    "OPENCV_FFMPEG_LOGLEVEL", "-8"
+)  # read once, when a process first opens or writes a video
 
 
 @pytest.fixture(scope="session")

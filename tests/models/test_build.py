@@ -233,7 +233,7 @@ def test_an_unknown_model_names_the_choices(tmp_path):
 
 
 def test_every_built_in_name_reads():
-    assert len(model_names()) == 37
+    assert {"yolov5n", "yolov5x-p2", "yolov5l-spd", "yolov5s-spd-p234", "resnet50-spd"} < set(model_names())
     for name in model_names():
         read_architecture(name)
 
