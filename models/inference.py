@@ -143,14 +143,15 @@ def find_all(
         predictor: see `models.runtimes`.
         items: what to look at; each has an `image`.
         settings: how.
-        threads: read, prepare, compute and finish at the same time, a batch or two ahead.
+        threads: read, prepare, compute and finish at the same time, a batch or two ahead, where that is
+            faster (see `Predictor.overlaps`).
         report: is called with one line for a picture of which a window cannot be read, and which is then left
             out; None raises instead.
 
     Raises:
         BrokenPicture: a window cannot be read.
     """
-    if not threads:
+    if not (threads and predictor.overlaps):
         return _finish(_infer(_prepare(items, predictor, settings, report), predictor), settings)
     prepared = ahead(_prepare(ahead(items), predictor, settings, report))
     return ahead(_finish(ahead(_infer(prepared, predictor)), settings))

@@ -28,6 +28,7 @@ class TestTimeAugmentation:
         self.predictor, self.views = predictor, views
         self.names, self.task, self.config = predictor.names, predictor.task, predictor.config
         self.stride, self.imgsz, self.device = predictor.stride, predictor.imgsz, predictor.device
+        self.overlaps = predictor.overlaps
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, about 2.1 N, 5 + classes), in pixels of the images."""

@@ -19,7 +19,7 @@ class RectangleFinder:
     """Finds white (class 0) and red (class 1) rectangles, exactly."""
 
     stride, imgsz, task = 32, None, "detect"
-    device = torch.device("cpu")
+    device, overlaps = torch.device("cpu"), True
 
     def __init__(self) -> None:
         self.names, self.config, self.shapes = list(NAMES), {"imgsz": 320}, []

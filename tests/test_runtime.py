@@ -49,7 +49,7 @@ class Scene:
     """A predictor of one box an image, where the brightest pixel is."""
 
     names, stride, imgsz, task, config = ["spot"], 32, None, "detect", {}
-    device = torch.device("cpu")
+    device, overlaps = torch.device("cpu"), True
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []

@@ -31,6 +31,8 @@ class Predictor(Protocol):
         task: "detect" or "classify".
         config: how it was trained, or {}.
         device: where the output is; images are best there, too.
+        overlaps: whether preparing and finishing other pictures meanwhile saves time. Not so for PyTorch on
+            a CPU, whose threads wait for each other busily and lose more to the others than these gain.
     """
 
     names: list[str]
@@ -39,6 +41,7 @@ class Predictor(Protocol):
     task: str
     config: dict[str, Any]
     device: torch.device
+    overlaps: bool
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in 0..1 -> (B, N, 5 + classes), or a classifier's logits (B, classes).
@@ -126,7 +129,7 @@ class Ensemble:
                 f"the weights of an ensemble take different image sizes: {sorted(map(str, sizes))}"
             )
         self.names, self.task, self.config = first.names, first.task, first.config
-        self.device = first.device
+        self.device, self.overlaps = first.device, all(other.overlaps for other in self.predictors)
         self.stride = max(other.stride for other in self.predictors)
         self.imgsz = next(iter(sizes), None)
 
@@ -144,7 +147,7 @@ class OneClass:
     def __init__(self, predictor: Predictor):
         self.predictor, self.names = predictor, ["object"]
         self.task, self.config, self.device = predictor.task, predictor.config, predictor.device
-        self.stride, self.imgsz = predictor.stride, predictor.imgsz
+        self.stride, self.imgsz, self.overlaps = predictor.stride, predictor.imgsz, predictor.overlaps
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, 6)."""

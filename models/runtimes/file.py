@@ -27,6 +27,7 @@ class FilePredictor:
         device: where the output is.
         batch: the only batch size it takes; None takes any.
         imgsz: the only height and width it takes, pixels; None takes any.
+        overlaps: see `models.runtimes.Predictor`.
     """
 
     def __init__(
@@ -36,11 +37,12 @@ class FilePredictor:
         device: torch.device,
         batch: int | None,
         imgsz: tuple[int, int] | None,
+        overlaps: bool = True,
     ):
         self.run, self.device, self.batch, self.imgsz = run, device, batch, imgsz
         self.names, self.stride, self.task = metadata.names, metadata.stride, metadata.task
         self.config: dict[str, Any] = metadata.config
-        self.nms = metadata.nms
+        self.nms, self.overlaps = metadata.nms, overlaps
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

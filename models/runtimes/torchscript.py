@@ -43,4 +43,5 @@ def load(
         return output[0] if isinstance(output, tuple) else output
 
     imgsz = metadata.imgsz if fixed or metadata.task == "classify" else None
-    return FilePredictor(run, metadata, device, metadata.batch if fixed else None, imgsz)
+    batch, overlaps = metadata.batch if fixed else None, device.type != "cpu"
+    return FilePredictor(run, metadata, device, batch, imgsz, overlaps)
