@@ -4,9 +4,9 @@
     python -m benchmarks.detect --weights best.pt --only tiles      # trained on treecrowns, for the AP
     python -m benchmarks.detect --quick
 
-Videos and photographs: our pipeline against Ultralytics' `predict` of a network of about the same size, both
+Videos and full images: our pipeline against Ultralytics' `predict` of a network of about the same size, both
 with random weights, in the same runtime, one after the other. Tiles: the whole against its parts (tiles times
-the time of one in a batch), and against SAHI with the same network; AP of both on the validation photograph.
+the time of one in a batch), and against SAHI with the same network; AP of both on the validation full image.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from utils.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from models.inference import DetectSettings
-    from models.runtimes import Predictor
+    from engine.inference.pipeline import DetectSettings
+    from engine.runtimes import Predictor
 
 SAMPLES = Path("data/samples/treecrowns/images")
 SIDE = 640
@@ -42,10 +42,10 @@ class DetectBenchmark:
     weights: Path | None = opt(None, "our network (default: --cfg with random weights)")
     cfg: str = opt("yolov5n", "our network without --weights")
     other: str = opt("yolo11n", "Ultralytics' network")
-    video: Path | None = opt(None, "video (default: one made of the sample photographs)")
+    video: Path | None = opt(None, "video (default: one made of the sample full images)")
     frames: int = opt(300, "frames of the video", min=2)
-    photographs: int = opt(64, "photographs", min=2)
-    side: int = opt(8000, "side of the picture that is cut into tiles, px", min=640)
+    full_images: int = opt(64, "full images", min=2)
+    side: int = opt(8000, "side of the image that is cut into tiles, px", min=640)
     runtimes: tuple[Literal["torch", "onnx", "openvino"], ...] = opt(
         ("torch", "onnx", "openvino"), "runtimes"
     )
@@ -60,7 +60,7 @@ class DetectBenchmark:
 def main(cfg: DetectBenchmark) -> int:
     """Print the tables."""
     if cfg.quick:
-        cfg = replace(cfg, frames=16, photographs=4, side=1600, runtimes=cfg.runtimes[:1])
+        cfg = replace(cfg, frames=16, full_images=4, side=1600, runtimes=cfg.runtimes[:1])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = cfg.weights or _save_random(cfg.cfg, folder)
@@ -73,15 +73,15 @@ def main(cfg: DetectBenchmark) -> int:
 
 def _save_random(name: str, folder: Path) -> Path:
     from models import build_model
+    from models.checkpoint import save_checkpoint
     from models.load import to_checkpoint
-    from utils.checkpoint import save_checkpoint
 
     path = folder / f"{name}.pt"
     save_checkpoint(path, to_checkpoint(build_model(name, num_classes=80)))
     return path
 
 
-# ------------------------------------------------------------------ videos and photographs
+# ------------------------------------------------------------------ videos and full images
 
 
 def _media(cfg: DetectBenchmark, weights: Path, folder: Path) -> None:
@@ -89,7 +89,7 @@ def _media(cfg: DetectBenchmark, weights: Path, folder: Path) -> None:
     from benchmarks.others import yolo
     from models.load import load_model
 
-    sources = {"video": _video(cfg, folder), "photographs": _photographs(cfg, folder)}
+    sources = {"video": _video(cfg, folder), "full images": _full_images(cfg, folder)}
     flops = (_gigaflops(load_model(weights, fuse=True)), _gigaflops(yolo(cfg.other).model))
     print(f"{weights.stem} {flops[0]:.1f} GFLOP, {cfg.other} {flops[1]:.1f} GFLOP at {SIDE} x {SIDE}\n")
     rows = []
@@ -122,19 +122,19 @@ def _video(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
     return path, cfg.frames
 
 
-def _photographs(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
+def _full_images(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
     import cv2
 
     image = _read(next((SAMPLES / "val").glob("*.jpg")))
-    where = folder / "photographs"
+    where = folder / "full images"
     where.mkdir()
-    for i in range(cfg.photographs):
+    for i in range(cfg.full_images):
         cv2.imwrite(str(where / f"{i:03}.jpg"), image[i : i + 960, i : i + 1200])
-    return where, cfg.photographs
+    return where, cfg.full_images
 
 
 def _gigaflops(model: Any) -> float:
-    """Multiplications and additions of one square picture, in thousands of millions."""
+    """Multiplications and additions of one square image, in thousands of millions."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -146,9 +146,9 @@ def _gigaflops(model: Any) -> float:
 
 def _in_runtime(runtime: str, weights: Path, name: str, folder: Path) -> tuple[Predictor, Any]:
     """Return both networks, ours and the one of that name, in a runtime."""
-    import export
     from benchmarks.others import yolo
-    from models.runtimes import load_predictor
+    from engine.export import command as export
+    from engine.runtimes import load_predictor
     from utils.ultralytics_adapter import load
 
     if runtime == "torch":
@@ -169,7 +169,7 @@ def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, f
     from itertools import islice
 
     from data.media.sources import open_source
-    from models.inference import DetectSettings, find_all
+    from engine.inference.pipeline import DetectSettings, find_all
 
     settings = DetectSettings((SIDE, SIDE))
 
@@ -201,7 +201,7 @@ def _their_speed(model: Any, source: Path, count: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _ImageItem:
     image: Any
 
 
@@ -212,10 +212,10 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     from benchmarks.markdown import print_head, print_row
     from benchmarks.others import sahi_on_tiles
     from benchmarks.race import race
-    from data.tiling import Tiling
-    from models.inference import DetectSettings, find_all
-    from models.runtimes import load_predictor
-    from models.sizes import input_size
+    from data.detection.tiling import Tiling
+    from engine.inference.pipeline import DetectSettings, find_all
+    from engine.inference.sizes import input_size
+    from engine.runtimes import load_predictor
 
     predictor = load_predictor(weights)
     imgsz = input_size(None, predictor)
@@ -226,13 +226,11 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     image = np.tile(photo, (times, times, 1))[: cfg.side, : cfg.side].copy()
 
     def ours() -> Any:
-        return next(iter(find_all(predictor, [_Picture(image)], settings)))
+        return next(iter(find_all(predictor, [_ImageItem(image)], settings)))
 
     found = ours()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    batch = torch.rand(settings.batch_size, 3, *imgsz).to(
-        memory_format=torch.channels_last
-    )  # as pictures are
+    batch = torch.rand(settings.batch_size, 3, *imgsz).to(memory_format=torch.channels_last)  # as images are
     batches = -(-found.tiles // settings.batch_size)
     sides = {"whole": ours, "parts": lambda: [predictor(batch) for _ in range(batches)]}
     laps = race(sides, 1 if cfg.quick else 3)
@@ -257,14 +255,14 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
 
 
 def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> None:
-    """Print the AP of both ways on the validation photograph."""
+    """Print the AP of both ways on the validation full image."""
     from benchmarks.markdown import print_head, print_row
     from benchmarks.others import sahi_on_tiles
-    from data.description import read_description
-    from data.records import read_records
-    from models.inference import find_objects
-    from utils.evaluation import truth_of
-    from utils.metrics import Detections, evaluate_detections
+    from data.dataset_yaml import read_description
+    from data.detection.records import read_records
+    from engine.evaluation.evaluator import truth_of
+    from engine.evaluation.metrics import Detections, evaluate_detections
+    from engine.inference.pipeline import find_objects
 
     description = read_description("data/treecrowns.yaml")
     records: list[Any] = read_records(description, "val")[0]
@@ -276,7 +274,7 @@ def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> 
         "SAHI": lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap),
     }
     print()
-    print_head("validation photograph", "AP", "AP50", "AP_S", "seconds")
+    print_head("validation full image", "AP", "AP50", "AP_S", "seconds")
     for name, way in ways.items():
         rows, seconds = _timed(way)
         best = rows[(-rows[:, 4]).argsort(kind="stable")]
@@ -288,9 +286,9 @@ def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> 
 
 
 def _read(path: Path) -> np.ndarray:
-    from data.pictures import read_picture
+    from data.media.image_files import read_image
 
-    return read_picture(path)
+    return read_image(path)
 
 
 def _timed(function: Callable[[], Any]) -> tuple[Any, float]:

@@ -4,7 +4,7 @@
     python -m benchmarks.downsampling --data data/cifar10.yaml --cfg resnet18 --downsample strided,spd,hybrid
 
 One network, one recipe, one budget and the same seeds for all: only the operator of the stages that shrink
-differs, on the same grid (ceil(H/2)). Nothing is chosen on the test pictures: the weights after the last
+differs, on the same grid (ceil(H/2)). Nothing is chosen on the test images: the weights after the last
 epoch count. `hybrid` is DiffStride in every such stage but the last, and spectral pooling there.
 
 Every training runs in a process with one thread of the CPU or one GPU. Finished trainings are kept: the same
@@ -41,7 +41,7 @@ class StudyConfig:
     downsample: tuple[str, ...] = opt((DEFAULT,), "operators; the first is what others are compared with")
     seeds: int = opt(3, "trainings of each, with seeds 0, 1, ...", min=1)
     epochs: int | None = opt(None, "epochs of each training (default: the data's recipe)", min=1)
-    batch_size: int | None = opt(None, "pictures a batch (default: the data's recipe)", "--batch", min=1)
+    batch_size: int | None = opt(None, "images a batch (default: the data's recipe)", "--batch", min=1)
     hyp: Path | None = opt(None, "hyperparameter YAML (default: the data's recipe)")
     jobs: int | None = opt(None, "trainings at a time (default: one a CPU core or GPU)", min=1)
     device: str = opt("", "cpu, or cuda for all GPUs (default: the best there is)")
@@ -81,7 +81,7 @@ def architecture_of(cfg: str, operator: str) -> dict[str, Any]:
         UserError: no classifier, nothing that shrinks, or no such operator.
     """
     from models.architecture import is_classifier, read_architecture
-    from models.classifier import reduction_names
+    from models.classification.model import reduction_names
 
     architecture = read_architecture(cfg)
     if not is_classifier(architecture):
@@ -190,10 +190,10 @@ def _prepare_worker(count: Any, gpus: int) -> None:
 
 
 def train_one(cfg: StudyConfig, training: Training) -> float:
-    """Train as train.py does, without looking at the test pictures before the end; return top-1 there."""
+    """Train as train.py does, without looking at the test images before the end; return top-1 there."""
     import json
 
-    import train
+    from engine.training import command as train
 
     options = train.TrainConfig(
         cfg=str(cfg.folder / f"{training.operator}.yaml"),

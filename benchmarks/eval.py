@@ -29,10 +29,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.evaluation.metrics import Detections, GroundTruth, evaluate_detections
 from utils.cli import opt, run, validate
-from utils.metrics import Detections, GroundTruth, evaluate_detections
 
-OBJECTS = 7.3  # of an image, as in COCO's validation pictures
+OBJECTS = 7.3  # of an image, as in COCO's validation images
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,12 @@ def main(cfg: MemoryBenchmark) -> int:
     import psutil
 
     from benchmarks.markdown import print_head, print_row
-    from data.media.outputs import Media, Result, Style
     from data.media.sources import open_source
-    from models.inference import DetectSettings, find_all
-    from models.runtimes import load_predictor
-    from models.sizes import input_size
-    from utils.runs import newest_weights
+    from engine.inference.outputs.files import Media, Result, Style
+    from engine.inference.pipeline import DetectSettings, find_all
+    from engine.inference.sizes import input_size
+    from engine.runtimes import load_predictor
+    from utils.run_folders import newest_weights
 
     open_source(cfg.video)  # a missing file is said before the weights are read
     predictor = load_predictor(cfg.weights or newest_weights())

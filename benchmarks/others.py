@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.inference import DetectSettings, find_objects
-from models.runtimes import Predictor
+from engine.inference.pipeline import DetectSettings, find_objects
+from engine.runtimes import Predictor
 from utils.errors import UserError
 from utils.overlap import suppress
 from utils.ultralytics_adapter import load

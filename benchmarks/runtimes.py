@@ -3,8 +3,8 @@
     python -m benchmarks.runtimes --weights best.pt
     python -m benchmarks.runtimes --weights best.pt --data visdrone.yaml --batch-size 8
 
-Every file is exported, proved and run on the same pictures: size, time of a batch (all in turns, so that
-whatever else the machine does hits all alike), AP and AP_S on the data set's validation pictures.
+Every file is exported, proved and run on the same images: size, time of a batch (all in turns, so that
+whatever else the machine does hits all alike), AP and AP_S on the data set's validation images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from utils.cli import opt, run, validate
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from models.runtimes import Predictor
+    from engine.runtimes import Predictor
 
 Format = Literal["onnx", "openvino", "torchscript"]
 
@@ -39,7 +39,7 @@ class RuntimeBenchmark:
     data: Path | None = opt(None, "data-set YAML (default: the one it was trained on)")
     include: tuple[Format, ...] = opt(("onnx", "openvino", "torchscript"), "formats")
     imgsz: int | None = opt(None, "input side, px (default: as trained)", "--img", min=32)
-    batch_size: int = opt(1, "pictures in a batch", "--batch", min=1)
+    batch_size: int = opt(1, "images in a batch", "--batch", min=1)
     rounds: int = opt(20, "batches that are timed", min=1)
     threads: int | None = opt(None, "threads of the CPU (default: all)", min=1)
     quick: bool = opt(False, "a few rounds, no 16 and 8 bits: shows that it runs")
@@ -55,9 +55,9 @@ def main(cfg: RuntimeBenchmark) -> int:
 
     from benchmarks.markdown import print_head, print_row
     from benchmarks.race import race
-    from models.runtimes import load_predictor
-    from models.sizes import input_size
-    from utils.runs import newest_weights
+    from engine.inference.sizes import input_size
+    from engine.runtimes import load_predictor
+    from utils.run_folders import newest_weights
 
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
@@ -77,7 +77,7 @@ def main(cfg: RuntimeBenchmark) -> int:
         base = seconds["pytorch fp32"]
         size = f"{imgsz[0]}x{imgsz[1]}, batch {cfg.batch_size}, {torch.get_num_threads()} threads"
         print(f"\n{weights} at {size}; AP on {data}\n")
-        print_head("format", "MB", "ms a picture", "pictures/s", "time of PyTorch's", "AP", "AP_S", "AP lost")
+        print_head("format", "MB", "ms an image", "images/s", "time of PyTorch's", "AP", "AP_S", "AP lost")
         full = None
         for name, predictor in predictors.items():
             each = seconds[name] / cfg.batch_size
@@ -91,7 +91,7 @@ def main(cfg: RuntimeBenchmark) -> int:
 
 def _exports(cfg: RuntimeBenchmark, copy: Path, data: Path, imgsz: tuple[int, int]) -> dict[str, Path]:
     """Export every format in every precision it has; what cannot be had here is said and left out."""
-    import export
+    from engine.export import command as export
 
     files = {}
     for precision in ("fp32",) if cfg.quick else ("fp32", "fp16", "int8"):
@@ -123,8 +123,8 @@ def _fraction(value: float | None) -> str:
 
 def _score(predictor: Predictor, data: Path, imgsz: tuple[int, int]) -> tuple[float | None, float | None]:
     """AP and AP_S on the validation views."""
-    from data.calibration import validation_loader
-    from utils.evaluation import evaluate
+    from data.detection.calibration import validation_loader
+    from engine.evaluation.evaluator import evaluate
 
     loader = validation_loader(data, imgsz, predictor.stride)
     values = evaluate(predictor, loader, predictor.names, "cpu", progress=False).metrics.values

@@ -55,15 +55,15 @@ class SpdBenchmark:
 
     scale: str = opt("n", "scale letter of the networks: n, s, m or l")
     imgsz: int = opt(640, "side of the networks' square input, pixels", "--img", "--img-size", min=32)
-    batch_size: int = opt(1, "pictures at a time in inference", "--batch", min=1)
-    train_batch: int = opt(16, "pictures at a time in training, of half that side", min=1)
+    batch_size: int = opt(1, "images at a time in inference", "--batch", min=1)
+    train_batch: int = opt(16, "images at a time in training, of half that side", min=1)
     device: str = opt("cpu", "cpu or the number of a GPU")
     rounds: int = opt(7, "times each contestant runs, in turns", min=1)
     threads: int = opt(1, "threads of the CPU", min=1)
     compile: bool = opt(True, "time torch.compile, too, which takes minutes to compile")
     onnx: bool = opt(True, "export the networks and time ONNX Runtime and OpenVINO, too")
     memory: bool = opt(True, "measure peak memory, too")
-    quick: bool = opt(False, "small pictures and one round, to see that it runs")
+    quick: bool = opt(False, "small images and one round, to see that it runs")
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -180,7 +180,7 @@ def compare_memory(cfg: SpdBenchmark) -> None:
     side = max(cfg.imgsz // 2, 32)
     for train, names in ((False, NETWORKS), (True, TRAINED)):
         what = "training step" if train else "inference"
-        table = Table(f"Peak memory, {what}, channels_last", "pictures", names)
+        table = Table(f"Peak memory, {what}, channels_last", "images", names)
         batch, size = (cfg.train_batch, side) if train else (cfg.batch_size, cfg.imgsz)
         values = {
             name: peak_megabytes(Load(name, train, cfg.scale, batch, size, cfg.device)) for name in names

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from models.detector import Detector
+    from models.detection_model import DetectionModel
 
 Run = Callable[[], object]
 NETWORKS = ("released", "released fused", "paper", "paper fused", "baseline", "baseline fused")
@@ -23,9 +23,9 @@ def block_forms(channels: int) -> dict[str, nn.Module]:
     """Return the forms of a block: (B, C, H, W) -> (B, 2C, H/2, W/2), BatchNorm folded, in eval mode."""
     from torch import nn
 
-    from models.blocks import Conv
     from models.downsample.spd import SpaceToDepth, SPDConv, strided_weight
     from models.fuse import StridedSPD, fold_batchnorm
+    from models.layers.blocks import Conv
 
     out = 2 * channels
     blocks = {"baseline": Conv(channels, out, 3, 2), "paper": SPDConv(channels, out)}
@@ -50,8 +50,8 @@ def training_blocks(
     from torch import nn
     from torch.nn import functional as F
 
-    from models.blocks import Conv
     from models.downsample.spd import SpaceToDepth, SPDConv, strided_weight
+    from models.layers.blocks import Conv
 
     out = 2 * channels
     first, reader = Conv(channels, out, 3), nn.Conv2d(4 * out, out, 1, bias=False)
@@ -71,10 +71,10 @@ def training_blocks(
     }
 
 
-def network(name: str, scale: str) -> Detector:
+def network(name: str, scale: str) -> DetectionModel:
     """Return one of NETWORKS in eval mode; what is not fused has BatchNorm as trained."""
     from models import build_model
-    from models.detector import require_detector
+    from models.detection_model import require_detector
 
     kind, _, fused = name.partition(" ")
     built = {
@@ -140,7 +140,7 @@ def training_network(name: str, scale: str, device: torch.device, layout: torch.
     return model
 
 
-def exported(models: Mapping[str, Detector], x: Tensor, threads: int) -> dict[str, dict[str, Run]]:
+def exported(models: Mapping[str, DetectionModel], x: Tensor, threads: int) -> dict[str, dict[str, Run]]:
     """Return runs of each network's ONNX graph by runtime; the exporter folds BatchNorm in all of them."""
     import onnxruntime
     import torch

@@ -2,8 +2,8 @@
 
 Two tests answer two questions, both against the study's first operator. *p (seeds)*, a paired t-test over
 the seeds: would other trainings tell them apart? With three seeds it finds only large differences.
-*p (pictures)*, an exact paired sign-flip test over the test pictures, each with the number of seeds whose
-network was right (with one seed this is McNemar's exact test): would other pictures tell these networks
+*p (images)*, an exact paired sign-flip test over the test images, each with the number of seeds whose
+network was right (with one seed this is McNemar's exact test): would other images tell these networks
 apart? Both are Holm-adjusted for the number of comparisons.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.race import race
 if TYPE_CHECKING:
     from torch import nn
 
-TIMED = 32  # pictures in a batch
+TIMED = 32  # images in a batch
 ROUNDS = 9
 
 
@@ -37,17 +37,17 @@ class Row:
         operator: its name.
         top1: share of right answers of each seed.
         p_seeds: see the module; None for the first operator, or a single seed.
-        p_pictures: likewise.
+        p_images: likewise.
         parameters: of the network.
-        mflops: 10^6 floating-point operations a picture, two a multiply-add.
-        inference_ms: milliseconds a picture, one thread, batches of 32.
+        mflops: 10^6 floating-point operations an image, two a multiply-add.
+        inference_ms: milliseconds an image, one thread, batches of 32.
         training_ms: likewise, forward and backward.
     """
 
     operator: str
     top1: list[float]
     p_seeds: float | None
-    p_pictures: float | None
+    p_images: float | None
     parameters: int
     mflops: float
     inference_ms: float
@@ -61,12 +61,12 @@ def write_study(folder: Path, runs: Mapping[str, Sequence[Path]]) -> str:
     right = {operator: np.stack([read_right(run) for run in each]) for operator, each in runs.items()}
     first, *others = right
     p_seeds = holm([paired_t(right[name].mean(1), right[first].mean(1)) for name in others])
-    p_pictures = holm([sign_flip(right[name].sum(0) - right[first].sum(0)) for name in others])
+    p_images = holm([sign_flip(right[name].sum(0) - right[first].sum(0)) for name in others])
     imgsz = yaml.safe_load((runs[first][0] / "config.yaml").read_text(encoding="utf-8"))["imgsz"]
     costs = measure({name: folder / f"{name}.yaml" for name in runs}, imgsz)
     rows = [
         Row(name, right[name].mean(1).tolist(), a, b, *costs[name])
-        for name, a, b in zip(right, [None, *p_seeds], [None, *p_pictures], strict=True)
+        for name, a, b in zip(right, [None, *p_seeds], [None, *p_images], strict=True)
     ]
     table = as_table(rows, right[first].shape[1])
     (folder / "table.md").write_text(table + "\n", encoding="utf-8")
@@ -80,7 +80,7 @@ def write_study(folder: Path, runs: Mapping[str, Sequence[Path]]) -> str:
 
 
 def read_right(run: Path) -> NDArray[np.int64]:
-    """(N,) whether each test picture was classified right."""
+    """(N,) whether each test image was classified right."""
     with (run / "predictions.csv").open(newline="", encoding="utf-8") as file:
         return np.array([int(row["true"] == row["predicted"]) for row in csv.DictReader(file)])
 
@@ -130,7 +130,7 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 
 
 def measure(files: Mapping[str, Path], imgsz: int) -> dict[str, tuple[int, float, float, float]]:
-    """Return parameters, 10^6 operations, and milliseconds a picture of inference and of training."""
+    """Return parameters, 10^6 operations, and milliseconds an image of inference and of training."""
     import torch
     from torch.nn import functional as F
 
@@ -165,22 +165,20 @@ def measure(files: Mapping[str, Path], imgsz: int) -> dict[str, tuple[int, float
     }
 
 
-def as_table(rows: Sequence[Row], pictures: int) -> str:
+def as_table(rows: Sequence[Row], images: int) -> str:
     """Return the rows as Markdown."""
     first, seeds = rows[0].operator, len(rows[0].top1)
     lines = [
-        f"Top-1 on {pictures} test pictures, seeds 0 to {seeds - 1}; differences and p-values against "
+        f"Top-1 on {images} test images, seeds 0 to {seeds - 1}; differences and p-values against "
         f"{first}, p Holm-adjusted; time on one CPU thread.",
         "",
-        f"| downsampling | top-1 % mean ± sd | - {first} | p (seeds) | p (pictures) | parameters | MFLOPs "
+        f"| downsampling | top-1 % mean ± sd | - {first} | p (seeds) | p (images) | parameters | MFLOPs "
         "| inference ms | training ms |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         gap = f"{100 * (np.mean(row.top1) - np.mean(rows[0].top1)):+.2f}" if row is not rows[0] else ""
-        p = [
-            "" if row is rows[0] else "-" if p is None else f"{p:.3f}" for p in (row.p_seeds, row.p_pictures)
-        ]
+        p = ["" if row is rows[0] else "-" if p is None else f"{p:.3f}" for p in (row.p_seeds, row.p_images)]
         accuracy = f"{100 * np.mean(row.top1):.2f}" + (f" ± {100 * sd(row.top1):.2f}" if seeds > 1 else "")
         cells = [row.operator, accuracy, gap, *p, f"{row.parameters:,}", f"{row.mflops:.1f}"]
         lines.append(f"| {' | '.join([*cells, f'{row.inference_ms:.2f}', f'{row.training_ms:.2f}'])} |")
@@ -189,13 +187,13 @@ def as_table(rows: Sequence[Row], pictures: int) -> str:
 
 def plot(rows: Sequence[Row], png: Path) -> None:
     """Draw every seed as a dot, and mean and standard deviation beside them."""
-    from utils.plots import colour_of, make_figure
+    from engine.evaluation.report.plots import color_of, make_figure
 
     figure, axes = make_figure(1.4 + 1.1 * len(rows), 4.5)
     axis = axes[0, 0]
     for x, row in enumerate(rows):
-        values, colour = 100 * np.array(row.top1), colour_of(x)
-        axis.plot(np.full(len(values), x - 0.12), values, "o", color=colour, alpha=0.7, markersize=5)
+        values, color = 100 * np.array(row.top1), color_of(x)
+        axis.plot(np.full(len(values), x - 0.12), values, "o", color=color, alpha=0.7, markersize=5)
         spread = 0 if len(values) < 2 else 100 * sd(row.top1)
         axis.errorbar(x + 0.12, values.mean(), spread, fmt="_", color="black", capsize=4, markersize=14)
     axis.set_xticks(range(len(rows)), [row.operator for row in rows])

@@ -113,7 +113,7 @@ def compare(project: Path, kills: int) -> int:
     """Print whether both runs left the same; return 0 if so."""
     import torch
 
-    from utils.checkpoint import read_checkpoint
+    from models.checkpoint import read_checkpoint
 
     whole, killed = (read_checkpoint(project / name / "weights/last.pt") for name in ("whole", "killed"))
     same_rows = rows(project / "whole") == rows(project / "killed")

@@ -1,18 +1,18 @@
-"""How many pictures a second does the training path take, beside Ultralytics' own, in one run?
+"""How many images a second does the training path take, beside Ultralytics' own, in one run?
 
     python benchmarks/train.py                       # every part, on the CPU
     python benchmarks/train.py --part loader --rounds 5
 
-The loader part draws training batches (mosaic, affine, colour, flip, with the same strengths on both sides)
-from JPEG photographs of 640 x 480 pixels, cut from those that ship, and does nothing with them. Every process
+The loader part draws training batches (mosaic, affine, color, flip, with the same strengths on both sides)
+from JPEG full images of 640 x 480 pixels, cut from those that ship, and does nothing with them. Every process
 has one thread. Each loader runs alone, epoch after epoch: Ultralytics' own, with its RAM cache, goes on
 preparing batches between epochs, so taking turns would give it time for nothing.
 
-"planned" is what workers do when pictures are made by tensor operations on the training device; "device" are
+"planned" is what workers do when images are made by tensor operations on the training device; "device" are
 these operations alone, one batch after the other, on --device.
 
 The step part takes one batch again and again: "plain" is contiguous float32 as written, "ours" what train.py
-does. The epoch part trains on all pictures, loader and step together, with one process and no workers on
+does. The epoch part trains on all images, loader and step together, with one process and no workers on
 every side, and divides by the arithmetic of the networks.
 """
 
@@ -52,14 +52,14 @@ class TrainBenchmark:
     part: Literal["all", "loader", "step", "epoch"] = opt("all", "what to measure")
     cfg: tuple[str, ...] = opt(("yolov5n", "yolov5n-spd"), "networks of the step and epoch parts")
     other: str = opt("yolov8n", "Ultralytics' network of the epoch part")
-    step_batch: int = opt(4, "pictures a batch of the step and epoch parts", min=2)
+    step_batch: int = opt(4, "images a batch of the step and epoch parts", min=2)
     threads: int = opt(2, "torch's threads in the step and epoch parts", min=1)
     imgsz: tuple[int, ...] = opt((320, 640), "input sides, pixels", min=32)
     workers: tuple[int, ...] = opt((0, 1, 2), "worker processes of the loader", min=0)
-    pictures: int = opt(192, "photographs in the data set", min=4)
-    batch_size: int = opt(16, "pictures a batch", min=1)
+    images: int = opt(192, "full images in the data set", min=4)
+    batch_size: int = opt(16, "images a batch", min=1)
     rounds: int = opt(3, "epochs that count", min=1)
-    device: str = opt("cpu", "where pictures are made in the 'device' form")
+    device: str = opt("cpu", "where images are made in the 'device' form")
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -69,7 +69,7 @@ class TrainBenchmark:
 def main(cfg: TrainBenchmark) -> int:
     """Print a table for each part."""
     with tempfile.TemporaryDirectory() as folder:
-        cut_pictures(Path(folder), cfg.pictures)
+        cut_images(Path(folder), cfg.images)
         if cfg.part in ("all", "loader"):
             loaders(cfg, Path(folder))
         if cfg.part in ("all", "step"):
@@ -79,21 +79,21 @@ def main(cfg: TrainBenchmark) -> int:
     return 0
 
 
-def cut_pictures(folder: Path, count: int) -> None:
-    """Write windows of the shipping photographs and their boxes as a YOLO data set."""
+def cut_images(folder: Path, count: int) -> None:
+    """Write windows of the shipping full images and their boxes as a YOLO data set."""
     import cv2
     import numpy as np
 
-    from data.description import read_description
-    from data.pictures import read_picture
-    from data.records import read_records
-    from data.tiling import crop_record
+    from data.dataset_yaml import read_description
+    from data.detection.records import read_records
+    from data.detection.tiling import crop_record
+    from data.media.image_files import read_image
 
     records, _ = read_records(read_description("data/treecrowns.yaml"), "train")
     rng = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (folder / kind).mkdir()
-    pixels = {record.path: read_picture(record.path) for record in records}
+    pixels = {record.path: read_image(record.path) for record in records}
     for number in range(count):
         record = records[number % len(records)]
         x, y = rng.integers(0, [record.width - 640, record.height - 480]).tolist()
@@ -107,7 +107,7 @@ def cut_pictures(folder: Path, count: int) -> None:
 
 
 def loaders(cfg: TrainBenchmark, folder: Path) -> None:
-    """Pictures a second of the loader alone."""
+    """Images a second of the loader alone."""
     import cv2
     import torch
 
@@ -127,7 +127,7 @@ def loaders(cfg: TrainBenchmark, folder: Path) -> None:
                 partial(our_epoch, *setting, "ram", "device"),
             ]
             seconds = [steady(build, cfg.rounds) for build in builders]
-            speeds = [cfg.pictures / one for one in seconds]
+            speeds = [cfg.images / one for one in seconds]
             making = cfg.batch_size / steady(partial(device_batch, cfg, folder, imgsz), cfg.rounds)
             cells = [f"{speed:.0f}" for speed in (*speeds, making)]
             cells += [f"{speeds[column] / speeds[0]:.2f}" for column in (3, 4)]
@@ -147,12 +147,12 @@ def steady(build: Callable[[], Callable[[], None]], rounds: int) -> float:
 def our_loader(
     cfg: TrainBenchmark, folder: Path, imgsz: int, workers: int, cache: Any, augment_on: Any
 ) -> Any:
-    """Return our loader of the pictures."""
-    from data.augment import Augmentation
-    from data.dataset import DetectionDataset
-    from data.description import read_description
-    from data.loader import build_loader
-    from data.records import read_records
+    """Return our loader of the images."""
+    from data.augment.render import Augmentation
+    from data.dataset_yaml import read_description
+    from data.detection.dataset import DetectionDataset
+    from data.detection.loader import build_loader
+    from data.detection.records import read_records
 
     records, _ = read_records(read_description(folder / "data.yaml"), "train")
     dataset = DetectionDataset(records, imgsz, Augmentation(**STRENGTHS), cache=cache, augment_on=augment_on)
@@ -175,10 +175,10 @@ def our_epoch(
 
 
 def device_batch(cfg: TrainBenchmark, folder: Path, imgsz: int) -> Callable[[], None]:
-    """Return a function that makes the pictures of one planned batch on the device."""
+    """Return a function that makes the images of one planned batch on the device."""
     import torch
 
-    from data.device_augment import render
+    from data.augment.device import render
 
     batch = next(iter(our_loader(cfg, folder, imgsz, 0, "ram", "device")))
 
@@ -199,7 +199,7 @@ def steps(cfg: TrainBenchmark, folder: str) -> None:
 
     torch.set_num_threads(cfg.threads)
     print(
-        "\n| network | input, px | plain float32, ms | ours, ms | ours / plain | pictures/s |\n"
+        "\n| network | input, px | plain float32, ms | ours, ms | ours / plain | images/s |\n"
         + "|---" * 6
         + "|"
     )
@@ -217,10 +217,10 @@ def steps(cfg: TrainBenchmark, folder: str) -> None:
 
 
 def epochs(cfg: TrainBenchmark, folder: str) -> None:
-    """Pictures a second of loader and step together, beside Ultralytics' own trainer."""
+    """Images a second of loader and step together, beside Ultralytics' own trainer."""
     from benchmarks.train_epoch import Epoch, measure
 
-    head = ("network", "input, px", "GFLOPs", "pictures/s", "peak MB", f"time / GFLOP, of {cfg.other}'s")
+    head = ("network", "input, px", "GFLOPs", "images/s", "peak MB", f"time / GFLOP, of {cfg.other}'s")
     print(f"\n| {' | '.join(head)} |\n" + "|---" * len(head) + "|")
     for imgsz in cfg.imgsz:
         reference = 0.0
@@ -231,7 +231,7 @@ def epochs(cfg: TrainBenchmark, folder: str) -> None:
             found = measure(case)
             per_gflop = found.seconds / found.gflops
             reference = reference or per_gflop
-            cells = f"{found.gflops:.1f} | {cfg.pictures / found.seconds:.1f} | {found.megabytes:.0f}"
+            cells = f"{found.gflops:.1f} | {cfg.images / found.seconds:.1f} | {found.megabytes:.0f}"
             print(f"| {name} | {imgsz} | {cells} | {per_gflop / reference:.2f} |", flush=True)
 
 

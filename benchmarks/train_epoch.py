@@ -34,7 +34,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of an epoch, peak memory of the process in MB (10^6 bytes), 10^9 operations a picture."""
+    """Seconds of an epoch, peak memory of the process in MB (10^6 bytes), 10^9 operations an image."""
 
     seconds: float
     megabytes: float
@@ -60,8 +60,8 @@ def _measure(epoch: Epoch) -> Measured:
 
 def _ours(epoch: Epoch) -> tuple[float, float]:
     """Epochs of train.py's own parts, without evaluation."""
+    from engine.training.state import train_one_epoch
     from models.summary import count_gflops
-    from utils.training import train_one_epoch
 
     state, loader, loss_fn = our_parts(epoch)
     laps = []
@@ -76,8 +76,8 @@ def _ours(epoch: Epoch) -> tuple[float, float]:
 
 def our_parts(epoch: Epoch) -> tuple[Any, Any, Any]:
     """Return state, loader and loss as train.py makes them."""
-    import train
-    from models.tasks import choose_task
+    from engine.training import command as train
+    from engine.training.tasks import choose_task
     from utils.device import select_device
     from utils.distributed import World
 
@@ -104,7 +104,7 @@ def our_parts(epoch: Epoch) -> tuple[Any, Any, Any]:
 
 
 def _ultralytics(epoch: Epoch) -> tuple[float, float]:
-    """Epochs of their trainer on the same pictures, without evaluation."""
+    """Epochs of their trainer on the same images, without evaluation."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

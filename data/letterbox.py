@@ -1,4 +1,4 @@
-"""Fitting a picture into a network's input: one scale, grey borders, and the exact way back."""
+"""Fitting an image into a network's input: one scale, gray borders, and the exact way back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-GREY = 114
+GRAY = 114
 Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)
 
 
@@ -23,7 +23,7 @@ class Letterbox:
         pad_y: border above, input pixels.
         width: of the view, pixels.
         height: of the view, pixels.
-        stretch: vertical over horizontal scale; not quite 1, because a resized picture has whole pixels.
+        stretch: vertical over horizontal scale; not quite 1, because a resized image has whole pixels.
     """
 
     scale: float
@@ -82,16 +82,16 @@ def letterbox(
     stride: int | None = None,
     scale: float | None = None,
 ) -> tuple[np.ndarray, Letterbox]:
-    """Resize a picture, keeping its aspect ratio, and centre it on grey.
+    """Resize an image, keeping its aspect ratio, and center it on gray.
 
     Args:
         image: (H, W, 3) uint8.
         size: side of the input, or its height and width, pixels.
-        stride: shrink the input to the smallest multiple of this that holds the resized picture.
-        scale: input pixels a picture pixel; None takes the largest that fits `size`.
+        stride: shrink the input to the smallest multiple of this that holds the resized image.
+        scale: input pixels an image pixel; None takes the largest that fits `size`.
 
     Returns:
-        the input (h, w, 3) uint8, and where the picture lies in it.
+        the input (h, w, 3) uint8, and where the image lies in it.
     """
     height, width = image.shape[:2]
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
@@ -103,11 +103,11 @@ def letterbox(
 
 
 def framed(resized: np.ndarray, placed: Letterbox, shape: tuple[int, int]) -> np.ndarray:
-    """Put a picture (h, w, 3) that has its size in the input already onto grey (height, width); see `fit`."""
+    """Put an image (h, w, 3) that has its size in the input already onto gray (height, width); see `fit`."""
     height, width = resized.shape[:2]
     if (height, width) == shape:
         return resized
-    canvas = np.full((*shape, 3), GREY, np.uint8)
+    canvas = np.full((*shape, 3), GRAY, np.uint8)
     left, top = int(placed.pad_x), int(placed.pad_y)
     canvas[top : top + height, left : left + width] = resized
     return canvas

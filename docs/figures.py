@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/spd.md and docs/downsampling.md: `python docs/figures.py`."""
+"""Draw the images of docs/spd.md and docs/downsampling.md: `python docs/figures.py`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 IMAGES = Path(__file__).parent / "images"
-PHOTOGRAPH = Path(__file__).parents[1] / "data/samples/treecrowns/images/val/yell_541000_4977000.jpg"
+FULL_IMAGE = Path(__file__).parents[1] / "data/samples/treecrowns/images/val/yell_541000_4977000.jpg"
 CORNER, SIDE = (890, 720), 96  # left, top and side of the square shown, pixels
 OFFSETS = {0: "row 0, column 0", 1: "row 1, column 0", 2: "row 0, column 1", 3: "row 1, column 1"}
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44")  # a colour for each offset
+COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44")  # a color for each offset
 
 
 def save(name: str) -> None:
@@ -38,10 +38,10 @@ def save(name: str) -> None:
 
 
 def crown() -> Tensor:
-    """Return a square of a photograph, one tree, (1, 3, SIDE, SIDE) in 0..1."""
+    """Return a square of a full image, one tree, (1, 3, SIDE, SIDE) in 0..1."""
     left, top = CORNER
-    picture = plt.imread(PHOTOGRAPH)[top : top + SIDE, left : left + SIDE]
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).unsqueeze(0) / 255
+    image = plt.imread(FULL_IMAGE)[top : top + SIDE, left : left + SIDE]
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0) / 255
 
 
 def show(axes: Axes, image: Tensor, title: str) -> None:
@@ -58,11 +58,11 @@ def draw_space_to_depth() -> None:
     groups = space_to_depth(image).split(3, 1)
     figure = plt.figure(figsize=(11, 4.2))
     grid = figure.add_gridspec(2, 5, width_ratios=(2, 1, 1, 0.15, 1.4))
-    show(figure.add_subplot(grid[:, 0]), image, f"{SIDE} x {SIDE} pixels of a photograph")
+    show(figure.add_subplot(grid[:, 0]), image, f"{SIDE} x {SIDE} pixels of a full image")
     for i, group in enumerate(groups):
         axes = figure.add_subplot(grid[i % 2, 1 + i // 2])
         show(axes, group, OFFSETS[i])
-        axes.title.set_color(COLOURS[i])
+        axes.title.set_color(COLORS[i])
     show(figure.add_subplot(grid[:, 4]), groups[0], "every second pixel:\nthree quarters are gone")
     figure.suptitle("space-to-depth keeps all four groups of pixels, as channels", y=1.02)
     save("space-to-depth.png")
@@ -74,13 +74,13 @@ def draw_kernel(axes: Axes, read: int, first: int, zeros: set[int], title: str) 
         for column in range(-3, 5):
             inside = first <= row < first + read and first <= column < first + read
             at_zero = inside and (row in zeros or column in zeros)
-            colour = COLOURS[(column % 2) * 2 + row % 2]
+            color = COLORS[(column % 2) * 2 + row % 2]
             axes.add_patch(
                 plt.Rectangle(
                     (column, row),
                     0.94,
                     0.94,
-                    facecolor=colour if inside else "#eeeeee",
+                    facecolor=color if inside else "#eeeeee",
                     alpha=0.3 if at_zero else 1,
                 )
             )

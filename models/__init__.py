@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models.build import build_model
-    from models.classifier import Classifier
-    from models.detector import Detector
+    from models.classification.model import ClassificationModel
+    from models.detection_model import DetectionModel
     from models.load import load_model, transfer_weights
-    from models.surgery import replace_downsampling
+    from models.surgery.replace import replace_downsampling
 
 _HOMES = {
     "build_model": "models.build",
-    "Classifier": "models.classifier",
-    "Detector": "models.detector",
+    "ClassificationModel": "models.classification.model",
+    "DetectionModel": "models.detection_model",
     "load_model": "models.load",
-    "replace_downsampling": "models.surgery",
+    "replace_downsampling": "models.surgery.replace",
     "transfer_weights": "models.load",
 }
 
 __all__ = [
-    "Classifier",
-    "Detector",
+    "ClassificationModel",
+    "DetectionModel",
     "build_model",
     "load_model",
     "replace_downsampling",

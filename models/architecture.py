@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from models import classifier_yaml
+from models.classification import model_yaml as classifier_yaml
 from models.registry import Scale
 from utils.errors import UserError, suggest
 
@@ -29,7 +29,7 @@ KEYS = {
     "activation": "such as nn.ReLU()",
     "backbone": "rows [from, number, block, arguments]",
     "head": "rows [from, number, block, arguments]",
-    "surgery": "what models.surgery replaced",
+    "surgery": "what models.surgery.replace replaced",
     "inplace": "YOLOv5's; without effect",
     "yaml_file": "Ultralytics'; without effect",
 }

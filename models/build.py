@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import models.rows  # noqa: F401  (fills the registry)
+import models.builders  # noqa: F401  (fills the registry)
 from models.architecture import Architecture, is_classifier, read_architecture, scale_of, swap_downsampling
-from models.classifier import Classifier, build_classifier
-from models.detector import Detector, Source
+from models.classification.model import ClassificationModel, build_classifier
+from models.detection_model import DetectionModel, Source
 from models.downsample import check_downsampler
-from models.head import Detect
+from models.layers.head import Detect
 from models.registry import find_block, make_layer
 from utils.cli import opt, run, validate
 from utils.errors import UserError, suggest
@@ -31,8 +31,8 @@ def build_model(
     num_classes: int | None = None,
     anchors: int | Sequence[Sequence[float]] | None = None,
     downsample: str | None = None,
-) -> Detector | Classifier:
-    """Return a freshly initialised network, in training mode: what it does, its YAML says.
+) -> DetectionModel | ClassificationModel:
+    """Return a freshly initialized network, in training mode: what it does, its YAML says.
 
     Args:
         cfg: a name with its scale letter ("yolov5s-spd", "resnet18"), the path of a YAML, or its content.
@@ -52,13 +52,13 @@ def build_model(
         architecture = swap_downsampling(architecture, downsample)
     model = build_classifier(architecture) if is_classifier(architecture) else _detector(architecture, where)
     if architecture.get("surgery"):
-        from models.surgery import repeat_surgery
+        from models.surgery.replace import repeat_surgery
 
         repeat_surgery(model, architecture["surgery"])
     return model
 
 
-def _detector(architecture: Architecture, where: str) -> Detector:
+def _detector(architecture: Architecture, where: str) -> DetectionModel:
     chain = _build_layers(architecture, where)
     _set_activation(chain.layers, architecture.get("activation"), where)
     return chain.detector()
@@ -90,7 +90,7 @@ class _Chain:
         self.layers.append(layer)
         self.sources.append(source)
 
-    def detector(self) -> Detector:
+    def detector(self) -> DetectionModel:
         """Return the finished chain; its last layer is the head."""
         head, (_, raw) = self.layers[-1], self.outputs[len(self.layers) - 1]
         assert isinstance(head, Detect)
@@ -98,7 +98,7 @@ class _Chain:
         head.initialize_bias()
         channels = [self.channels[i] for i in range(len(self.layers))]
         names = [str(i) for i in range(head.nc)]
-        detector = Detector(self.layers, self.sources, channels, self.architecture, names)
+        detector = DetectionModel(self.layers, self.sources, channels, self.architecture, names)
         detector.set_anchors(_anchor_pixels(self.architecture["anchors"], head.stride))
         return detector.train()
 
@@ -208,7 +208,7 @@ def main(config: BuildConfig) -> None:
     from models.summary import summarize
 
     model = build_model(config.cfg, config.num_classes, downsample=config.downsample)
-    side = CLASSIFY_SIDE if isinstance(model, Classifier) else DETECT_SIDE
+    side = CLASSIFY_SIDE if isinstance(model, ClassificationModel) else DETECT_SIDE
     print(summarize(model, config.imgsz or side))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from models.blocks import C3, Conv
+from models.layers.blocks import C3, Conv
 
 
 def fast_training(model: nn.Module, on: bool = True) -> None:

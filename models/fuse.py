@@ -19,18 +19,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import C3, Concat, Conv
 from models.downsample.spd import Focus, SpaceToDepth, SPDConv, pad_to_even, strided_weight
 from models.downsample.spd_conv2d import SPDConv2d
 from models.fast_training import fast_training
+from models.layers.blocks import C3, Concat, Conv
 
 if TYPE_CHECKING:
-    from models.detector import Detector
+    from models.detection_model import DetectionModel
 
 STRIDED_CHANNELS = 256  # before a space-to-depth: with more, it stays
 
 
-def fuse(detector: Detector) -> Detector:
+def fuse(detector: DetectionModel) -> DetectionModel:
     """Apply every rewrite in place, once, put the network in eval mode and return it."""
     if not detector.fused:
         detector.eval().requires_grad_(False)
@@ -138,7 +138,7 @@ def _replace_blocks(module: nn.Module) -> None:
             setattr(module, name, MergedC3(child))
 
 
-def _move_entries_into_space_to_depth(detector: Detector) -> None:
+def _move_entries_into_space_to_depth(detector: DetectionModel) -> None:
     """Rewrite SpaceToDepth -> C3 and SpaceToDepth -> Concat -> C3 where nothing else reads between."""
     layers, sources = detector.model, detector.sources
     for index, layer in enumerate(layers):

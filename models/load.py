@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from models.build import build_model
-from models.classifier import Classifier
-from models.detector import Detector
-from utils.checkpoint import read_checkpoint
+from models.checkpoint import read_checkpoint
+from models.classification.model import ClassificationModel
+from models.detection_model import DetectionModel
 from utils.errors import UserError
 
 
 def load_model(
     path: str | Path, device: str | torch.device = "cpu", fuse: bool = False
-) -> Detector | Classifier:
+) -> DetectionModel | ClassificationModel:
     """Return the network of a checkpoint, in eval mode and float32.
 
     Args:
@@ -30,12 +30,14 @@ def load_model(
         UserError: the file cannot be read, or its weights do not fit its architecture.
     """
     model = from_checkpoint(read_checkpoint(path), str(path))
-    if fuse and isinstance(model, Detector):
+    if fuse and isinstance(model, DetectionModel):
         model.fuse()
     return model.to(device)
 
 
-def from_checkpoint(content: Mapping[str, Any], where: str = "checkpoint") -> Detector | Classifier:
+def from_checkpoint(
+    content: Mapping[str, Any], where: str = "checkpoint"
+) -> DetectionModel | ClassificationModel:
     """Return the network that the content of a checkpoint describes, in eval mode and float32."""
     try:
         model = build_model(content["model"])
@@ -46,7 +48,7 @@ def from_checkpoint(content: Mapping[str, Any], where: str = "checkpoint") -> De
     if problem:
         raise UserError(f"{where}: the weights do not fit the architecture: {problem}")
     model.load_state_dict(weights)
-    if isinstance(model, Detector):
+    if isinstance(model, DetectionModel):
         model.set_anchors(model.head.anchors * model.head.stride.view(-1, 1, 1))
     if len(content["names"]) != len(model.names):
         raise UserError(f"{where}: {len(content['names'])} names for {len(model.names)} classes")
@@ -65,7 +67,7 @@ def _mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> st
     return f"there is no place for {extra[0]}" if extra else ""
 
 
-def to_checkpoint(model: Detector | Classifier) -> dict[str, Any]:
+def to_checkpoint(model: DetectionModel | ClassificationModel) -> dict[str, Any]:
     """Return what `save_checkpoint` needs of a network: task, model, names and weights.
 
     Raises:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.classifier import Classifier
-from models.detector import Detector
+from models.classification.model import ClassificationModel
+from models.detection_model import DetectionModel
 from utils.errors import UserError
 
 
@@ -19,7 +19,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def count_gflops(model: Detector | Classifier, imgsz: int = 640) -> float:
+def count_gflops(model: DetectionModel | ClassificationModel, imgsz: int = 640) -> float:
     """Return 10^9 floating-point operations for one image, two a multiply-add, matrix products included.
 
     Nothing is computed: a copy runs on torch's meta device.
@@ -31,20 +31,20 @@ def count_gflops(model: Detector | Classifier, imgsz: int = 640) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def summarize(model: Detector | Classifier, imgsz: int = 640) -> str:
+def summarize(model: DetectionModel | ClassificationModel, imgsz: int = 640) -> str:
     """Return the table as text.
 
     Raises:
         UserError: `imgsz` is not a multiple of a detector's largest stride.
     """
-    lines = _layers(model, imgsz) if isinstance(model, Detector) else _stages(model, imgsz)
+    lines = _layers(model, imgsz) if isinstance(model, DetectionModel) else _stages(model, imgsz)
     gflops = count_gflops(model, imgsz)
     arithmetic = f"{gflops:.{1 if gflops >= 1 else 3}f} GFLOPs at {imgsz}x{imgsz}"
     lines.append(f"{count_parameters(model):,} parameters, {arithmetic}, {len(model.names)} classes")
     return "\n".join(lines)
 
 
-def _layers(model: Detector, imgsz: int) -> list[str]:
+def _layers(model: DetectionModel, imgsz: int) -> list[str]:
     """Return a heading and a line a row of the YAML."""
     if imgsz % model.max_stride:
         raise UserError(f"--imgsz must be a multiple of the model's stride {model.max_stride}, got {imgsz}")
@@ -65,7 +65,7 @@ def _repeats(layer: nn.Module) -> int:
     return len(inside) if isinstance(inside, nn.Sequential) else 1
 
 
-def _stages(model: Classifier, imgsz: int) -> list[str]:
+def _stages(model: ClassificationModel, imgsz: int) -> list[str]:
     """Return a heading and a line each for stem, stages and the linear layer."""
     network, yaml = model.model, model.yaml
     twin = copy.deepcopy(network).to("meta").eval()

@@ -28,7 +28,7 @@ def write_yaml(file: Path, **content: object) -> Path:
     return file
 
 
-def some_pictures(count: int, side: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+def some_images(count: int, side: int, channels: int = 3, seed: int = 0) -> np.ndarray:
     """(N, side, side, channels) uint8."""
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, channels), np.uint8)
 
@@ -58,7 +58,7 @@ def mnist(folder: Path, part: str, pixels: np.ndarray, labels: list[int], packed
 
 
 def tiny_imagenet(root: Path, ids: list[str], side: int = 64) -> None:
-    """Two training pictures a class, one to validate."""
+    """Two training images a class, one to validate."""
     (root / "val/images").mkdir(parents=True)
     (root / "wnids.txt").write_text("\n".join(ids) + "\n")
     words = [f"{wnid}\tname {i}, synonym" for i, wnid in enumerate(ids)]
@@ -68,8 +68,8 @@ def tiny_imagenet(root: Path, ids: list[str], side: int = 64) -> None:
         images = root / "train" / wnid / "images"
         images.mkdir(parents=True)
         for k in range(2):
-            cv2.imwrite(str(images / f"{wnid}_{k}.JPEG"), some_pictures(1, side, seed=number)[0])
-        cv2.imwrite(str(root / f"val/images/val_{number}.JPEG"), some_pictures(1, side, 1)[0])
+            cv2.imwrite(str(images / f"{wnid}_{k}.JPEG"), some_images(1, side, seed=number)[0])
+        cv2.imwrite(str(root / f"val/images/val_{number}.JPEG"), some_images(1, side, 1)[0])
         lines.append(f"val_{number}.JPEG\t{wnid}\t0\t0\t62\t62")
     (root / "val/val_annotations.txt").write_text("\n".join(lines) + "\n")
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from rectangles import RectangleFinder
+
+from tests.dataset_fixtures import coco_root, yolo_set  # noqa: F401  (fixtures)
+from tests.rectangles import RectangleFinder
 
 torch.set_num_threads(1)
 os.environ.setdefault(
@@ -28,7 +30,7 @@ def golden() -> Path:
 def finder(monkeypatch) -> RectangleFinder:
     """The network that every command loads instead of its weights."""
     network = RectangleFinder()
-    monkeypatch.setattr("models.runtimes.load_predictor", lambda *args, **options: network)
+    monkeypatch.setattr("engine.runtimes.load_predictor", lambda *args, **options: network)
     return network
 
 
@@ -45,7 +47,7 @@ def offline(monkeypatch):
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of four grey pictures with one bright and one dark square each."""
+    """A data set of four gray images with one bright and one dark square each."""
     root = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     for split in ("train", "val"):

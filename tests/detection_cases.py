@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.metrics import Detections, GroundTruth
+from engine.evaluation.metrics import Detections, GroundTruth
 
 NAMES = ["a", "b", "c", "d"]
 

@@ -1,4 +1,4 @@
-"""What tests of detection share: a stand-in network that finds rectangles, pictures and videos of them."""
+"""What tests of detection share: a stand-in network that finds rectangles, images and videos of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import detect
-from detect import DetectConfig
+from engine.inference import command as detect
+from engine.inference.config import DetectConfig
 
 NAMES = ["white", "re/d"]
 
@@ -43,7 +43,7 @@ class RectangleFinder:
         return boxes
 
 
-def picture(*boxes, size=(240, 320), color=(255, 255, 255)) -> np.ndarray:
+def draw_image(*boxes, size=(240, 320), color=(255, 255, 255)) -> np.ndarray:
     image = np.full((*size, 3), 60, np.uint8)
     for x1, y1, x2, y2 in boxes:
         image[y1:y2, x1:x2] = color
@@ -60,7 +60,7 @@ def save_video(path: Path, frames: int = 7, fps: float = 12.5) -> Path:
     """A white square that goes 10 pixels to the right each frame."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (320, 240))
     for i in range(frames):
-        writer.write(picture((40 + 10 * i, 60, 70 + 10 * i, 90)))
+        writer.write(draw_image((40 + 10 * i, 60, 70 + 10 * i, 90)))
     writer.release()
     return path
 

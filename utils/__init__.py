@@ -1,1 +1,1 @@
-"""Tools that know nothing of models/ or data/: boxes, NMS, loss, metrics, optimisation, plots, cli."""
+"""Tools that know nothing of models/ or data/: boxes, NMS, loss, metrics, optimization, plots, cli."""

@@ -78,13 +78,13 @@ def fit_anchors(
 
 
 def _start(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Centres of k-means, as many as there are different boxes, then boxes at random."""
+    """Centers of k-means, as many as there are different boxes, then boxes at random."""
     from scipy.cluster.vq import kmeans
 
     spread = sizes.std(0)
     spread[spread == 0] = 1.0
-    centres = min(count, len(np.unique(sizes, axis=0)))
-    anchors = kmeans(sizes / spread, centres, iter=30, rng=rng)[0] * spread
+    centers = min(count, len(np.unique(sizes, axis=0)))
+    anchors = kmeans(sizes / spread, centers, iter=30, rng=rng)[0] * spread
     return np.concatenate((anchors, rng.choice(sizes, count - len(anchors))))
 
 

@@ -1,6 +1,6 @@
 """Boxes as tensors: formats, IoU, CIoU and NWD, all differentiable.
 
-`xyxy` is left, top, right, bottom; `xywh` is centre x, centre y, width, height; units are the caller's.
+`xyxy` is left, top, right, bottom; `xywh` is center x, center y, width, height; units are the caller's.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ EPS = 1e-7
 
 
 def xywh_to_xyxy(boxes_xywh: Tensor) -> Tensor:
-    """(..., 4) centre and size -> (..., 4) corners."""
-    centre, half = boxes_xywh[..., :2], boxes_xywh[..., 2:4] / 2
-    return torch.cat((centre - half, centre + half), -1)
+    """(..., 4) center and size -> (..., 4) corners."""
+    center, half = boxes_xywh[..., :2], boxes_xywh[..., 2:4] / 2
+    return torch.cat((center - half, center + half), -1)
 
 
 def xyxy_to_xywh(boxes_xyxy: Tensor) -> Tensor:
-    """(..., 4) corners -> (..., 4) centre and size."""
+    """(..., 4) corners -> (..., 4) center and size."""
     low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:4]
     return torch.cat(((low + high) / 2, high - low), -1)
 
@@ -43,7 +43,7 @@ def box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 def ciou(a_xywh: Tensor, b_xywh: Tensor, eps: float = EPS) -> Tensor:
     """Complete IoU of box pairs, row by row: (n, 4) and (n, 4) -> (n,), at most 1.
 
-    CIoU = IoU - d²/c² - alpha·v with d the distance of the centres, c the diagonal of the enclosing box and
+    CIoU = IoU - d²/c² - alpha·v with d the distance of the centers, c the diagonal of the enclosing box and
     v = 4/pi² (atan(w/h) - atan(w'/h'))². The weight alpha is a constant to the gradient, and `eps` is added
     to the union, to c² and to alpha's denominator, as YOLOv5 does.
 
@@ -66,7 +66,7 @@ def ciou(a_xywh: Tensor, b_xywh: Tensor, eps: float = EPS) -> Tensor:
 
 
 def nwd(a_xywh: Tensor, b_xywh: Tensor, constant: float, eps: float = EPS) -> Tensor:
-    """Normalised Wasserstein distance of box pairs, row by row: (n, 4) and (n, 4), pixels -> (n,) in 0..1.
+    """Normalized Wasserstein distance of box pairs, row by row: (n, 4) and (n, 4), pixels -> (n,) in 0..1.
 
     A box is a Gaussian whose standard deviations are half its sides; the value is exp(-W / constant), W the
     2-Wasserstein distance of the two. Unlike an IoU it changes with every pixel that two tiny boxes move,

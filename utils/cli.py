@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -210,3 +210,11 @@ def save_config(config: Any, path: Path) -> None:
     import yaml
 
     path.write_text(yaml.safe_dump(as_plain(config), sort_keys=False), encoding="utf-8")
+
+
+def refuse_options(config: Any, names: Iterable[str]) -> None:
+    """Raise a UserError if an option that only detectors know was given to a classifier."""
+    for name in names:
+        field = type(config).__dataclass_fields__.get(name)
+        if field is not None and getattr(config, name) != field.default:
+            raise UserError(f"{flag_of(name)} is for detectors; these weights are a classifier's")

@@ -99,7 +99,7 @@ def _overlapping(a_xyxy: NDArray, b_xyxy: NDArray, threshold: float) -> NDArray[
 def spread_classes(boxes_xyxy: NDArray, classes: NDArray) -> NDArray[np.float64]:
     """Move each class to a strip of its own, (n, 4) -> (n, 4) float64, so that classes never overlap.
 
-    float64, because an offset of many pictures' width would blur small boxes in float32.
+    float64, because an offset of many images' width would blur small boxes in float32.
     """
     spread = boxes_xyxy.astype(np.float64)
     if len(spread):

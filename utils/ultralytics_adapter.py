@@ -1,13 +1,13 @@
 """Ultralytics behind one door: the only file that imports it, lazily, offline and without side effects.
 
 Importing Ultralytics writes a settings file, replaces `torch.save` and Pillow's `Image.open` (by one that
-installs a package when a picture is broken), stops OpenCV's threads, changes how NumPy and torch print and
+installs a package when an image is broken), stops OpenCV's threads, changes how NumPy and torch print and
 may look for the network. `load` sets the environment that keeps it offline before
 the first import and puts the rest back afterwards.
 
 It draws, follows objects (`make_tracker`) and gives detections as its users know them (`make_results`).
 Its media loaders are not used: they end a video at the frame count its header claims and tell only a log
-which pictures were broken. `data/media/sources.py` reads media instead.
+which images were broken. `data/media/sources.py` reads media instead.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _local_font(font: str = "") -> str:
 
 
 def class_color(index: int) -> tuple[int, int, int]:
-    """Return the colour of a class, BGR."""
+    """Return the color of a class, BGR."""
     return load("ultralytics.utils.plotting").colors(int(index), True)
 
 
@@ -134,14 +134,14 @@ def draw_boxes(
     classes: np.ndarray,
     line_width: int | None = None,
 ) -> np.ndarray:
-    """Draw boxes and labels on a copy of a picture, the first box on top.
+    """Draw boxes and labels on a copy of an image, the first box on top.
 
     Args:
         image: (H, W, 3) BGR uint8.
         boxes_xyxy: (n, 4) pixels.
         labels: n texts; an empty one draws the box alone.
-        classes: (n,) class indices, which choose the colours.
-        line_width: pixels; None chooses it from picture and boxes, so that small objects stay visible.
+        classes: (n,) class indices, which choose the colors.
+        line_width: pixels; None chooses it from image and boxes, so that small objects stay visible.
 
     Returns:
         (H, W, 3) BGR uint8.
@@ -160,7 +160,7 @@ def draw_boxes(
 
 
 def _line_width(shape: tuple[int, ...], boxes: np.ndarray) -> int:
-    """About .25% of the picture's mean side, but at most a fifteenth of the median box's short side."""
+    """About .25% of the image's mean side, but at most a fifteenth of the median box's short side."""
     width = (shape[0] + shape[1]) / 2 * 0.0025
     if len(boxes):
         sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
@@ -186,7 +186,7 @@ def make_results(
 
     Args:
         image: (H, W, 3) BGR uint8.
-        path: of the picture or video.
+        path: of the image or video.
         names: the classes.
         rows: (n, 6) x1, y1, x2, y2 in pixels, confidence, class.
         ids: (n,) numbers of followed objects.

@@ -1,1 +1,1 @@
-"""What data.doctor looks at: sizes, copies of pictures, and the advice that follows."""
+"""What tools.doctor looks at: sizes, copies of images, and the advice that follows."""

@@ -1,7 +1,7 @@
 """From sizes to advice: each function looks at one thing and returns a sentence with its numbers, or None.
 
 The yardstick is two cells of the finest map: an object narrower than that shares its cell with background,
-and its neighbours in a crowd fall into the same one.
+and its neighbors in a crowd fall into the same one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.checkup.sizes import Sizes, share, share_small, sides, thin
-from data.tiling import Tiling, tiles_pay_from
+from data.detection.tiling import Tiling, tiles_pay_from
 from utils.anchors import best_possible_recall, fit_anchors, side_ratio
 
 CELLS = 2
@@ -30,9 +30,9 @@ class Facts:
     Attributes:
         sizes: the training objects.
         views: (m, 2) sizes of their boxes at the input, cut by tiles as in training.
-        view_counts: objects of each picture or tile.
+        view_counts: objects of each image or tile.
         imgsz: side of the input, pixels.
-        tiling: how pictures are cut.
+        tiling: how images are cut.
         strides: of the detector's levels, ascending.
         anchors: (k, 2) of all levels, pixels.
         names: class names.
@@ -59,12 +59,12 @@ class Facts:
 
     @property
     def scale(self) -> float:
-        """Input pixels a file pixel, in the middle picture."""
+        """Input pixels a file pixel, in the middle image."""
         return float(np.median(self.sizes.scales))
 
     @property
     def full_size(self) -> int:
-        """The input at which nine pictures (or tiles) of ten are not shrunk, a multiple of 32."""
+        """The input at which nine images (or tiles) of ten are not shrunk, a multiple of 32."""
         return int(-(-np.percentile(self.sizes.long_sides, 90) // 32) * 32)
 
     def under(self, scale: float = 1.0, need: float | None = None) -> float:
@@ -87,11 +87,11 @@ def advise(facts: Facts) -> list[str]:
 
 
 def image_size(facts: Facts) -> str | None:
-    """Advise an input at which pictures keep their size."""
+    """Advise an input at which images keep their size."""
     if not facts.shrinks or facts.full_size > LARGEST_INPUT:
         return None
     small = f"{share_small(facts.sizes.in_file):.0%} to {share_small(facts.sizes.at_input):.0%}"
-    what = "tiles" if facts.tiling else "pictures"
+    what = "tiles" if facts.tiling else "images"
     return (
         f"--imgsz {facts.full_size}: at {facts.imgsz} the {what} are shrunk to {facts.scale:.0%} of their "
         f"size. That raises the share of objects COCO would call small from {small}, and "
@@ -101,13 +101,13 @@ def image_size(facts: Facts) -> str | None:
 
 
 def tiling(facts: Facts) -> str | None:
-    """Advise tiles where pictures are far larger than the input."""
+    """Advise tiles where images are far larger than the input."""
     if facts.tiling or not facts.shrinks or facts.full_size < tiles_pay_from(facts.imgsz):
         return None
     size = facts.imgsz
     overlap, long_side = _overlap(facts, size), np.median(facts.sizes.long_sides)
     return (
-        f"tile: {{size: {size}, overlap: {overlap:g}}} in the data set's YAML: pictures are about "
+        f"tile: {{size: {size}, overlap: {overlap:g}}} in the data set's YAML: images are about "
         f"{long_side:.0f} px long and shrunk to {facts.scale:.0%}; as tiles they keep "
         f"their size at --imgsz {size}, and {facts.under(1 / facts.scale):.0%} instead of "
         f"{facts.under():.0%} of the objects are under {facts.need:g} px."
@@ -124,7 +124,7 @@ def tile_overlap(facts: Facts) -> str | None:
     if cut <= MANY_UNDER or overlap <= facts.tiling.overlap:
         return None
     return (
-        f"tile overlap {overlap:g}: neighbouring tiles share {shared:.0f} px, but {cut:.0%} "
+        f"tile overlap {overlap:g}: neighboring tiles share {shared:.0f} px, but {cut:.0%} "
         f"of the objects are longer, and may be whole in no tile."
     )
 
@@ -184,12 +184,12 @@ def thin_objects(facts: Facts) -> str | None:
 
 
 def limits(facts: Facts) -> str | None:
-    """Warn where pictures hold more objects than are kept or counted."""
+    """Warn where images hold more objects than are kept or counted."""
     fullest, fullest_class = int(facts.view_counts.max()), int(facts.sizes.fullest_class.max())
     parts = []
     if fullest > NMS_LIMIT:
         above = int((facts.view_counts > NMS_LIMIT).sum())
-        parts.append(f"--max-det {fullest}: {above:,} pictures hold more than the {NMS_LIMIT} that NMS keeps")
+        parts.append(f"--max-det {fullest}: {above:,} images hold more than the {NMS_LIMIT} that NMS keeps")
     if fullest_class > COCO_LIMIT and facts.tiling is None:
         above = int((facts.sizes.fullest_class > COCO_LIMIT).sum())
         wanted = f"--max-dets 1 10 {fullest_class}"
@@ -206,7 +206,7 @@ def rare_classes(facts: Facts) -> str | None:
     if not few:
         return None
     listed = ", ".join(few[:8]) + (f" and {len(few) - 8} more" if len(few) > 8 else "")
-    return f"more pictures of {listed}: classes with fewer than 10 objects to train on are not learned."
+    return f"more images of {listed}: classes with fewer than 10 objects to train on are not learned."
 
 
 LOOKS: tuple[Callable[[Facts], str | None], ...] = (

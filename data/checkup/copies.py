@@ -1,4 +1,4 @@
-"""Pictures that are there twice: the same bytes, or the same picture encoded or scaled anew."""
+"""Images that are there twice: the same bytes, or the same image encoded or scaled anew."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.image_record import ImageRecord
+from data.detection.image_record import ImageRecord
 
-_GRID = 16  # a fingerprint is this many means of grey levels a side
-_COARSE = 4  # neighbours are looked up by so many means a side
-_MEAN, _WORST = 1.5, 8.0  # grey levels by which two copies' means differ at most, on average and anywhere
-_FLAT = 3.0  # a picture whose means vary less is like too many others
+_GRID = 16  # a fingerprint is this many means of gray levels a side
+_COARSE = 4  # neighbors are looked up by so many means a side
+_MEAN, _WORST = 1.5, 8.0  # gray levels by which two copies' means differ at most, on average and anywhere
+_FLAT = 3.0  # an image whose means vary less is like too many others
 _KEPT_BYTES = 1 << 20
 
 
@@ -44,11 +44,11 @@ def _digest(path: Path) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
-    """Small grey versions of n pictures.
+    """Small gray versions of n images.
 
     Attributes:
         paths: n files.
-        means: (n, 16, 16) float32 grey levels, each the mean of a cell; nan: cannot be decoded.
+        means: (n, 16, 16) float32 gray levels, each the mean of a cell; nan: cannot be decoded.
         shapes: (n,) width over height.
     """
 
@@ -58,13 +58,13 @@ class Fingerprints:
 
     @property
     def undecoded(self) -> list[Path]:
-        """The pictures that cannot be decoded."""
+        """The images that cannot be decoded."""
         bad = np.isnan(self.means).any((1, 2))
         return [path for path, is_bad in zip(self.paths, bad, strict=True) if is_bad]
 
 
 def read_fingerprints(records: Sequence[ImageRecord]) -> Fingerprints:
-    """Decode the pictures at a fraction of their size, in threads."""
+    """Decode the images at a fraction of their size, in threads."""
     with ThreadPoolExecutor() as pool:
         means = list(pool.map(_means, records))
     shapes = np.array([record.width / record.height for record in records])
@@ -73,7 +73,7 @@ def read_fingerprints(records: Sequence[ImageRecord]) -> Fingerprints:
 
 
 def _means(record: ImageRecord) -> np.ndarray:
-    """(16, 16) means of grey levels, from a JPEG reduced while it is decoded."""
+    """(16, 16) means of gray levels, from a JPEG reduced while it is decoded."""
     side = min(record.width, record.height)
     flags = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4}
     flag = next((flag for factor, flag in flags.items() if side >= 8 * _GRID * factor), cv2.IMREAD_GRAYSCALE)
@@ -87,16 +87,16 @@ def _means(record: ImageRecord) -> np.ndarray:
     return cv2.resize(image.astype(np.float32), (_GRID, _GRID), interpolation=cv2.INTER_AREA)
 
 
-def similar(queries: Fingerprints, known: Fingerprints, neighbours: int = 3) -> list[tuple[Path, Path]]:
-    """Return pairs (query, known) of different files that show the same picture.
+def similar(queries: Fingerprints, known: Fingerprints, neighbors: int = 3) -> list[tuple[Path, Path]]:
+    """Return pairs (query, known) of different files that show the same image.
 
-    The nearest by coarse means are compared mean by mean. Flat pictures (fog, night) are left out: too many
+    The nearest by coarse means are compared mean by mean. Flat images (fog, night) are left out: too many
     look alike.
 
     Args:
         queries: each is compared with its nearest among `known`.
         known: may be the same as `queries`.
-        neighbours: how many of the nearest are compared.
+        neighbors: how many of the nearest are compared.
     """
     from scipy.spatial import cKDTree
 
@@ -105,7 +105,7 @@ def similar(queries: Fingerprints, known: Fingerprints, neighbours: int = 3) -> 
         return []
     tree = cKDTree(_coarse(known.means[second]))
     reach = _MEAN * _COARSE * 2  # a distance over 4 x 4 means that differ by twice the allowed mean
-    _, found = tree.query(_coarse(queries.means[first]), k=neighbours, distance_upper_bound=reach)
+    _, found = tree.query(_coarse(queries.means[first]), k=neighbors, distance_upper_bound=reach)
     pairs = []
     for query, row in zip(first, np.reshape(found, (len(first), -1)), strict=True):
         for place in row[row < len(second)]:

@@ -1,4 +1,4 @@
-"""What is wrong with a data set's files: broken pictures, bad labels, copies, leaks between splits."""
+"""What is wrong with a data set's files: broken images, bad labels, copies, leaks between splits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 
 from data.checkup.copies import read_fingerprints, same_bytes, similar
-from data.description import DataDescription
-from data.records import Survey
+from data.dataset_yaml import DataDescription
+from data.detection.records import Survey
 
 
 @dataclass
@@ -36,12 +36,12 @@ def examine_files(description: DataDescription, surveys: Mapping[str, Survey], l
     Args:
         description: the data set.
         surveys: of each split.
-        look_similar: decode all pictures, to find copies that were encoded or scaled anew.
+        look_similar: decode all images, to find copies that were encoded or scaled anew.
     """
     report = Report()
     report.add(False, "notes", list(description.notes))
     for split, found in surveys.items():
-        report.add(True, f"broken pictures in {split}", found.broken)
+        report.add(True, f"broken images in {split}", found.broken)
         report.add(True, f"bad labels in {split}", found.bad_rows)
         report.add(False, f"notes on {split}", found.notes)
     paths = {split: {r.path.resolve() for r in found.records} for split, found in surveys.items()}
@@ -85,11 +85,11 @@ def _add_similar(
     pairs: list[tuple[str, str]],
     exact: set[frozenset[Path]],
 ) -> None:
-    """Report pictures that look the same, and those that cannot be decoded."""
+    """Report images that look the same, and those that cannot be decoded."""
     prints = {split: read_fingerprints(found.records) for split, found in surveys.items()}
     for split, own in prints.items():
         undecoded = [f"{path}: cannot be decoded" for path in own.undecoded]
-        report.add(True, f"broken pictures in {split}", undecoded)
+        report.add(True, f"broken images in {split}", undecoded)
     compared = [*((first, second, True) for first, second in pairs), *((s, s, False) for s in prints)]
     for first, second, is_leak in compared:
         lines: dict[frozenset[Path], str] = {}
@@ -98,6 +98,4 @@ def _add_similar(
             if len(key) == 2 and key not in exact:
                 lines.setdefault(key, f"{other} ~ {one}")
         where = f"in {first} and {second}" if is_leak else f"within {first}"
-        report.add(
-            is_leak, f"the same picture, encoded anew or a moment later, {where}", list(lines.values())
-        )
+        report.add(is_leak, f"the same image, encoded anew or a moment later, {where}", list(lines.values()))

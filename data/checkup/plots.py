@@ -1,4 +1,4 @@
-"""One picture of a data set's sizes: objects against strides, boxes against anchors, classes, crowding."""
+"""One image of a data set's sizes: objects against strides, boxes against anchors, classes, crowding."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def _draw_anchors(axis: Axes, facts: Facts) -> None:
         boxes = boxes[np.random.default_rng(0).choice(len(boxes), _SHOWN_BOXES, replace=False)]
     axis.plot(*boxes.clip(1).T, ".", ms=3, alpha=0.3, color="#495057", label="boxes as trained on")
     per_level = len(facts.anchors) // len(facts.strides)
-    colours = ("#1c7ed6", "#2f9e44", "#f08c00", "#e03131", "#862e9c")
+    colors = ("#1c7ed6", "#2f9e44", "#f08c00", "#e03131", "#862e9c")
     for level, stride in enumerate(facts.strides):
         own = facts.anchors[level * per_level : (level + 1) * per_level]
-        colour = colours[level % len(colours)]
-        axis.plot(*own.T, "x", ms=9, mew=2.5, color=colour, label=f"anchors, stride {stride:g}")
+        color = colors[level % len(colors)]
+        axis.plot(*own.T, "x", ms=9, mew=2.5, color=color, label=f"anchors, stride {stride:g}")
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=2)
     axis.xaxis.set_major_formatter("{x:g}")
@@ -84,8 +84,8 @@ def _draw_classes(axis: Axes, facts: Facts) -> None:
 
 
 def _draw_crowding(axis: Axes, facts: Facts) -> None:
-    """Objects a picture or tile."""
-    what = "tile" if facts.tiling else "picture"
+    """Objects an image or tile."""
+    what = "tile" if facts.tiling else "image"
     axis.hist(facts.view_counts, bins=min(40, int(facts.view_counts.max()) + 1), color="#63e6be")
     middle = np.median(facts.view_counts)
     axis.axvline(middle, color="#087f5b", label=f"median {middle:g}")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.image_record import ImageRecord
+from data.detection.image_record import ImageRecord
+from data.detection.tiling import Tiling
 from data.letterbox import fit
-from data.tiling import Tiling
 
 SIDES = (0, 4, 8, 16, 32, np.inf)  # pixels at the input, between the strides of a detector's levels
 COCO_SMALL = 32**2  # pixels²
@@ -18,29 +18,29 @@ THIN = 3.0  # pixels; below this no side of an object can be told from noise
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """The n objects (crowds left out) of p whole pictures.
+    """The n objects (crowds left out) of p full images.
 
     Attributes:
         in_file: (n, 2) float64 widths and heights, pixels of the file.
         at_input: (n, 2) float64, pixels of the network's input.
         classes: (n,) int64.
-        per_picture: (p,) objects of each picture.
-        fullest_class: (p,) objects of each picture's most frequent class.
+        per_image: (p,) objects of each image.
+        fullest_class: (p,) objects of each image's most frequent class.
         scales: (p,) input pixels a file pixel.
-        long_sides: (p,) longer side of the picture, or of its tiles, file pixels.
+        long_sides: (p,) longer side of the image, or of its tiles, file pixels.
     """
 
     in_file: np.ndarray
     at_input: np.ndarray
     classes: np.ndarray
-    per_picture: np.ndarray
+    per_image: np.ndarray
     fullest_class: np.ndarray
     scales: np.ndarray
     long_sides: np.ndarray
 
 
 def measure(records: Sequence[ImageRecord], tiling: Tiling | None, imgsz: int) -> Sizes:
-    """Measure the objects of whole pictures as a network of input `imgsz` is given them, tiled or not."""
+    """Measure the objects of full images as a network of input `imgsz` is given them, tiled or not."""
     views = np.array([_view(record, tiling) for record in records], float).reshape(-1, 2)
     scales = np.array([fit(int(w), int(h), (imgsz, imgsz))[0].scale for w, h in views])
     boxes = [record.boxes_xyxy[~record.crowd].astype(float) for record in records]
@@ -51,7 +51,7 @@ def measure(records: Sequence[ImageRecord], tiling: Tiling | None, imgsz: int) -
         in_file=np.concatenate([np.zeros((0, 2)), *in_file]),
         at_input=np.concatenate([np.zeros((0, 2)), *scaled]),
         classes=np.concatenate([np.zeros(0, np.int64), *labels]),
-        per_picture=np.array([len(row) for row in labels], int),
+        per_image=np.array([len(row) for row in labels], int),
         fullest_class=np.array([np.bincount(row).max() if len(row) else 0 for row in labels], int),
         scales=scales,
         long_sides=views.max(1) if len(views) else np.zeros(0),
@@ -90,7 +90,7 @@ def histogram(sizes: np.ndarray) -> np.ndarray:
 
 
 def view_sizes(records: Sequence[ImageRecord], imgsz: int) -> np.ndarray:
-    """Return (n, 2) sizes at the input of the boxes of pictures or tiles, cut as training sees them."""
+    """Return (n, 2) sizes at the input of the boxes of images or tiles, cut as training sees them."""
     found = [np.zeros((0, 2))]
     for record in records:
         corners = record.boxes_xyxy[~record.crowd].astype(float)

@@ -1,1 +1,1 @@
-"""Pictures with one label each: descriptions, readers of the published formats, batches."""
+"""Images with one label each: descriptions, readers of the published formats, batches."""

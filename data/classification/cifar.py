@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from data.classification.description import ClassDescription
-from data.classification.pictures import Pictures, check_labels, view_all
-from data.classification.view import View
+from data.classification.dataset_yaml import ClassDescription
+from data.classification.images import ImageSet, check_labels, view_all
+from data.classification.resize import View
 from utils.errors import UserError
 
 SIDE = 32  # pixels
-_VALUES = 3 * SIDE * SIDE  # of a picture: all of red, then green, then blue
+_VALUES = 3 * SIDE * SIDE  # of an image: all of red, then green, then blue
 _LABEL_BYTES = {10: 1, 100: 2}  # of a binary record; CIFAR-100's second one is the class
 _LABEL_KEYS = {10: b"labels", 100: b"fine_labels"}
 
 
-def read(description: ClassDescription, split: str, view: View) -> Pictures:
+def read(description: ClassDescription, split: str, view: View) -> ImageSet:
     """Read a split: `*.bin` files are binary, others are of the Python version.
 
     Raises:
@@ -41,7 +41,7 @@ def read(description: ClassDescription, split: str, view: View) -> Pictures:
         where += [f"{file} #{i}" for i in range(len(found))]
     planes = np.concatenate(values).reshape(-1, 3, SIDE, SIDE)
     pixels = view_all(planes.transpose(0, 2, 3, 1), len(planes), 3, view)
-    return Pictures(pixels, np.concatenate(labels).astype(np.int64), description.names, where)
+    return ImageSet(pixels, np.concatenate(labels).astype(np.int64), description.names, where)
 
 
 def _binary(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +73,7 @@ def _pickled(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     pixels = content[b"data"].values() if isinstance(content[b"data"], _Array) else np.zeros(0, np.uint8)
     if labels.ndim != 1 or labels.dtype.kind != "i" or pixels.size != len(labels) * _VALUES:
         raise UserError(
-            f"{file}: cut short, or no CIFAR-{classes} batch: {pixels.size} values for {labels.size} pictures"
+            f"{file}: cut short, or no CIFAR-{classes} batch: {pixels.size} values for {labels.size} images"
         )
     return pixels.reshape(-1, _VALUES), labels
 

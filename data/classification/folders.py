@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from data.classification.description import ClassDescription
-from data.classification.pictures import Pictures, read_files
-from data.classification.view import View
-from data.pictures import is_picture
+from data.classification.dataset_yaml import ClassDescription
+from data.classification.images import ImageSet, read_files
+from data.classification.resize import View
+from data.media.image_files import is_image
 from utils.errors import UserError
 
 
-def read(description: ClassDescription, split: str, view: View) -> Pictures:
+def read(description: ClassDescription, split: str, view: View) -> ImageSet:
     """Read a split; the classes are those of the YAML, or the training folders in alphabetical order.
 
     Raises:
-        UserError: the folders of the split are not the classes, a folder is empty, or a picture is broken or
-            neither grey nor RGB.
+        UserError: the folders of the split are not the classes, a folder is empty, or an image is broken or
+            neither gray nor RGB.
     """
     reference = "train" if "train" in description.splits else split
     names = description.names or tuple(sorted(_classes(description, reference)))
@@ -33,12 +33,12 @@ def read(description: ClassDescription, split: str, view: View) -> Pictures:
     files, labels = [], []
     for label, name in enumerate(names):
         for folder in folders[name]:
-            found = sorted(file for file in folder.rglob("*") if is_picture(file))
+            found = sorted(file for file in folder.rglob("*") if is_image(file))
             if not found:
-                raise UserError(f"{folder}: no picture in this class folder")
+                raise UserError(f"{folder}: no image in this class folder")
             files += found
             labels += [label] * len(found)
-    return Pictures(read_files(files, view), np.array(labels, np.int64), names, [str(f) for f in files])
+    return ImageSet(read_files(files, view), np.array(labels, np.int64), names, [str(f) for f in files])
 
 
 def _classes(description: ClassDescription, split: str) -> dict[str, list[Path]]:

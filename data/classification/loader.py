@@ -1,4 +1,4 @@
-"""Batches of labelled pictures: gathered, cropped, mirrored and mixed a batch at a time."""
+"""Batches of labeled images: gathered, cropped, mirrored and mixed a batch at a time."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.classification.pictures import Pictures
+from data.classification.images import ImageSet
 from utils.distributed import World
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to pictures.
+    """What training does to images.
 
     Attributes:
         crop: random shift either way, px; zeros come in from outside.
         fliplr: probability of a left-right flip.
-        mixup: alpha of mixup (arXiv:1710.09412): the share of a batch's second picture is drawn from
+        mixup: alpha of mixup (arXiv:1710.09412): the share of a batch's second image is drawn from
             Beta(alpha, alpha); 0 for none.
     """
 
@@ -37,8 +37,8 @@ class ClassBatch:
     Attributes:
         images: (B, 3, S, S) uint8 RGB.
         targets: (B, K) float32, the share of each class.
-        labels: (B,) int64, of the pictures before mixup.
-        indices: of the pictures, into the data set.
+        labels: (B,) int64, of the images before mixup.
+        indices: of the images, into the data set.
     """
 
     images: Tensor
@@ -55,19 +55,19 @@ class ClassBatch:
 class ClassLoader:
     """Iterates over batches; `set_epoch` decides order and augmentation, which seed and epoch determine.
 
-    In training, a last batch that would be smaller is left out: BatchNorm cannot normalise a single picture.
+    In training, a last batch that would be smaller is left out: BatchNorm cannot normalize a single image.
 
     Args:
-        dataset: the pictures.
-        batch_size: pictures a batch.
-        augmentation: of training; None goes through the pictures in order, as they are, to the last.
+        dataset: the images.
+        batch_size: images a batch.
+        augmentation: of training; None goes through the images in order, as they are, to the last.
         seed: of order and augmentation.
         world: the processes that share each batch.
     """
 
     def __init__(
         self,
-        dataset: Pictures,
+        dataset: ImageSet,
         batch_size: int,
         augmentation: Augmentation | None = None,
         seed: int = 0,
@@ -108,19 +108,19 @@ class ClassLoader:
 
 
 def shift_and_flip(pixels: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
-    """(B, S, S, C) uint8 -> the same shape, each picture moved and mirrored by chance."""
+    """(B, S, S, C) uint8 -> the same shape, each image moved and mirrored by chance."""
     batch, side, crop = len(pixels), pixels.shape[1], augmentation.crop
     top, left = torch.from_numpy(rng.integers(0, 2 * crop + 1, (2, batch, 1)))  # (B, 1)
     mirrored = torch.from_numpy(rng.random((batch, 1)) < augmentation.fliplr)
     place = torch.arange(side).unsqueeze(0)
-    rows = top + place  # (B, S) in the padded picture
+    rows = top + place  # (B, S) in the padded image
     columns = left + torch.where(mirrored, side - 1 - place, place)
     padded = F.pad(pixels, (0, 0, crop, crop, crop, crop))
     return padded[torch.arange(batch).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
 
 
 def mix(pixels: Tensor, targets: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Blend every picture and its target with those of another one of the batch; one share a batch."""
+    """Blend every image and its target with those of another one of the batch; one share a batch."""
     share = float(rng.beta(alpha, alpha))
     other = torch.from_numpy(rng.permutation(len(pixels)))
     mixed = (share * pixels.float() + (1 - share) * pixels[other].float()).round().to(torch.uint8)

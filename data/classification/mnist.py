@@ -1,4 +1,4 @@
-"""MNIST's IDX files, plain or gzipped: the pictures are named, the labels lie beside them."""
+"""MNIST's IDX files, plain or gzipped: the images are named, the labels lie beside them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data.classification.description import ClassDescription
-from data.classification.pictures import Pictures, check_labels, view_all
-from data.classification.view import View
+from data.classification.dataset_yaml import ClassDescription
+from data.classification.images import ImageSet, check_labels, view_all
+from data.classification.resize import View
 from utils.errors import UserError
 
 DIGITS = tuple("0123456789")
 
 
-def read(description: ClassDescription, split: str, view: View) -> Pictures:
+def read(description: ClassDescription, split: str, view: View) -> ImageSet:
     """Read a split, whose one source is such as train-images-idx3-ubyte.gz.
 
     Raises:
@@ -30,10 +30,10 @@ def read(description: ClassDescription, split: str, view: View) -> Pictures:
     file, labels_file = sources[0], _labels_of(sources[0])
     images, labels = _read_idx(file, 3), _read_idx(labels_file, 1).astype(np.int64)
     if len(images) != len(labels):
-        raise UserError(f"{file} holds {len(images)} pictures, {labels_file} {len(labels)} labels")
+        raise UserError(f"{file} holds {len(images)} images, {labels_file} {len(labels)} labels")
     check_labels(labels, len(names), labels_file)
     pixels = view_all(images[..., None], len(images), 1, view)
-    return Pictures(pixels, labels, names, [f"{file} #{i}" for i in range(len(labels))])
+    return ImageSet(pixels, labels, names, [f"{file} #{i}" for i in range(len(labels))])
 
 
 def _labels_of(file: Path) -> Path:

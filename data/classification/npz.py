@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.classification.description import ClassDescription
-from data.classification.pictures import Pictures, check_labels, view_all
-from data.classification.view import View
+from data.classification.dataset_yaml import ClassDescription
+from data.classification.images import ImageSet, check_labels, view_all
+from data.classification.resize import View
 from utils.errors import UserError
 
 
-def read(description: ClassDescription, split: str, view: View) -> Pictures:
+def read(description: ClassDescription, split: str, view: View) -> ImageSet:
     """Read a split, whose one source is an .npz file.
 
     Raises:
@@ -29,7 +29,7 @@ def read(description: ClassDescription, split: str, view: View) -> Pictures:
     names = description.names or names or tuple(map(str, range(int(labels.max()) + 1)))
     check_labels(labels, len(names), sources[0])
     pixels = view_all(images, len(images), images.shape[3], view)
-    return Pictures(pixels, labels, names, [f"{sources[0]} #{i}" for i in range(len(labels))])
+    return ImageSet(pixels, labels, names, [f"{sources[0]} #{i}" for i in range(len(labels))])
 
 
 def _arrays(file: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -48,9 +48,9 @@ def _arrays(file: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, .
         raise UserError(f"{file}: not an .npz file of plain arrays that can be read ({error})") from error
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise UserError(f"{file}: pictures must be uint8 (N, H, W) or (N, H, W, 3), got {_of(images)}")
+        raise UserError(f"{file}: images must be uint8 (N, H, W) or (N, H, W, 3), got {_of(images)}")
     if labels.dtype.kind not in "iu" or labels.size != len(images) or not len(images):
-        raise UserError(f"{file}: labels must be one whole number a picture, got {_of(labels)}")
+        raise UserError(f"{file}: labels must be one whole number an image, got {_of(labels)}")
     return images, labels.reshape(-1).astype(np.int64), names
 
 

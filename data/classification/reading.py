@@ -1,15 +1,15 @@
-"""From a classification data set to its pictures, whatever their format."""
+"""From a classification data set to its images, whatever their format."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from data.classification import cifar, folders, mnist, npz, tiny_imagenet
-from data.classification.description import ClassDescription
-from data.classification.pictures import Pictures
-from data.classification.view import View
+from data.classification.dataset_yaml import ClassDescription
+from data.classification.images import ImageSet
+from data.classification.resize import View
 
-READERS: dict[str, Callable[[ClassDescription, str, View], Pictures]] = {
+READERS: dict[str, Callable[[ClassDescription, str, View], ImageSet]] = {
     "folders": folders.read,
     "cifar": cifar.read,
     "mnist": mnist.read,
@@ -18,8 +18,8 @@ READERS: dict[str, Callable[[ClassDescription, str, View], Pictures]] = {
 }
 
 
-def read_split(description: ClassDescription, split: str, view: View) -> Pictures:
-    """Return the pictures of "train", "val" or "test" as inputs.
+def read_split(description: ClassDescription, split: str, view: View) -> ImageSet:
+    """Return the images of "train", "val" or "test" as inputs.
 
     Raises:
         UserError: they are not there, or not as their format wants them; it names the file.

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from data.classification.description import ClassDescription
-from data.classification.pictures import Pictures, read_files
-from data.classification.view import View
-from data.pictures import is_picture
+from data.classification.dataset_yaml import ClassDescription
+from data.classification.images import ImageSet, read_files
+from data.classification.resize import View
+from data.media.image_files import is_image
 from utils.errors import UserError
 
 SIDE = 64  # pixels
 
 
-def read(description: ClassDescription, split: str, view: View) -> Pictures:
+def read(description: ClassDescription, split: str, view: View) -> ImageSet:
     """Read a split, whose one source is such as `train` or `val`.
 
     Raises:
-        UserError: one of the files above is missing or says something else, or a picture is not 64x64.
+        UserError: one of the files above is missing or says something else, or an image is not 64x64.
     """
     sources = description.sources(split)
     if len(sources) != 1:
@@ -39,7 +39,7 @@ def read(description: ClassDescription, split: str, view: View) -> Pictures:
     pairs = _annotated(annotations, ids) if annotations.is_file() else _in_folders(sources[0], ids)
     files, labels = [file for file, _ in pairs], [label for _, label in pairs]
     pixels = read_files(files, view, SIDE)
-    return Pictures(pixels, np.array(labels, np.int64), names, [str(file) for file in files])
+    return ImageSet(pixels, np.array(labels, np.int64), names, [str(file) for file in files])
 
 
 def _lines(file: Path) -> list[str]:
@@ -82,5 +82,5 @@ def _in_folders(folder: Path, ids: list[str]) -> list[tuple[Path, int]]:
         (file, label)
         for label, wnid in enumerate(ids)
         for file in sorted((folder / wnid / "images").glob("*"))
-        if is_picture(file)
+        if is_image(file)
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.converters import aitod, coco, dota, sku110k, sodad, tinyperson, uavdt, visdrone, voc, xview
-from data.converters.truth import Converted
+from data.converters.ground_truth import Converted
 
 
 class Format(NamedTuple):

@@ -1,4 +1,4 @@
-"""AI-TOD and AI-TOD-v2: tiny objects in 800 x 800 px cuts of aerial pictures, as COCO files.
+"""AI-TOD and AI-TOD-v2: tiny objects in 800 x 800 px cuts of aerial images, as COCO files.
 
 Wang et al., ICPR 2020, and Xu et al., ISPRS 2022. Files are called aitod_train_v1.json,
 aitodv2_train.json, ...
@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from data.converters.coco_files import find_split_files, read_coco_file
-from data.converters.truth import Converted
+from data.converters.ground_truth import Converted
 
 NAMES = ("airplane", "bridge", "storage-tank", "ship", "swimming-pool", "vehicle", "person", "wind-mill")
 LAYOUT = "annotations/aitod*_<split>*.json with <split>/images/*.png or images/<split>/*.png"

@@ -1,6 +1,6 @@
 """COCO 2017, or any data set published in COCO's own layout, its classes taken from the files.
 
-annotations/instances_<split>.json, with pictures in <split>/ or images/<split>/
+annotations/instances_<split>.json, with images in <split>/ or images/<split>/
 (cocodataset.org/#format-data).
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from data.coco_json import load_coco
 from data.converters.coco_files import read_coco_file
-from data.converters.truth import Converted
+from data.converters.ground_truth import Converted
+from data.detection.coco_json import load_coco
 from utils.errors import UserError
 
 LAYOUT = "annotations/instances_<split>.json with <split>/*.jpg"

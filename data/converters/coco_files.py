@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from data.coco_json import check_annotation, load_coco
+from data.converters.ground_truth import AnnotatedImage, Object
 from data.converters.reading import folder_of
-from data.converters.truth import Object, Picture
+from data.detection.coco_json import check_annotation, load_coco
 from utils.errors import UserError
 
 Ignored = Callable[[dict[str, Any]], bool]
@@ -50,18 +50,18 @@ def read_coco_file(
     labels: Mapping[str, int | None],
     notes: Counter[str],
     is_ignored: Ignored = never,
-) -> list[Picture]:
-    """Return the pictures of a COCO file.
+) -> list[AnnotatedImage]:
+    """Return the images of a COCO file.
 
     Args:
         file: the COCO file.
-        folders: where its pictures may be.
+        folders: where its images may be.
         labels: class number of each category's name; None: its boxes are regions to ignore.
         notes: counts what is ignored.
         is_ignored: whether an annotation is to be ignored although it is no crowd.
 
     Raises:
-        UserError: the file is not COCO's, names another category or picture, or its pictures are not found.
+        UserError: the file is not COCO's, names another category or image, or its images are not found.
     """
     content = load_coco(file)
     by_id = {}
@@ -72,24 +72,24 @@ def read_coco_file(
         by_id[entry["id"]] = labels[entry["name"]]
     names = [entry["file_name"] for entry in content["images"]]
     folder = folder_of(names, folders, file)
-    pictures = {
-        entry["id"]: Picture(
+    images = {
+        entry["id"]: AnnotatedImage(
             folder / entry["file_name"],
             entry["file_name"],
             int(entry["width"]),
             int(entry["height"]),
-            picture_id=entry["id"] if isinstance(entry["id"], int) else None,
+            image_id=entry["id"] if isinstance(entry["id"], int) else None,
         )
         for entry in content["images"]
     }
     for entry in content.get("annotations", []):
         image_id, category, box, area, crowd = check_annotation(file, entry, by_id)
-        if image_id not in pictures:
-            raise UserError(f"{file}: annotation {entry.get('id')} is of picture {image_id}, not in 'images'")
+        if image_id not in images:
+            raise UserError(f"{file}: annotation {entry.get('id')} is of image {image_id}, not in 'images'")
         label, ignored = by_id[category], crowd or is_ignored(entry)
         notes["boxes to ignore"] += label is None or ignored
         number = entry.get("id")
-        pictures[image_id].objects.append(
+        images[image_id].objects.append(
             Object(box, label, ignored, area, number if isinstance(number, int) else None)
         )
-    return list(pictures.values())
+    return list(images.values())

@@ -1,4 +1,4 @@
-"""DOTA: large aerial pictures; a text file a picture, eight corner numbers, category and difficulty a row.
+"""DOTA: large aerial images; a text file an image, eight corner numbers, category and difficulty a row.
 
 Xia et al., CVPR 2018, arXiv:1711.10398; captain-whu.github.io/DOTA/dataset.html. Two lines, imagesource
 and gsd, stand before the rows. Boxes become the horizontal ones around the corners, which is DOTA's task
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from data.converters.reading import list_pictures, numbers, read_sizes, read_text
-from data.converters.truth import Converted, Object, Picture
+from data.converters.ground_truth import AnnotatedImage, Converted, Object
+from data.converters.reading import list_images, numbers, read_sizes, read_text
 from utils.errors import UserError, suggest
 
 NAMES = (
@@ -24,19 +24,19 @@ LAYOUT = "<split>/images/*.png and <split>/labelTxt*/*.txt, splits train and val
 
 
 def read(source: Path) -> Converted:
-    """Read train and val; the pictures of the test set have no public labels."""
+    """Read train and val; the images of the test set have no public labels."""
     notes: Counter[str] = Counter()
     splits = {}
     for split in ("train", "val"):
         if (source / split / "images").is_dir():
             labels = _label_folder(source / split)
-            sizes = read_sizes(list_pictures(source / split / "images"), notes)
+            sizes = read_sizes(list_images(source / split / "images"), notes)
             splits[split] = [
-                Picture(path, path.name, *size, _read_objects(labels / f"{path.stem}.txt", notes))
+                AnnotatedImage(path, path.name, *size, _read_objects(labels / f"{path.stem}.txt", notes))
                 for path, size in sizes.items()
             ]
     if not splits:
-        raise UserError(f"no pictures below {source}; looked for {LAYOUT}")
+        raise UserError(f"no images below {source}; looked for {LAYOUT}")
     return Converted(NAMES, splits, notes=notes)
 
 

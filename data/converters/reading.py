@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from data.pictures import BrokenPicture, is_picture, read_size
+from data.media.image_files import ImageReadError, is_image, read_size
 from utils.errors import UserError
 
 
@@ -63,42 +63,42 @@ def numbers(where: str, cells: Sequence[str]) -> list[float]:
     return values
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, sorted.
+def list_images(folder: Path) -> list[Path]:
+    """Return the images of a folder, sorted.
 
     Raises:
         UserError: the folder is not there or has none.
     """
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; the data set's pictures are meant to be there")
-    pictures = sorted(path for path in folder.iterdir() if is_picture(path))
-    if not pictures:
-        raise UserError(f"no pictures in the folder {folder}")
-    return pictures
+        raise UserError(f"no folder {folder}; the data set's images are meant to be there")
+    images = sorted(path for path in folder.iterdir() if is_image(path))
+    if not images:
+        raise UserError(f"no images in the folder {folder}")
+    return images
 
 
-def read_sizes(pictures: Iterable[Path], notes: Counter[str]) -> dict[Path, tuple[int, int]]:
-    """Return width and height of each picture that can be read; the others are noted."""
+def read_sizes(images: Iterable[Path], notes: Counter[str]) -> dict[Path, tuple[int, int]]:
+    """Return width and height of each image that can be read; the others are noted."""
 
     def size(path: Path) -> tuple[int, int] | str:
         try:
             return read_size(path)
-        except BrokenPicture as error:
+        except ImageReadError as error:
             return str(error)
 
-    paths = list(pictures)
+    paths = list(images)
     sizes = {}
     with ThreadPoolExecutor() as pool:
         for path, found in zip(paths, pool.map(size, paths), strict=True):
             if isinstance(found, str):
-                notes[f"picture left out: {found}"] += 1
+                notes[f"image left out: {found}"] += 1
             else:
                 sizes[path] = found
     return sizes
 
 
 def folder_of(names: Sequence[str], folders: Sequence[Path], about: Path) -> Path:
-    """Return the first folder that holds one of the first pictures named by `about`.
+    """Return the first folder that holds one of the first images named by `about`.
 
     Raises:
         UserError: none does.
@@ -108,4 +108,4 @@ def folder_of(names: Sequence[str], folders: Sequence[Path], about: Path) -> Pat
             return folder
     tried = ", ".join(map(str, dict.fromkeys(folders)))
     example = names[0] if names else "none"
-    raise UserError(f"{about}: its pictures (such as {example}) are not in {tried}")
+    raise UserError(f"{about}: its images (such as {example}) are not in {tried}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from data.converters.ground_truth import AnnotatedImage, Converted, Object
 from data.converters.reading import folder_of, numbers, read_rows
-from data.converters.truth import Converted, Object, Picture
 from utils.errors import UserError
 
 NAMES = ("object",)
@@ -29,21 +29,21 @@ def read(source: Path) -> Converted:
     return Converted(NAMES, splits, notes=Counter())
 
 
-def _read_split(file: Path, folders: list[Path]) -> list[Picture]:
-    pictures: dict[str, Picture] = {}
+def _read_split(file: Path, folders: list[Path]) -> list[AnnotatedImage]:
+    images: dict[str, AnnotatedImage] = {}
     for where, (name, *cells) in read_rows(file, 8):
         label = cells.pop(4)
         if label not in NAMES:
             raise UserError(f"{where}: class '{label}' is not the only one there is, 'object'")
         x1, y1, x2, y2, width, height = numbers(where, cells)
-        picture = pictures.setdefault(name, Picture(file, name, int(width), int(height)))
-        if (picture.width, picture.height) != (width, height):
+        image = images.setdefault(name, AnnotatedImage(file, name, int(width), int(height)))
+        if (image.width, image.height) != (width, height):
             raise UserError(
                 f"{where}: {name} is {width:g}x{height:g} px here, "
-                f"{picture.width}x{picture.height} in a row before"
+                f"{image.width}x{image.height} in a row before"
             )
-        picture.objects.append(Object((x1, y1, x2, y2), 0))
-    folder = folder_of(list(pictures), folders, file)
-    for name, picture in pictures.items():
-        picture.path = folder / name
-    return list(pictures.values())
+        image.objects.append(Object((x1, y1, x2, y2), 0))
+    folder = folder_of(list(images), folders, file)
+    for name, image in images.items():
+        image.path = folder / name
+    return list(images.values())

@@ -1,4 +1,4 @@
-"""SODA-D: small objects of traffic in large pictures, as COCO files; category `ignore` is regions.
+"""SODA-D: small objects of traffic in large images, as COCO files; category `ignore` is regions.
 
 Cheng et al., TPAMI 2023, arXiv:2207.14096.
 """
@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from data.converters.coco_files import find_split_files, read_coco_file
-from data.converters.truth import Converted
+from data.converters.ground_truth import Converted
 
 NAMES = (
     *("people", "rider", "bicycle", "motor", "vehicle"),

@@ -1,7 +1,7 @@
 """TinyPerson: people at sea and on beaches, as COCO files with the fields ignore, uncertain and logo.
 
 Yu et al., WACV 2020, arXiv:1912.10664. As in its benchmark, sea_person and earth_person are one class,
-and boxes marked `ignore` or `uncertain` are ignored; in_dense_image marks boxes of crowded pictures,
+and boxes marked `ignore` or `uncertain` are ignored; in_dense_image marks boxes of crowded images,
 which are ordinary.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.converters.coco_files import read_coco_file
-from data.converters.truth import Converted
+from data.converters.ground_truth import Converted
 from utils.errors import UserError
 
 NAMES = ("person",)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from data.converters.reading import list_pictures, numbers, read_rows, read_sizes
-from data.converters.truth import Converted, Object, Picture
+from data.converters.ground_truth import AnnotatedImage, Converted, Object
+from data.converters.reading import list_images, numbers, read_rows, read_sizes
 from utils.errors import UserError
 
 NAMES = ("car", "truck", "bus")
@@ -31,7 +31,7 @@ def read(source: Path) -> Converted:
         raise UserError(f"no annotations below {source}; looked for {LAYOUT}")
     folders = {path.name: path for path in sorted(source.rglob("M[0-9][0-9][0-9][0-9]")) if path.is_dir()}
     notes: Counter[str] = Counter()
-    splits: dict[str, list[Picture]] = {}
+    splits: dict[str, list[AnnotatedImage]] = {}
     for file in files:
         video = file.name.removesuffix("_gt_whole.txt")
         if video not in folders:
@@ -41,10 +41,10 @@ def read(source: Path) -> Converted:
     return Converted(NAMES, splits, notes=notes)
 
 
-def _read_video(folder: Path, file: Path, notes: Counter[str]) -> list[Picture]:
-    sizes = read_sizes(list_pictures(folder), notes)
+def _read_video(folder: Path, file: Path, notes: Counter[str]) -> list[AnnotatedImage]:
+    sizes = read_sizes(list_images(folder), notes)
     frames = {
-        _frame_number(path): Picture(path, f"{folder.name}/{path.name}", *size)
+        _frame_number(path): AnnotatedImage(path, f"{folder.name}/{path.name}", *size)
         for path, size in sizes.items()
     }
     ignore = file.with_name(f"{folder.name}_gt_ignore.txt")

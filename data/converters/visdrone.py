@@ -1,8 +1,8 @@
-"""VisDrone-DET: one text file a picture, eight numbers a row, often with a comma at the end.
+"""VisDrone-DET: one text file an image, eight numbers a row, often with a comma at the end.
 
 left, top, width, height, score, category, truncation, occlusion (github.com/VisDrone/VisDrone-Dataset).
 Category 0 is a region to ignore; a score of 0 marks an object to ignore; category 11, "others", takes no
-part in the official evaluation of pictures, and is dropped. Truncation and occlusion change nothing there
+part in the official evaluation of images, and is dropped. Truncation and occlusion change nothing there
 either.
 """
 
@@ -12,8 +12,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from data.converters.reading import list_pictures, numbers, read_rows, read_sizes
-from data.converters.truth import Converted, Object, Picture
+from data.converters.ground_truth import AnnotatedImage, Converted, Object
+from data.converters.reading import list_images, numbers, read_rows, read_sizes
 from utils.errors import UserError
 
 NAMES = (
@@ -28,7 +28,7 @@ def read(source: Path) -> Converted:
     """Read every split that has annotations (the challenge's test set has none)."""
     folders = [source, *sorted(path for path in source.iterdir() if path.is_dir())]
     notes: Counter[str] = Counter()
-    splits: dict[str, list[Picture]] = {}
+    splits: dict[str, list[AnnotatedImage]] = {}
     for folder in folders:
         split = re.search(r"(train|val|test-dev|test)$", folder.name)
         if split and (folder / "images").is_dir() and (folder / "annotations").is_dir():
@@ -38,10 +38,12 @@ def read(source: Path) -> Converted:
     return Converted(NAMES, splits, notes=notes)
 
 
-def _read_split(folder: Path, notes: Counter[str]) -> list[Picture]:
-    sizes = read_sizes(list_pictures(folder / "images"), notes)
+def _read_split(folder: Path, notes: Counter[str]) -> list[AnnotatedImage]:
+    sizes = read_sizes(list_images(folder / "images"), notes)
     return [
-        Picture(path, path.name, *size, _read_objects(folder / "annotations" / f"{path.stem}.txt", notes))
+        AnnotatedImage(
+            path, path.name, *size, _read_objects(folder / "annotations" / f"{path.stem}.txt", notes)
+        )
         for path, size in sizes.items()
     ]
 

@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file a picture (Everingham et al., IJCV 2010), and anything else in that format.
+"""Pascal VOC: an XML file an image (Everingham et al., IJCV 2010), and anything else in that format.
 
 Pixels count from 1 and a box includes its last ones, so a box x1..x2 is x1 - 1 to x2 here. Difficult
 objects are ignored, as in VOC's evaluation. Splits are ImageSets/Main/{train,val,trainval,test}.txt;
@@ -13,9 +13,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.converters.ground_truth import AnnotatedImage, Converted, Object
 from data.converters.reading import numbers, read_text
-from data.converters.truth import Converted, Object, Picture
-from data.pictures import PICTURE_SUFFIXES
+from data.media.image_files import IMAGE_SUFFIXES
 from utils.errors import UserError
 
 NAMES = (
@@ -35,17 +35,17 @@ class _Box:
 def read(source: Path) -> Converted:
     """Read one year, or all years of a VOCdevkit together."""
     notes: Counter[str] = Counter()
-    found: list[tuple[str, Picture, list[_Box]]] = []
+    found: list[tuple[str, AnnotatedImage, list[_Box]]] = []
     for split, file in _split_files(source):
-        picture, boxes = _read_picture(file)
+        image, boxes = _read_image(file)
         notes["difficult boxes, ignored"] += sum(box.difficult for box in boxes)
-        found.append((split, picture, boxes))
+        found.append((split, image, boxes))
     used = {box.name for _, _, boxes in found for box in boxes}
     names = NAMES if used <= set(NAMES) else tuple(sorted(used))
-    splits: dict[str, list[Picture]] = {}
-    for split, picture, boxes in found:
-        picture.objects = [Object(box.corners, names.index(box.name), box.difficult) for box in boxes]
-        splits.setdefault(split, []).append(picture)
+    splits: dict[str, list[AnnotatedImage]] = {}
+    for split, image, boxes in found:
+        image.objects = [Object(box.corners, names.index(box.name), box.difficult) for box in boxes]
+        splits.setdefault(split, []).append(image)
     return Converted(names, splits, notes=notes)
 
 
@@ -70,7 +70,7 @@ def _split_files(source: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _read_picture(file: Path) -> tuple[Picture, list[_Box]]:
+def _read_image(file: Path) -> tuple[AnnotatedImage, list[_Box]]:
     try:
         root = ElementTree.fromstring(file.read_bytes())
     except FileNotFoundError as error:
@@ -82,8 +82,8 @@ def _read_picture(file: Path) -> tuple[Picture, list[_Box]]:
         _read_object(f"{file}: object {number}", file, node)
         for number, node in enumerate(root.iter("object"))
     ]
-    path = _picture_of(file, root)
-    return Picture(path, path.name, int(width), int(height)), boxes
+    path = _image_of(file, root)
+    return AnnotatedImage(path, path.name, int(width), int(height)), boxes
 
 
 def _read_object(where: str, file: Path, node: ElementTree.Element) -> _Box:
@@ -100,10 +100,10 @@ def _text(file: Path, node: ElementTree.Element, tag: str, where: str = "") -> s
     return text
 
 
-def _picture_of(file: Path, root: ElementTree.Element) -> Path:
-    """The picture: named like the XML file in JPEGImages/, images/ or beside it, else as <filename> says."""
+def _image_of(file: Path, root: ElementTree.Element) -> Path:
+    """The image: named like the XML file in JPEGImages/, images/ or beside it, else as <filename> says."""
     folders = [file.parent.parent / "JPEGImages", file.parent.parent / "images", file.parent]
     written = Path((root.findtext("filename") or "").strip()).name
-    names = [file.stem + suffix for suffix in (".jpg", *sorted(PICTURE_SUFFIXES))] + [written or file.stem]
+    names = [file.stem + suffix for suffix in (".jpg", *sorted(IMAGE_SUFFIXES))] + [written or file.stem]
     paths = [folder / name for folder in folders for name in names]
     return next((path for path in paths if path.is_file()), folders[0] / names[0])

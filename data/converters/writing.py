@@ -1,13 +1,13 @@
-"""Writing a converted data set: pictures, COCO files, YOLO labels and the YAML that describes them.
+"""Writing a converted data set: images, COCO files, YOLO labels and the YAML that describes them.
 
-<target>/images/<split>/...               hard links to the source's pictures where possible, else copies
+<target>/images/<split>/...               hard links to the source's images where possible, else copies
 <target>/annotations/instances_<split>.json   every box, with its area, id and whether it is ignored
 <target>/labels/<split>/....txt           YOLO labels: only the boxes that are targets
-<target>/<split>.txt                      the split's pictures, as YOLOv5 lists them
+<target>/<split>.txt                      the split's images, as YOLOv5 lists them
 <target>/data.yaml
 
 COCO files know ignored boxes only as crowds of a class, so an ignored box is a crowd, marked "ignore": 1
-besides. A region in which every class is to be ignored stands in its picture's "ignore_regions", as
+besides. A region in which every class is to be ignored stands in its image's "ignore_regions", as
 data/coco_json.py reads it; other tools pass over that key.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from data.converters.truth import Converted, Object, Picture
+from data.converters.ground_truth import AnnotatedImage, Converted, Object
 from utils.errors import UserError
 
 Labels = Literal["both", "coco", "yolo"]
@@ -31,20 +31,20 @@ def write_data_set(data: Converted, target: Path, labels: Labels = "both", copy:
     """Write a data set into the new folder `target`; it is there whole or not at all.
 
     Args:
-        data: its `splits` lose the pictures that are not there, and its `notes` say so.
+        data: its `splits` lose the images that are not there, and its `notes` say so.
         target: a folder that does not exist, or is empty.
         labels: which form the truth gets.
-        copy: copy the pictures instead of linking them.
+        copy: copy the images instead of linking them.
 
     Raises:
-        UserError: the target exists, a picture's name leads out of it, or no picture is there.
+        UserError: the target exists, an image's name leads out of it, or no image is there.
     """
     check_target(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
-        for split, pictures in data.splits.items():
-            data.splits[split] = _present(pictures, data.notes)
+        for split, images in data.splits.items():
+            data.splits[split] = _present(images, data.notes)
             _write_split(data, split, temporary, labels, copy)
         (temporary / "data.yaml").write_text(_description(data, labels), encoding="utf-8")
         if target.exists():
@@ -65,63 +65,63 @@ def check_target(target: Path) -> None:
         raise UserError(f"{target} exists already; give a folder that does not, or remove it first")
 
 
-def clipped(picture: Picture, notes: Counter[str]) -> list[Object]:
-    """Return a picture's objects cut to the picture; those of no size are left out and noted."""
+def clipped(image: AnnotatedImage, notes: Counter[str]) -> list[Object]:
+    """Return an image's objects cut to the image; those of no size are left out and noted."""
     kept = []
-    for item in picture.objects:
+    for item in image.objects:
         x1, y1, x2, y2 = item.box_xyxy
-        box = (max(x1, 0.0), max(y1, 0.0), min(x2, picture.width), min(y2, picture.height))
+        box = (max(x1, 0.0), max(y1, 0.0), min(x2, image.width), min(y2, image.height))
         if x2 <= x1 or y2 <= y1:
             notes["boxes of no size dropped"] += 1
         elif box[2] <= box[0] or box[3] <= box[1]:
-            notes["boxes outside their picture dropped"] += 1
+            notes["boxes outside their image dropped"] += 1
         else:
-            notes["boxes cut to their picture"] += box != item.box_xyxy
+            notes["boxes cut to their image"] += box != item.box_xyxy
             kept.append(item._replace(box_xyxy=box))
     return kept
 
 
-def _present(pictures: list[Picture], notes: Counter[str]) -> list[Picture]:
-    there = [picture for picture in pictures if picture.path.is_file()]
-    missing = next((picture for picture in pictures if not picture.path.is_file()), None)
+def _present(images: list[AnnotatedImage], notes: Counter[str]) -> list[AnnotatedImage]:
+    there = [image for image in images if image.path.is_file()]
+    missing = next((image for image in images if not image.path.is_file()), None)
     if missing is not None:
-        notes[f"pictures left out that are not there, such as {missing.path}"] += len(pictures) - len(there)
+        notes[f"images left out that are not there, such as {missing.path}"] += len(images) - len(there)
     if not there:
-        raise UserError(f"none of {len(pictures)} pictures is there, such as {missing and missing.path}")
+        raise UserError(f"none of {len(images)} images is there, such as {missing and missing.path}")
     seen: set[str] = set()
-    for picture in there:
-        parts = PurePosixPath(picture.name).parts
-        if ".." in parts or PurePosixPath(picture.name).is_absolute() or "\\" in picture.name:
-            raise UserError(f"a picture is called '{picture.name}', which leads out of the data set")
-        if picture.name in seen:
-            raise UserError(f"two pictures of one split are called '{picture.name}'")
-        if picture.width < 1 or picture.height < 1:
-            raise UserError(f"{picture.path}: its annotations say {picture.width}x{picture.height} px")
-        seen.add(picture.name)
+    for image in there:
+        parts = PurePosixPath(image.name).parts
+        if ".." in parts or PurePosixPath(image.name).is_absolute() or "\\" in image.name:
+            raise UserError(f"an image is called '{image.name}', which leads out of the data set")
+        if image.name in seen:
+            raise UserError(f"two images of one split are called '{image.name}'")
+        if image.width < 1 or image.height < 1:
+            raise UserError(f"{image.path}: its annotations say {image.width}x{image.height} px")
+        seen.add(image.name)
     return there
 
 
 def _write_split(data: Converted, split: str, target: Path, labels: Labels, copy: bool) -> None:
-    pictures = data.splits[split]
-    for picture in pictures:
-        picture.objects = clipped(picture, data.notes)
-        _place(picture.path, target / "images" / split / picture.name, copy)
+    images = data.splits[split]
+    for image in images:
+        image.objects = clipped(image, data.notes)
+        _place(image.path, target / "images" / split / image.name, copy)
     if labels != "yolo":
         file = target / "annotations" / f"instances_{split}.json"
         file.parent.mkdir(exist_ok=True)
-        content = _coco(pictures, data.names, data.category_ids or tuple(range(1, len(data.names) + 1)))
+        content = _coco(images, data.names, data.category_ids or tuple(range(1, len(data.names) + 1)))
         file.write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
     if labels != "coco":
-        rows = [f"./images/{split}/{picture.name}\n" for picture in pictures]
+        rows = [f"./images/{split}/{image.name}\n" for image in images]
         (target / f"{split}.txt").write_text("".join(rows), encoding="utf-8")
-        for picture in pictures:
-            file = (target / "labels" / split / picture.name).with_suffix(".txt")
+        for image in images:
+            file = (target / "labels" / split / image.name).with_suffix(".txt")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("".join(_yolo_rows(picture)), encoding="utf-8")
+            file.write_text("".join(_yolo_rows(image)), encoding="utf-8")
 
 
 def _place(source: Path, target: Path, copy: bool) -> None:
-    """Put a picture into the data set; a hard link takes no space and survives the source's removal."""
+    """Put an image into the data set; a hard link takes no space and survives the source's removal."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not copy:
         try:
@@ -132,32 +132,34 @@ def _place(source: Path, target: Path, copy: bool) -> None:
     shutil.copyfile(source, target)
 
 
-def _yolo_rows(picture: Picture) -> Iterator[str]:
-    for item in picture.objects:
+def _yolo_rows(image: AnnotatedImage) -> Iterator[str]:
+    for item in image.objects:
         if item.label is None or item.ignored:
             continue
         x1, y1, x2, y2 = item.box_xyxy
-        width, height = picture.width, picture.height
+        width, height = image.width, image.height
         values = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
         yield f"{item.label} " + " ".join(f"{value:.7g}" for value in values) + "\n"
 
 
-def _coco(pictures: list[Picture], names: tuple[str, ...], category_ids: tuple[int, ...]) -> dict[str, Any]:
-    picture_ids = [picture.picture_id for picture in pictures]
-    keep_picture_ids = None not in picture_ids and len(set(picture_ids)) == len(picture_ids)
-    labelled = [item for picture in pictures for item in picture.objects if item.label is not None]
-    object_ids = [item.object_id for item in labelled]
+def _coco(
+    images: list[AnnotatedImage], names: tuple[str, ...], category_ids: tuple[int, ...]
+) -> dict[str, Any]:
+    image_ids = [image.image_id for image in images]
+    keep_image_ids = None not in image_ids and len(set(image_ids)) == len(image_ids)
+    labeled = [item for image in images for item in image.objects if item.label is not None]
+    object_ids = [item.object_id for item in labeled]
     keep_object_ids = None not in object_ids and len(set(object_ids)) == len(object_ids)
-    images: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, picture in enumerate(pictures, 1):
-        image_id = picture.picture_id if keep_picture_ids else number
-        size = {"width": picture.width, "height": picture.height}
-        images.append({"id": image_id, "file_name": picture.name, **size})
-        regions = [_xywh(item) for item in picture.objects if item.label is None]
+    for number, image in enumerate(images, 1):
+        image_id = image.image_id if keep_image_ids else number
+        size = {"width": image.width, "height": image.height}
+        entries.append({"id": image_id, "file_name": image.name, **size})
+        regions = [_xywh(item) for item in image.objects if item.label is None]
         if regions:
-            images[-1]["ignore_regions"] = regions
-        for item in picture.objects:
+            entries[-1]["ignore_regions"] = regions
+        for item in image.objects:
             if item.label is None:
                 continue
             object_id = item.object_id if keep_object_ids else len(annotations) + 1
@@ -166,7 +168,7 @@ def _coco(pictures: list[Picture], names: tuple[str, ...], category_ids: tuple[i
                 {"id": object_id, "image_id": image_id, "category_id": category} | _coco_box(item)
             )
     categories = [{"id": number, "name": name} for number, name in zip(category_ids, names, strict=True)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": entries, "annotations": annotations, "categories": categories}
 
 
 def _xywh(item: Object) -> list[float]:

@@ -1,8 +1,8 @@
-"""xView: satellite pictures at 30 cm a pixel, all boxes in one GeoJSON file.
+"""xView: satellite images at 30 cm a pixel, all boxes in one GeoJSON file.
 
-Lam et al., arXiv:1802.07856. A feature's `bounds_imcoords` is "x1,y1,x2,y2" in pixels of the picture
+Lam et al., arXiv:1802.07856. A feature's `bounds_imcoords` is "x1,y1,x2,y2" in pixels of the image
 `image_id`, its `type_id` one of 60 numbers from 11 to 94. Features of other types (75 and 82, without a
-name) and of pictures that were not published are dropped. Only the training pictures have labels.
+name) and of images that were not published are dropped. Only the training images have labels.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.converters.reading import list_pictures, numbers, read_sizes, read_text
-from data.converters.truth import Converted, Object, Picture
+from data.converters.ground_truth import AnnotatedImage, Converted, Object
+from data.converters.reading import list_images, numbers, read_sizes, read_text
 from utils.errors import UserError
 
 CLASSES = {
@@ -83,13 +83,13 @@ LAYOUT = "xView_train.geojson with train_images/*.tif"
 
 
 def read(source: Path) -> Converted:
-    """Read the training pictures, those without labels included."""
+    """Read the training images, those without labels included."""
     files = sorted(source.rglob("xView_train.geojson"))
     if not files:
         raise UserError(f"no annotations below {source}; looked for {LAYOUT}")
     notes: Counter[str] = Counter()
-    sizes = read_sizes(list_pictures(source / "train_images"), notes)
-    pictures = {path.name: Picture(path, path.name, *size) for path, size in sizes.items()}
+    sizes = read_sizes(list_images(source / "train_images"), notes)
+    images = {path.name: AnnotatedImage(path, path.name, *size) for path, size in sizes.items()}
     labels = {category: number for number, category in enumerate(CLASSES)}
     for number, feature in enumerate(_features(files[0])):
         where = f"{files[0]}: feature {number}"
@@ -98,11 +98,11 @@ def read(source: Path) -> Converted:
             if not 1 <= category <= 94:
                 raise UserError(f"{where}: type_id {category} is not one of 1 to 94")
             notes[f"boxes of type {category} dropped, which has no class"] += 1
-        elif name not in pictures:
-            notes[f"boxes of {name} dropped, a picture that is not there"] += 1
+        elif name not in images:
+            notes[f"boxes of {name} dropped, an image that is not there"] += 1
         else:
-            pictures[name].objects.append(Object(box, labels[category]))
-    return Converted(NAMES, {"train": list(pictures.values())}, tuple(CLASSES), notes)
+            images[name].objects.append(Object(box, labels[category]))
+    return Converted(NAMES, {"train": list(images.values())}, tuple(CLASSES), notes)
 
 
 def _features(file: Path) -> list[Any]:
@@ -117,7 +117,7 @@ def _features(file: Path) -> list[Any]:
 
 
 def _read_feature(where: str, feature: Any) -> tuple[str, int, tuple[float, float, float, float]]:
-    """Return picture, type and box of a feature."""
+    """Return image, type and box of a feature."""
     about = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(about, dict):
         raise UserError(f"{where} has no 'properties'")

@@ -1,1 +1,1 @@
-"""Pictures, videos and streams to detect on, and what is written about them."""
+"""Images, videos and streams to detect on, and what is written about them."""

@@ -1,4 +1,4 @@
-"""Pictures that are in memory already: NumPy arrays and Pillow images."""
+"""Images that are in memory already: NumPy arrays and Pillow images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from utils.errors import UserError
 
 
 def is_in_memory(source: Any) -> bool:
-    """Whether it is a picture in memory, or a list of them."""
+    """Whether it is an image in memory, or a list of them."""
     if isinstance(source, list | tuple):
         return bool(source) and all(map(is_in_memory, source))
     return isinstance(source, np.ndarray | Image.Image)
@@ -24,52 +24,52 @@ def is_in_memory(source: Any) -> bool:
 
 @dataclass
 class Arrays:
-    """Pictures in memory as a source: `data.media.sources.Source`."""
+    """Images in memory as a source: `data.media.sources.Source`."""
 
-    pictures: Sequence[Any]
+    images: Sequence[Any]
     problems: list[str] = field(default_factory=list)
     files: Sequence[Path] = ()
 
     @property
     def count(self) -> int | None:
-        """How many pictures there are."""
-        return len(self.pictures)
+        """How many images there are."""
+        return len(self.images)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, picture in enumerate(self.pictures):
-            name = getattr(picture, "filename", "") or f"image{index}.jpg"
-            yield Frame(as_bgr(picture), Path(name), index + 1, len(self.pictures))
+        for index, image in enumerate(self.images):
+            name = getattr(image, "filename", "") or f"image{index}.jpg"
+            yield Frame(as_bgr(image), Path(name), index + 1, len(self.images))
 
     def leave_out(self, problem: str) -> None:
-        """Note a picture that could not be read."""
+        """Note an image that could not be read."""
         self.problems.append(problem)
 
 
-def as_bgr(picture: np.ndarray | Image.Image) -> np.ndarray:
+def as_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
     """Return (H, W, 3) uint8 BGR.
 
     Args:
-        picture: a Pillow image, which is turned as its EXIF says; or an array as OpenCV has them: (H, W),
+        image: a Pillow image, which is turned as its EXIF says; or an array as OpenCV has them: (H, W),
             (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, of 8 or 16 bits. Alpha is left out.
 
     Raises:
         UserError: another shape or type.
     """
-    if isinstance(picture, Image.Image):
-        if picture.mode.startswith("I;16"):
-            picture = np.asarray(picture)
+    if isinstance(image, Image.Image):
+        if image.mode.startswith("I;16"):
+            image = np.asarray(image)
         else:
-            rgb = ImageOps.exif_transpose(picture).convert("RGB")
+            rgb = ImageOps.exif_transpose(image).convert("RGB")
             return cv2.cvtColor(np.asarray(rgb), cv2.COLOR_RGB2BGR)
-    array = picture
+    array = image
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise UserError(f"a picture has 8 or 16 bits a channel (uint8, uint16), not {array.dtype}")
+        raise UserError(f"an image has 8 or 16 bits a channel (uint8, uint16), not {array.dtype}")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise UserError(f"a picture is (H, W), or (H, W, 1, 3 or 4 channels), not {picture.shape}")
+        raise UserError(f"an image is (H, W), or (H, W, 1, 3 or 4 channels), not {image.shape}")
     if array.shape[2] == 1:
         return np.repeat(array, 3, 2)
     return np.ascontiguousarray(array[..., :3])

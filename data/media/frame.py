@@ -1,4 +1,4 @@
-"""What a source gives, one by one: a picture, or a frame of a video or of a stream."""
+"""What a source gives, one by one: an image, or a frame of a video or of a stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.media.large_picture import LargePicture
+from data.media.large_image import LargeImage
 
 
 class BrokenVideo(ValueError):
@@ -16,21 +16,21 @@ class BrokenVideo(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A picture, or one frame of a video or stream.
+    """An image, or one frame of a video or stream.
 
     Attributes:
         image: (H, W, 3) uint8 BGR, or a file that is read by windows.
         path: the file; of a stream or an array, the name that its results get.
         index: number of the file, from 1, of `files`.
         files: how many files the source has.
-        number: number of the frame in its video, from 1; 1 for a picture.
-        total: frames in the video as its header claims, None where it does not say; 1 for a picture.
-        fps: frames a second of the frames that are read (a stride lowers it); None for a picture.
+        number: number of the frame in its video, from 1; 1 for an image.
+        total: frames in the video as its header claims, None where it does not say; 1 for an image.
+        fps: frames a second of the frames that are read (a stride lowers it); None for an image.
         seconds: when a live frame was read, since its stream began; None for files.
         address: where a stream comes from, without a password; None for files.
     """
 
-    image: np.ndarray | LargePicture
+    image: np.ndarray | LargeImage
     path: Path
     index: int = 1
     files: int = 1

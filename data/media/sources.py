@@ -1,4 +1,4 @@
-"""What to detect on: pictures, folders, globs, lists, videos, cameras and streams, read frame by frame."""
+"""What to detect on: images, folders, globs, lists, videos, cameras and streams, read frame by frame."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Protocol
 import cv2
 
 from data.media.frame import BrokenVideo, Frame
-from data.media.large_picture import open_large
+from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_image, read_size
+from data.media.large_image import open_large
 from data.media.streams import Streams, is_stream, without_password
-from data.pictures import PICTURE_SUFFIXES, BrokenPicture, is_picture, read_picture, read_size
 from utils.errors import UserError
 
 VIDEO_SUFFIXES = frozenset(
     {".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
 LIST_SUFFIXES = (".txt", ".streams")
-_PICTURES, _VIDEOS = (" ".join(sorted(suffixes)) for suffixes in (PICTURE_SUFFIXES, VIDEO_SUFFIXES))
-_KINDS = f"pictures are {_PICTURES}, videos {_VIDEOS}, lists {' '.join(LIST_SUFFIXES)}"
+_IMAGES, _VIDEOS = (" ".join(sorted(suffixes)) for suffixes in (IMAGE_SUFFIXES, VIDEO_SUFFIXES))
+_KINDS = f"images are {_IMAGES}, videos {_VIDEOS}, lists {' '.join(LIST_SUFFIXES)}"
 _DEFAULT_FPS = 30.0  # for the rare video that does not say
 
 
@@ -62,7 +62,7 @@ def _print_problem(message: str) -> None:
 
 @dataclass
 class MediaFiles:
-    """Pictures and videos, one after the other; a `Source`.
+    """Images and videos, one after the other; a `Source`.
 
     A file that cannot be read is reported, noted in `problems` and left out; where it is the only one,
     iterating raises a UserError instead.
@@ -95,7 +95,7 @@ class MediaFiles:
                 for frame in self._read(path, index):
                     frames += 1
                     yield frame
-            except (BrokenPicture, BrokenVideo) as error:
+            except (ImageReadError, BrokenVideo) as error:
                 if len(self.files) == 1 and not frames:
                     raise UserError(str(error)) from error
                 self.leave_out(str(error))
@@ -114,8 +114,8 @@ class MediaFiles:
             return
         image = open_large(path)
         if image is None and path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            read_size(path)  # tells a truncated one, which some decoders fill with grey
-        pixels = read_picture(path) if image is None else image
+            read_size(path)  # tells a truncated one, which some decoders fill with gray
+        pixels = read_image(path) if image is None else image
         yield Frame(pixels, path, index, len(self.files))
 
 
@@ -124,17 +124,17 @@ def open_source(
     vid_stride: int = 1,
     report: Callable[[str], None] = _print_problem,
 ) -> MediaFiles | Streams:
-    """Return the pictures and videos, or the streams, that `source` names.
+    """Return the images and videos, or the streams, that `source` names.
 
     Args:
-        source: one or several of: a picture, a video, a folder (its own files, not its subfolders'), a glob
+        source: one or several of: an image, a video, a folder (its own files, not its subfolders'), a glob
             such as 'a/**/*.jpg', a .txt or .streams file with one of all these a line, relative to itself or
             to the current folder, the number of a camera, a URL.
         vid_stride: read every n-th frame of a video.
         report: is called with one line for each thing that goes wrong on the way.
 
     Raises:
-        UserError: nothing there, nothing that is a picture, video or stream, or files and streams mixed.
+        UserError: nothing there, nothing that is an image, video or stream, or files and streams mixed.
     """
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # broken files get one line, ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -155,7 +155,7 @@ def open_source(
     return Streams(streams, vid_stride, report) if streams else MediaFiles(files, vid_stride, report)
 
 
-_WHAT = "give a picture, video, folder, glob, list (.txt), camera number or URL"
+_WHAT = "give an image, video, folder, glob, list (.txt), camera number or URL"
 
 
 def _entries(source: str) -> list[tuple[str, bool]]:
@@ -174,7 +174,7 @@ def _find(source: str) -> list[Path]:
         return [_known(path)]
     if glob.has_magic(source):
         found = sorted(Path(name) for name in glob.glob(source, recursive=True))
-        return _media(found) or _nothing(f"no picture or video matches '{source}'")
+        return _media(found) or _nothing(f"no image or video matches '{source}'")
     return _nothing(f"no such source: '{source}'; {_WHAT}")
 
 
@@ -183,12 +183,12 @@ def _nothing(message: str) -> list[Path]:
 
 
 def _media(paths: list[Path]) -> list[Path]:
-    return [p for p in paths if (is_picture(p) or p.suffix.lower() in VIDEO_SUFFIXES) and not p.is_dir()]
+    return [p for p in paths if (is_image(p) or p.suffix.lower() in VIDEO_SUFFIXES) and not p.is_dir()]
 
 
 def _known(path: Path) -> Path:
     if not _media([path]):
-        raise UserError(f"{path}: neither a picture nor a video by its name; {_KINDS}")
+        raise UserError(f"{path}: neither an image nor a video by its name; {_KINDS}")
     return path
 
 
@@ -199,7 +199,7 @@ def _in_folder(folder: Path) -> list[Path]:
     if not entries:
         raise UserError(f"{folder}: the folder is empty")
     hint = f"; for its subfolders give '{folder}/**/*.jpg'" if any(p.is_dir() for p in entries) else ""
-    raise UserError(f"{folder}: no picture or video in this folder{hint}; {_KINDS}")
+    raise UserError(f"{folder}: no image or video in this folder{hint}; {_KINDS}")
 
 
 def _in_list(file: Path) -> list[str]:

@@ -1,1 +1,1 @@
-"""The commands, for classifiers: what val.py and detect.py do once their weights turn out to be one's."""
+"""Classifiers: a ResNet, its downsampling, and the YAML it is built from."""

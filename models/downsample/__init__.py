@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from models.blocks import Conv
 from models.downsample.diffstride import diffstride
 from models.downsample.pooling import BlurPool2d, average_pool, max_pool
 from models.downsample.spd import SPDConv
 from models.downsample.spectral import spectral_pool
 from models.downsample.strided import strided
+from models.layers.blocks import Conv
 from utils.errors import UserError, suggest
 
 DOWNSAMPLERS: dict[str, Callable[[int, int], nn.Module]] = {"strided": strided, "spd": SPDConv}

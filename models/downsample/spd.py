@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Conv
+from models.layers.blocks import Conv
 
 
 def space_to_depth(x: Tensor, scale: int = 2) -> Tensor:

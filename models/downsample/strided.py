@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.blocks import Conv
+from models.layers.blocks import Conv
 
 
 def strided(c_in: int, c_out: int) -> Conv:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.letterbox import GREY, Letterbox, fit, letterbox
+from data.letterbox import GRAY, Letterbox, fit, letterbox
 
 sides = st.integers(1, 5000)
 inputs = st.tuples(st.integers(32, 1280), st.integers(32, 1280))
@@ -48,14 +48,14 @@ def test_whole_number_boxes_keep_their_fractions() -> None:
     assert placed.to_network(torch.tensor([[1, 1, 3, 3]])).tolist() == [[0.5, 0.5, 1.5, 1.5]]
 
 
-def test_the_picture_lies_where_the_letterbox_says_and_the_rest_is_grey() -> None:
+def test_the_image_lies_where_the_letterbox_says_and_the_rest_is_gray() -> None:
     image = np.full((30, 60, 3), 200, np.uint8)
     result, placed = letterbox(image, 128)
     x0, y0, x1, y1 = placed.to_network(np.array([0, 0, 60, 30])).astype(int)
     assert (x0, y0, x1, y1) == (0, 32, 128, 96)
     assert (result[y0:y1, x0:x1] == 200).all()
-    assert (result[:y0] == GREY).all()
-    assert (result[y1:] == GREY).all()
+    assert (result[:y0] == GRAY).all()
+    assert (result[y1:] == GRAY).all()
 
 
 def test_with_a_stride_the_border_is_as_small_as_it_can_be() -> None:
@@ -66,6 +66,6 @@ def test_with_a_stride_the_border_is_as_small_as_it_can_be() -> None:
     assert letterbox(image, 630, stride=32)[0].shape == (320, 640, 3)
 
 
-def test_a_picture_of_the_right_size_is_returned_as_it_is() -> None:
+def test_a_image_of_the_right_size_is_returned_as_it_is() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     assert letterbox(image, 64)[0] is image

@@ -6,9 +6,9 @@ import yaml
 
 from models import build_model
 from models.architecture import CONFIGS, model_names, read_architecture
-from models.blocks import Conv
 from models.build import BuildConfig, main
 from models.fuse import fold_batchnorm
+from models.layers.blocks import Conv
 from models.summary import count_gflops, count_parameters, summarize
 from utils.cli import run
 from utils.errors import UserError

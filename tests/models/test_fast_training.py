@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from models import build_model
-from models.blocks import C3
 from models.fast_training import fast_training
+from models.layers.blocks import C3
 
 
 def train_steps(model, steps=2):
-    """Return outputs and gradients of a few SGD steps on the same pictures."""
+    """Return outputs and gradients of a few SGD steps on the same images."""
     torch.manual_seed(1)
     images = torch.rand(2, 3, 64, 96, dtype=next(model.parameters()).dtype)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import load_model
-from tests.models.golden import GOLDEN, NETWORKS, assert_close, read_golden
+from tests.golden_values import GOLDEN, NETWORKS, assert_close, read_golden
 
 pytestmark = pytest.mark.parametrize("network", NETWORKS)
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from models import build_model, replace_downsampling
-from models.blocks import Conv
 from models.downsample.spd import SpaceToDepth, SPDConv, space_to_depth, strided_weight
 from models.downsample.spd_conv2d import SPDConv2d
 from models.fuse import AddConvolved, MergedC3, StridedWindow, fold_batchnorm
+from models.layers.blocks import Conv
 
 
 def randomize_norms(model):

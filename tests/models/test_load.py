@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from models import build_model, load_model, transfer_weights
+from models.checkpoint import read_checkpoint, save_checkpoint
 from models.load import from_checkpoint, to_checkpoint
-from tests.models.golden import GOLDEN, NETWORKS
-from utils.checkpoint import read_checkpoint, save_checkpoint
+from tests.golden_values import GOLDEN, NETWORKS
 from utils.errors import UserError
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-import export
-from export import ExportConfig
+from engine.export import command as export
+from engine.export.config import ExportConfig
+from engine.runtimes import load_predictor
+from engine.training.losses.detection import DetectionLoss
 from models import build_model
+from models.checkpoint import save_checkpoint
 from models.load import to_checkpoint
-from models.runtimes import load_predictor
 from models.summary import count_parameters
-from utils.checkpoint import save_checkpoint
-from utils.loss import DetectionLoss
 
 PARAMETERS = {  # at 80 classes
     "yolov5n-p234": 567_869,

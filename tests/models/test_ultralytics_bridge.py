@@ -22,7 +22,7 @@ from models import load_model, replace_downsampling
 from models.downsample.pooling import BlurPool2d
 from models.downsample.spd import space_to_depth
 from models.downsample.spd_conv2d import SPDConv2d
-from models.surgery import outputs, relative_difference
+from models.surgery.replace import outputs, relative_difference
 from tests.models.torchvision_stand_in import torchvision_importable
 from utils.errors import UserError
 from utils.ultralytics_adapter import load
@@ -34,21 +34,21 @@ ROOT = Path(__file__).parents[2]
 def yolo():
     """Ultralytics' YOLO, with the bridge, where torchvision can be imported."""
     with torchvision_importable():
-        import models.ultralytics  # noqa: F401
+        import models.ultralytics_bridge  # noqa: F401
 
         yield load("ultralytics.models.yolo.model").YOLO
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Four pictures of a bright square."""
+    """Four images of a bright square."""
     root = tmp_path_factory.mktemp("squares")
     (root / "images").mkdir()
     (root / "labels").mkdir()
     for index in range(4):
-        picture = np.full((64, 64, 3), 40, np.uint8)
-        picture[8 * index : 8 * index + 24, 20:44] = 220
-        cv2.imwrite(str(root / "images" / f"{index}.png"), picture)
+        image = np.full((64, 64, 3), 40, np.uint8)
+        image[8 * index : 8 * index + 24, 20:44] = 220
+        cv2.imwrite(str(root / "images" / f"{index}.png"), image)
         (root / "labels" / f"{index}.txt").write_text(f"0 .5 {(8 * index + 12) / 64} .375 .375\n")
     path = root / "data.yaml"
     path.write_text(json.dumps({"path": str(root), "train": "images", "val": "images", "names": ["square"]}))
@@ -89,7 +89,7 @@ def refuse(*args, **kwargs):
 socket.socket.connect = socket.getaddrinfo = refuse
 sys.modules["torchvision"] = None
 import torch
-import models.ultralytics
+import models.ultralytics_bridge
 from ultralytics import YOLO
 weights, saved = sys.argv[1:]
 network = YOLO(weights)
@@ -122,11 +122,11 @@ def test_spd_validates_predicts_and_exports_with_their_engine(trained, data, tmp
 
     weights, network = trained
     assert len(spd_layers(network.model)) == 7
-    assert b"models.ultralytics" in weights.read_bytes()  # reading it imports the bridge
+    assert b"models.ultralytics_bridge" in weights.read_bytes()  # reading it imports the bridge
     metrics = network.val(data=data, imgsz=64, plots=False, device="cpu", project=tmp_path, verbose=False)
     assert 0 <= metrics.box.map <= 1
-    picture = data.parent / "images" / "0.png"
-    (result,) = network.predict(picture, imgsz=64, device="cpu", verbose=False)
+    image = data.parent / "images" / "0.png"
+    (result,) = network.predict(image, imgsz=64, device="cpu", verbose=False)
     assert result.names == {0: "square"}
     file = network.export(format="onnx", imgsz=64, simplify=False, device="cpu", opset=18)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -195,7 +195,7 @@ def test_any_family_and_operator_is_built_by_its_name(yolo, name):
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9)])
 def test_spd_in_their_conv_is_space_to_depth_and_a_convolution(yolo, height, width):
-    from models.ultralytics import swap_downsampling
+    from models.ultralytics_bridge import swap_downsampling
 
     conv = load("ultralytics.nn.modules.conv").Conv(3, 4, 3, 2).double().eval()
     layers = nn.Sequential(conv)
@@ -210,7 +210,7 @@ def test_spd_in_their_conv_is_space_to_depth_and_a_convolution(yolo, height, wid
 
 
 def test_a_resampler_runs_behind_the_activation_of_a_convolution_with_stride_1(yolo):
-    from models.ultralytics import swap_downsampling
+    from models.ultralytics_bridge import swap_downsampling
 
     conv = load("ultralytics.nn.modules.conv").Conv(3, 4, 3, 2).eval()
     keys, x = list(conv.state_dict()), torch.rand(1, 3, 9, 12)
@@ -221,7 +221,7 @@ def test_a_resampler_runs_behind_the_activation_of_a_convolution_with_stride_1(y
 
 
 def test_wrong_names_and_missing_weights_are_answered_without_the_network(yolo, trained, offline):
-    from models.ultralytics import swap_downsampling
+    from models.ultralytics_bridge import swap_downsampling
 
     with pytest.raises(FileNotFoundError, match=r"yolo11-spdd\.yaml"):
         yolo("yolo11n-spdd.yaml")

@@ -1,0 +1,92 @@
+"""The images of a split, all in memory: labeled data sets of small images are small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from data.classification.resize import View
+from data.media.image_files import ImageReadError, read_image
+from utils.errors import UserError
+
+_THREADS = 8
+_MODES = ("1", "L", "P", "RGB", "YCbCr")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labeled images as a classifier sees them.
+
+    Attributes:
+        pixels: (N, S, S, C) uint8, gray (C = 1) or RGB (C = 3).
+        labels: (N,) int64.
+        names: the classes.
+        where: file of each image, and its number in there.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    where: Sequence[str]
+
+    def __post_init__(self) -> None:
+        assert len(self.pixels) == len(self.labels) == len(self.where)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def view_all(images: Iterable[np.ndarray], count: int, channels: int, view: View) -> np.ndarray:
+    """`count` images (H, W, C) -> (N, S, S, C)."""
+    pixels = np.empty((count, view.imgsz, view.imgsz, channels), np.uint8)
+    for place, image in zip(pixels, images, strict=True):
+        place[:] = view(image)
+    return pixels
+
+
+def read_files(files: Sequence[Path], view: View, side: int | None = None) -> np.ndarray:
+    """Return the images of `files`, (N, S, S, 3) RGB.
+
+    Args:
+        files: gray or RGB.
+        view: what becomes of each.
+        side: height and width that each must have, px; None takes any.
+
+    Raises:
+        UserError: one cannot be read, is neither gray nor RGB, or has another size; it names the file.
+    """
+
+    def read(file: Path) -> np.ndarray:
+        try:
+            with Image.open(file) as header:  # of the header only
+                mode, size = header.mode, header.size
+            image = read_image(file)
+        except ImageReadError as error:
+            raise UserError(str(error)) from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file}: not an image that can be read ({error})") from error
+        if mode not in _MODES:
+            raise UserError(f"{file}: an image of mode {mode}; save it as 8-bit gray or RGB")
+        if side and size != (side, side):
+            raise UserError(f"{file}: {size[0]}x{size[1]} pixels, should be {side}x{side}")
+        return cv2.cvtColor(view(image), cv2.COLOR_BGR2RGB)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pixels = np.empty((len(files), view.imgsz, view.imgsz, 3), np.uint8)
+        for i, image in enumerate(pool.map(read, files)):
+            pixels[i] = image
+    return pixels
+
+
+def check_labels(labels: np.ndarray, classes: int, where: object) -> None:
+    """Raise a UserError that names the first image whose label is no class."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        i = wrong[0]
+        raise UserError(f"{where}: image {i} has label {labels[i]}, but there are {classes} classes")

@@ -1,0 +1,1 @@
+"""Detection data sets: records, labels, tiles, caches, samples and batches."""

@@ -1,0 +1,216 @@
+"""COCO annotation files (instances_*.json): images, boxes, areas, crowds, and the original ids.
+
+Format: cocodataset.org/#format-data. A box is x, y, width, height in pixels; category ids need not be
+consecutive (COCO's 80 classes are numbered up to 90). Beyond COCO's format, an entry of `images` may have
+`"ignore_regions": [[x, y, width, height], ...]`: where nothing is labeled and nothing found counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.detection.image_record import Truth, truth_arrays
+from utils.errors import UserError, suggest
+
+_TRUTH = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
+REGION = -1  # the "class" of a category whose boxes are regions to ignore
+
+_ID, _NUMBER = int | str, int | float
+_ENTRIES: dict[str, dict[str, Any]] = {
+    "images": {"id": _ID, "file_name": str, "width": _NUMBER, "height": _NUMBER},
+    "categories": {"id": int, "name": str},
+}
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One entry of `images` with its annotations."""
+
+    image_id: int | str
+    file_name: str
+    width: int
+    height: int
+    truth: Truth
+    ignore: np.ndarray  # (m, 4) float32 x1, y1, x2, y2 of regions in which nothing counts
+
+
+def read_coco(
+    file: Path, names: Sequence[str], category_ids: Sequence[int] | None = None
+) -> tuple[list[CocoImage], list[str], list[str]]:
+    """Return the images of a COCO file, notes on what was dropped, and what is wrong with annotations.
+
+    Images without annotations are among them, annotations with a fault are not.
+
+    Args:
+        file: such as instances_val2017.json; without annotations (image_info_*.json) every image is empty.
+        names: the class names; a category belongs to the class of its name.
+        category_ids: the category id of each class, if it is not to be found by name.
+
+    Raises:
+        UserError: the file is not COCO's, or names a class that is not there.
+    """
+    content = load_coco(file)
+    return read_images(file, content, _class_of_category(file, content, names, category_ids))
+
+
+def read_images(
+    file: Path,
+    content: dict[str, Any],
+    classes: Mapping[int, int],
+    is_ignored: Callable[[dict[str, Any]], bool] = lambda annotation: False,
+) -> tuple[list[CocoImage], list[str], list[str]]:
+    """Return images, notes and faults of a loaded COCO file, as `read_coco` does.
+
+    Args:
+        file: for messages.
+        content: from `load_coco`.
+        classes: the class of each category id; REGION: its boxes are regions to ignore.
+        is_ignored: whether an annotation counts as a crowd although it is none.
+
+    Raises:
+        UserError: two images have the same id, or regions to ignore are no boxes.
+    """
+    images = {entry["id"]: entry for entry in content["images"]}
+    if len(images) < len(content["images"]):
+        raise UserError(f"{file}: two entries of 'images' have the same id")
+    found: dict[Any, list[tuple]] = {image_id: [] for image_id in images}
+    dropped: Counter[str] = Counter()
+    faults: list[str] = []
+    for entry in content.get("annotations", []):
+        try:
+            image_id, category, box, area, crowd = check_annotation(file, entry, classes)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if image_id not in found:
+            faults.append(f"{file}: annotation {entry.get('id')} is of image {image_id}, not in 'images'")
+            continue
+        fault = _fault(box, images[image_id])
+        if fault:
+            dropped[fault] += 1
+            continue
+        found[image_id].append((box, classes[category], area, crowd or is_ignored(entry)))
+    notes = [f"{file}: {count} box(es) dropped: {fault}" for fault, count in dropped.items()]
+    return [_image(file, entry, found[image_id]) for image_id, entry in images.items()], notes, faults
+
+
+def read_category_ids(file: Path, names: Sequence[str]) -> tuple[int, ...]:
+    """Return the category id of each class name of a COCO file.
+
+    Raises:
+        UserError: the file is not COCO's, or has no such category.
+    """
+    content = load_coco(file)
+    by_class = {
+        number: category for category, number in _class_of_category(file, content, names, None).items()
+    }
+    missing = [name for number, name in enumerate(names) if number not in by_class]
+    if missing:
+        raise UserError(f"{file}: no category '{missing[0]}'; the data set names it")
+    return tuple(by_class[number] for number in range(len(names)))
+
+
+def load_coco(file: Path) -> dict[str, Any]:
+    """Return a COCO file's content, its `images` and `categories` checked.
+
+    Raises:
+        UserError: it is not there or not COCO's; the message names the entry.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(f"no COCO file {file}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not readable as JSON: {error}") from error
+    for key, wanted in _ENTRIES.items():
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise UserError(f"{file}: no list '{key}'; a COCO file has images, annotations and categories")
+        for number, entry in enumerate(entries):
+            for name, kind in wanted.items():
+                if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
+                    raise UserError(f"{file}: entry {number} of '{key}' has no usable '{name}'")
+    return content
+
+
+def _class_of_category(
+    file: Path, content: dict[str, Any], names: Sequence[str], category_ids: Sequence[int] | None
+) -> dict[int, int]:
+    if category_ids is not None:
+        return {category: number for number, category in enumerate(category_ids)}
+    numbers = {name: number for number, name in enumerate(names)}
+    for entry in content["categories"]:
+        if entry["name"] not in numbers:
+            raise UserError(
+                f"{file}: category '{entry['name']}' is not in the data set's names. "
+                f"{suggest(str(entry['name']), names)}"
+            )
+    return {entry["id"]: numbers[entry["name"]] for entry in content["categories"]}
+
+
+def check_annotation(
+    file: Path, entry: Any, categories: Collection[int]
+) -> tuple[int | str, int, tuple[float, float, float, float], float, bool]:
+    """Return image id, category id, box x1 y1 x2 y2, area and crowd of one annotation.
+
+    Raises:
+        UserError: a field is missing or of no use, or the category is not one of `categories`.
+    """
+    where = f"{file}: annotation {entry.get('id') if isinstance(entry, dict) else entry}"
+    for key, kind in (("image_id", _ID), ("category_id", int), ("bbox", list)):
+        if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+            raise UserError(f"{where} has no usable '{key}'")
+    try:
+        x, y, width, height = map(float, entry["bbox"])
+        area = float(width * height if entry.get("area") is None else entry["area"])
+        if not all(map(math.isfinite, (x, y, width, height, area))):
+            raise ValueError("not finite")
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: bbox {entry['bbox']!r} is not x, y, width, height, or area no number"
+        ) from error
+    if entry["category_id"] not in categories:
+        known = ", ".join(map(str, sorted(categories)))
+        raise UserError(f"{where}: category {entry['category_id']} is not one of the data set's: {known}")
+    box = (x, y, x + width, y + height)
+    return entry["image_id"], entry["category_id"], box, area, bool(entry.get("iscrowd", 0))
+
+
+def _fault(box: tuple[float, ...], image: dict[str, Any]) -> str:
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return "of no size"
+    outside = box[0] >= image["width"] or box[1] >= image["height"] or box[2] <= 0 or box[3] <= 0
+    return "outside its image" if outside else ""
+
+
+def _image(file: Path, entry: dict[str, Any], rows: list[tuple]) -> CocoImage:
+    table = np.array(rows, _TRUTH)
+    boxes = table["box"].astype(np.float32)[table["class"] == REGION]
+    table = table[table["class"] != REGION]
+    truth = truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
+    width, height = int(entry["width"]), int(entry["height"])
+    regions = np.concatenate([boxes, _regions(file, entry, width, height)])
+    return CocoImage(entry["id"], entry["file_name"], width, height, truth, regions)
+
+
+def _regions(file: Path, entry: dict[str, Any], width: int, height: int) -> np.ndarray:
+    """The image's regions to ignore, (m, 4) float32 corners, cut to the image."""
+    written = entry.get("ignore_regions", [])
+    try:
+        regions = np.array(written, np.float64).reshape(-1, 4)
+        if not np.isfinite(regions).all() or (regions[:, 2:] < 0).any() or len(regions) != len(written):
+            raise ValueError("not boxes")
+    except (TypeError, ValueError) as error:
+        where = f"{file}: 'ignore_regions' of image {entry['id']}"
+        raise UserError(f"{where} must be a list of x, y, width, height, found {written!r}") from error
+    regions[:, 2:] += regions[:, :2]
+    regions = np.clip(regions, 0, [width, height, width, height])
+    return regions[(regions[:, 2:] > regions[:, :2]).all(axis=1)].astype(np.float32)

@@ -1,0 +1,175 @@
+"""Batches of a data set, in worker processes, the same whatever their number."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from data.augment.device import collate_planned, render
+from data.detection.batch import Request, collate
+from utils.distributed import World
+
+if TYPE_CHECKING:
+    from data.detection.dataset import DetectionDataset
+
+
+class BatchLoader:
+    """Iterates over batches; `set_epoch` decides the order and the augmentation.
+
+    A broken image is reported once, in one line on stderr, and left out of its batch.
+
+    Args:
+        dataset: what to load.
+        batch_size: images a batch; the last batch may be smaller.
+        shuffle: a new order each epoch; with rect batches, of the batches.
+        workers: processes that prepare batches; 0 prepares them in this one.
+        seed: of the order.
+        world: the processes that share each batch; the order is the same whatever their number.
+        device: where planned images are made; None leaves the batches planned.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        batch_size: int,
+        shuffle: bool,
+        workers: int,
+        seed: int = 0,
+        world: World = World(),  # noqa: B008  (frozen)
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.dataset, self.device = dataset, device
+        self.batch_size, self.workers = batch_size, workers
+        self._batches = _Batches(dataset, batch_size, shuffle, seed, world)
+        self._reported: set[str] = set()
+        self._loader: DataLoader = DataLoader(
+            dataset,
+            batch_sampler=self._batches,
+            num_workers=workers,
+            collate_fn=collate_planned if dataset.planned else collate,
+            worker_init_fn=_prepare_worker,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch that the next iteration will load, and the batch it starts with."""
+        self._batches.epoch, self._batches.start = epoch, start
+
+    def set_weights(self, weights: np.ndarray | None) -> None:
+        """Draw training images in proportion to weights (n,), with repetition; None: each once.
+
+        Raises:
+            ValueError: the batches are rect ones or not shuffled, or the weights are no weights.
+        """
+        if weights is not None:
+            if self.dataset.rect or not self._batches.shuffle:
+                raise ValueError("only shuffled square batches can be drawn by weight")
+            if weights.shape != (len(self.dataset),) or not (weights >= 0).all() or not weights.sum() > 0:
+                raise ValueError(f"{len(self.dataset)} images need as many weights >= 0, some above 0")
+        self._batches.weights = weights
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each `Batch`, or `PlannedBatch` where nobody makes its images."""
+        last = None
+        for batch, problems in self._loader:
+            for problem in problems:
+                if problem not in self._reported:
+                    self._reported.add(problem)
+                    print(f"left out: {problem}", file=sys.stderr)
+            if batch is None and self._batches.shuffle and self._batches.world.size > 1:
+                batch = last  # this process's whole share is broken, and the others wait for its step
+            last = batch
+            if batch is not None:
+                yield batch if self.device is None or not self.dataset.planned else render(batch, self.device)
+
+
+def build_loader(
+    dataset: DetectionDataset,
+    batch_size: int,
+    shuffle: bool,
+    workers: int,
+    seed: int = 0,
+    world: World = World(),  # noqa: B008  (frozen)
+    device: torch.device | str | None = None,
+) -> BatchLoader:
+    """Return a loader of `dataset`; see BatchLoader."""
+    return BatchLoader(dataset, batch_size, shuffle, workers, seed, world, device)
+
+
+class _Batches(Sampler[list[Request]]):
+    """The requests of each batch. A request carries its epoch, so that persistent workers need no telling."""
+
+    def __init__(
+        self, dataset: DetectionDataset, batch_size: int, shuffle: bool, seed: int, world: World
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.world = world
+        self.epoch, self.start = 0, 0
+        self.weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        batches = self._rect_batches(rng) if self.dataset.rect else self._batches(rng)
+        for requests in itertools.islice(batches, self.start, None):
+            share = self._share(requests)
+            if share:
+                yield share
+
+    def _share(self, requests: list[Request]) -> list[Request]:
+        """This process's part of a batch: in training never nothing, in validation nothing twice."""
+        rank, size = self.world.rank, self.world.size
+        if self.shuffle and len(requests) < size:
+            requests = [requests[i % len(requests)] for i in range(size)]
+        return requests[rank::size]
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[list[Request]]:
+        count = len(self.dataset)
+        if self.weights is not None:
+            order = rng.choice(count, count, p=self.weights / self.weights.sum())
+        else:
+            order = rng.permutation(count) if self.shuffle else np.arange(count)
+        for start in range(0, count, self.batch_size):
+            yield [Request(int(index), self.epoch) for index in order[start : start + self.batch_size]]
+
+    def _rect_batches(self, rng: np.random.Generator) -> Iterator[list[Request]]:
+        """Batches of neighbors in aspect ratio, each with the smallest input that holds them."""
+        records = self.dataset.records
+        aspect = np.array([record.height / record.width for record in records])
+        order = np.argsort(aspect, kind="stable")
+        starts = np.arange(0, len(order), self.batch_size)
+        for start in rng.permutation(starts) if self.shuffle else starts:
+            members = order[start : start + self.batch_size]
+            shape = self._shape(aspect[members])
+            yield [Request(int(index), self.epoch, shape) for index in members]
+
+    def _shape(self, aspect: np.ndarray) -> tuple[int, int]:
+        """Height and width of an input that holds images of these height-to-width ratios."""
+        sides = np.array([min(aspect.max(), 1.0), min(1 / aspect.min(), 1.0)])
+        strides = self.dataset.imgsz * sides / self.dataset.stride + self.dataset.rect_pad
+        height, width = (np.ceil(strides - 1e-6).astype(int) * self.dataset.stride).tolist()
+        return height, width
+
+
+def _prepare_worker(_worker: int) -> None:
+    """One thread a worker; Ctrl-C and a scheduler's SIGTERM are the main process's to handle."""
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,249 @@
+"""The checked images of a split, from YOLO's layout or from COCO files."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from data.dataset_yaml import DataDescription
+from data.detection.coco_json import CocoImage, read_category_ids, read_coco
+from data.detection.image_record import ImageRecord, Window, truth_arrays
+from data.detection.record_cache import fingerprint, load_cache, save_cache
+from data.detection.yolo_labels import Labels, label_path, read_labels
+from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_size
+from utils.errors import UserError
+
+__all__ = ["ImageRecord", "Survey", "Window", "coco_category_ids", "read_records", "survey_records"]
+
+
+@dataclass
+class Survey:
+    """What reading a split found.
+
+    Attributes:
+        records: the images that can be read.
+        files: every file that they depend on.
+        broken: images that cannot be used, one line each.
+        bad_rows: labels that cannot be used, "file:line: what is wrong".
+        notes: what was repaired or left out, one line each.
+    """
+
+    records: list[ImageRecord] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    bad_rows: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_records(
+    description: DataDescription, split: str, cache: bool = True
+) -> tuple[list[ImageRecord], list[str]]:
+    """Return the full images of a split and what was found wrong and left out, one line each.
+
+    The result is kept in `<root>/<yaml>-<split>.cache.npz` and used again while nothing changed.
+
+    Args:
+        description: the data set.
+        split: "train", "val" or "test".
+        cache: read and write the cache.
+
+    Raises:
+        UserError: the split is not there, has no readable image, or a label row is bad.
+    """
+    sources = split_sources(description, split)
+    cache_file = description.path / f"{description.file.stem}-{split}.cache.npz"
+    about = json.dumps(
+        [description.names, description.category_ids, dict(description.images), list(map(str, sources))]
+    )
+    images = None if _is_coco(sources) else _list_all(sources)
+    files = None if images is None else _yolo_files(images)
+    saved = load_cache(cache_file, about, files) if cache else None
+    if saved is not None:
+        return saved
+    found = _survey(description, split, sources, images)
+    if found.bad_rows:
+        others = len(found.bad_rows) - 1
+        more = f" ({others} more bad rows in the data set; python -m tools.doctor lists them)"
+        raise UserError(found.bad_rows[0] + (more if others else ""))
+    problems = found.broken + found.notes
+    if not found.records:
+        first = f" ({len(problems)} broken: {problems[0]})" if problems else ""
+        raise UserError(f"no readable image in {', '.join(map(str, sources))}{first}")
+    if cache:
+        digest = fingerprint(about, found.files)
+        problems += save_cache(cache_file, digest, found.records, problems, found.files)
+    return found.records, problems
+
+
+def survey_records(description: DataDescription, split: str) -> Survey:
+    """Read a split without the cache, collecting bad labels and broken images instead of raising.
+
+    Raises:
+        UserError: the split is not there, or its COCO file is none.
+    """
+    sources = split_sources(description, split)
+    return _survey(description, split, sources, None if _is_coco(sources) else _list_all(sources))
+
+
+def _survey(
+    description: DataDescription, split: str, sources: list[Path], images: list[Path] | None
+) -> Survey:
+    if images is None:  # a COCO file's images are known when it has been read
+        return _survey_coco(description, split, sources)
+    return _survey_yolo(images, description.names)
+
+
+def _is_coco(sources: list[Path]) -> bool:
+    return sources[0].suffix.lower() == ".json"
+
+
+def _list_all(sources: list[Path]) -> list[Path]:
+    return [image for source in sources for image in _list_images(source)]
+
+
+def _yolo_files(images: list[Path]) -> list[Path]:
+    return [*images, *map(label_path, images)]
+
+
+def split_sources(description: DataDescription, split: str) -> list[Path]:
+    """Return the files or folders of a split: its COCO file from `annotations` if that exists, else its own.
+
+    Raises:
+        UserError: the split is not described, or a source is not there.
+    """
+    if split not in description.splits:
+        known = ", ".join(description.splits)
+        raise UserError(f"{description.file}: no key '{split}'; it describes {known}")
+    tried = []
+    if split in description.annotations:
+        truth = description.path / description.annotations[split]
+        if truth.is_file():
+            return [truth]
+        tried.append(truth)
+    sources = [description.path / source for source in description.splits[split]]
+    for source in sources:
+        if not source.exists():
+            places = " and ".join(map(str, [source, *tried]))
+            raise UserError(f"{description.file}: '{split}' is not there; looked for {places}")
+    if len({source.suffix.lower() == ".json" for source in sources}) > 1:
+        raise UserError(f"{description.file}: '{split}' mixes COCO files and images; use one form")
+    return sources
+
+
+def coco_category_ids(description: DataDescription, split: str) -> tuple[int, ...] | None:
+    """Return COCO's category id of each class: the YAML's, else the COCO file's, else None."""
+    if description.category_ids is not None:
+        return description.category_ids
+    source = split_sources(description, split)[0]
+    return read_category_ids(source, description.names) if source.suffix.lower() == ".json" else None
+
+
+def _list_images(source: Path) -> list[Path]:
+    """The images of a folder (and its subfolders), or those named by a list file."""
+    if source.is_dir():
+        images = sorted(path for path in source.rglob("*") if is_image(path))
+        if not images:
+            suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+            raise UserError(f"no images in the folder {source}; looked for {suffixes}")
+        return images
+    if is_image(source):
+        return [source]
+    try:
+        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source} is not a list of images: {error}") from error
+    images = [source.parent / line for line in dict.fromkeys(lines) if line]
+    if not images:
+        raise UserError(f"the list {source} names no image; it holds one path a line")
+    wrong = next((path for path in images if not is_image(path)), None)
+    if wrong is not None:
+        raise UserError(f"the list {source} names {wrong}, which is not an image by its name")
+    return images
+
+
+def _survey_yolo(images: list[Path], names: tuple[str, ...]) -> Survey:
+    def read(image: Path) -> tuple[ImageRecord | str, Labels]:
+        labels = read_labels(label_path(image), names)
+        try:
+            width, height = read_size(image)
+        except ImageReadError as error:
+            return str(error), labels
+        boxes = labels.boxes_xyxy_norm * [width, height, width, height]
+        truth = truth_arrays(boxes, labels.classes)
+        stem = image.stem
+        return ImageRecord(image, int(stem) if stem.isdecimal() else stem, width, height, *truth), labels
+
+    found = Survey(files=_yolo_files(images))
+    with ThreadPoolExecutor() as pool:
+        for record, labels in pool.map(read, images):
+            if isinstance(record, str):
+                found.broken.append(record)
+            else:
+                found.records.append(record)
+            found.bad_rows += labels.bad_rows
+            found.notes += labels.notes
+    if found.records and not any(len(record.classes) for record in found.records):
+        where = label_path(found.records[0].path)
+        count = len(found.records)
+        found.notes.append(f"none of {count} images has a labeled object; looked for such as {where}")
+    found.records = _with_unique_ids(found.records)
+    return found
+
+
+def _with_unique_ids(records: list[ImageRecord]) -> list[ImageRecord]:
+    """Where two images share a stem, every id is the whole path."""
+    if len({record.image_id for record in records}) == len(records):
+        return records
+    return [replace(record, image_id=record.path.as_posix()) for record in records]
+
+
+def _survey_coco(description: DataDescription, split: str, sources: list[Path]) -> Survey:
+    found = Survey(files=list(sources))
+    for source in sources:
+        images, notes, bad_rows = read_coco(source, description.names, description.category_ids)
+        if not images:
+            raise UserError(f"{source}: 'images' is empty")
+        folder = _image_folder(description, split, source, images)
+        with ThreadPoolExecutor() as pool:
+            opened = pool.map(lambda image, root=folder: _open_coco_image(root, image), images)
+            for record in opened:
+                if isinstance(record, str):
+                    found.broken.append(record)
+                else:
+                    found.records.append(record)
+        found.notes += notes
+        found.bad_rows += bad_rows
+        found.files += [folder / image.file_name for image in images]
+    found.records = _with_unique_ids(found.records)
+    return found
+
+
+def _open_coco_image(folder: Path, image: CocoImage) -> ImageRecord | str:
+    """A record, or why the image is left out."""
+    path = folder / image.file_name
+    try:
+        size = read_size(path)
+    except ImageReadError as error:
+        return str(error)
+    if size != (image.width, image.height):
+        return f"{path}: is {size[0]}x{size[1]}, but its COCO entry says {image.width}x{image.height}"
+    return ImageRecord(path, image.image_id, *size, *image.truth, ignore=image.ignore)
+
+
+def _image_folder(description: DataDescription, split: str, source: Path, images: list[CocoImage]) -> Path:
+    """The folder of a COCO file's images: from the YAML's `images`, else the usual places around it."""
+    if split in description.images:
+        tried = [description.path / description.images[split]]
+    else:
+        stem = source.stem.removeprefix("instances_").removeprefix("image_info_")
+        roots = dict.fromkeys([description.path, source.parent.parent, source.parent])
+        tried = [root / place for root in roots for place in (f"images/{stem}", stem, "images", "")]
+    probes = [image.file_name for image in images[:20]]
+    for folder in tried:
+        if any((folder / name).is_file() for name in probes):
+            return folder
+    places = ", ".join(str(folder) for folder in tried)
+    hint = f"'images: {{{split}: folder}}' in {description.file} says where they are"
+    raise UserError(f"{source}: its images (such as {probes[0]}) are not in {places}; {hint}")

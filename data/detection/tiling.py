@@ -1,0 +1,125 @@
+"""Large images as overlapping tiles: where the tiles lie, and which box belongs to which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.detection.image_record import ImageRecord, Window, truth_arrays
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How images are cut.
+
+    Attributes:
+        size: side of a tile, pixels of the file.
+        overlap: least share of a tile's side that it has in common with its neighbor, 0 to below 1.
+        min_area: a box belongs to a tile when at least this share of its area is inside.
+    """
+
+    size: int
+    overlap: float = 0.2
+    min_area: float = 0.4
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise UserError(f"tile size must be a whole number of pixels, got {self.size!r}")
+        for name, below in (("overlap", True), ("min_area", False)):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not (0 <= value < 1 or (value == 1 and not below)):
+                range_text = "from 0 to below 1" if below else "from 0 to 1"
+                raise UserError(f"tile {name} must be a share {range_text}, got {value!r}")
+
+
+def tiles_pay_from(imgsz: int) -> int:
+    """Return the longer side of an image from which tiles of the input's size are worth their time, pixels.
+
+    Below it the input shrinks objects to more than half, and a larger input is the simpler cure.
+    """
+    return 2 * imgsz
+
+
+def tile_windows(width: int, height: int, size: int, overlap: float) -> np.ndarray:
+    """Return (T, 4) int64 windows x0, y0, x1, y1 that cover an image, row by row, evenly spread.
+
+    Neighbors share at least `overlap` of a side (up to one pixel of rounding). A window is never larger
+    than the image and never reaches beyond it.
+    """
+    x0, y0 = _starts(width, size, overlap), _starts(height, size, overlap)
+    grid_y, grid_x = np.meshgrid(y0, x0, indexing="ij")
+    corners = np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
+    side = np.minimum(size, [width, height])
+    return np.concatenate([corners, corners + side], axis=1)
+
+
+def _starts(length: int, size: int, overlap: float) -> np.ndarray:
+    """First pixel of each tile along one side."""
+    if length <= size:
+        return np.zeros(1, np.int64)
+    step = max(size * (1 - overlap), 1.0)
+    count = int(np.ceil((length - size) / step - 1e-9)) + 1
+    return np.floor(np.linspace(0, length - size, count) + 0.5).astype(np.int64)
+
+
+def crop_record(record: ImageRecord, window: Window, min_area: float) -> ImageRecord:
+    """Return one window of a full image's record.
+
+    Boxes with at least `min_area` of their area inside are kept and clipped to the window; a crowd and a
+    region to ignore are kept wherever they reach inside. COCO's `area` shrinks with the part of the box that
+    is left.
+
+    Args:
+        record: of a full image.
+        window: x0, y0, x1, y1 in the image's pixels.
+        min_area: share of a box's area, 0 to 1.
+    """
+    boxes = record.boxes_xyxy.astype(np.float64)
+    clipped, inside = _clipped(boxes, window)
+    regions, area = _clipped(record.ignore, window)
+    shift = np.tile(window[:2], 2)
+    share = inside / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-9)
+    keep = (inside > 0) & (record.crowd | (share >= min_area - 1e-9))
+    truth = truth_arrays(
+        clipped[keep] - shift,
+        record.classes[keep],
+        record.areas[keep] * share[keep],
+        record.crowd[keep],
+    )
+    x0, y0, x1, y1 = window
+    return ImageRecord(
+        record.path,
+        record.image_id,
+        x1 - x0,
+        y1 - y0,
+        *truth,
+        window=window,
+        parent=record,
+        min_area=min_area,
+        ignore=(regions[area > 0] - shift).astype(np.float32),
+    )
+
+
+def _clipped(boxes_xyxy: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """The parts (n, 4) of boxes inside a window, in the same coordinates, and their areas (n,)."""
+    low, high = np.tile(window[:2], 2), np.tile(window[2:], 2)
+    clipped = np.clip(boxes_xyxy, low, high)
+    return clipped, np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
+
+
+def tile_records(records: Iterable[ImageRecord], tiling: Tiling) -> list[ImageRecord]:
+    """Return the tiles of full images, image by image; an image that fits one tile stays whole."""
+    tiles: list[ImageRecord] = []
+    for record in records:
+        windows = tile_windows(record.width, record.height, tiling.size, tiling.overlap)
+        if len(windows) == 1:
+            tiles.append(record)
+            continue
+        tiles += [
+            crop_record(record, (x0, y0, x1, y1), tiling.min_area) for x0, y0, x1, y1 in windows.tolist()
+        ]
+    return tiles

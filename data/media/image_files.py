@@ -1,0 +1,79 @@
+"""AnnotatedImage files: which there are, their size from the header, their pixels."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"})
+_EXIF_ORIENTATION = 0x0112
+_COMPLETE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+
+
+class ImageReadError(ValueError):
+    """An image that cannot be read; the message names the file and the reason."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name says that it is an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return width and height, pixels, after EXIF rotation, from the file's header.
+
+    A JPEG or PNG that does not end as it should is decoded once, to tell a truncated one.
+
+    Raises:
+        ImageReadError: missing, unreadable or truncated.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                width, height = image.size
+                turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+                if not _ends_well(path, image.format):
+                    image.load()
+    except Image.DecompressionBombError:
+        height, width = read_image(path).shape[:2]
+        return width, height
+    except FileNotFoundError as error:
+        raise ImageReadError(f"{path}: no such image") from error
+    except UnidentifiedImageError as error:
+        raise ImageReadError(f"{path}: not an image that can be read") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ImageReadError(f"{path}: broken image ({error})") from error
+    return (height, width) if turned else (width, height)
+
+
+def _ends_well(path: Path, kind: str | None) -> bool:
+    end = _COMPLETE_ENDS.get(kind or "")
+    if end is None:
+        return False
+    with path.open("rb") as file:
+        file.seek(-min(64, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        return file.read().rstrip(b"\0\r\n").endswith(end)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return the pixels as (H, W, 3) uint8 BGR, turned as EXIF says.
+
+    Raises:
+        ImageReadError: missing or unreadable.
+    """
+    try:
+        encoded = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    except FileNotFoundError as error:
+        raise ImageReadError(f"{path}: no such image") from error
+    except (OSError, cv2.error) as error:
+        raise ImageReadError(f"{path}: broken image ({error})") from error
+    if image is None:
+        raise ImageReadError(f"{path}: broken image (cannot be decoded)")
+    return image

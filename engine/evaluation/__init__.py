@@ -1,0 +1,1 @@
+"""Evaluation: one evaluator for tiles, full images and results files; metrics; report."""

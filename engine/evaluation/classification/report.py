@@ -1,0 +1,109 @@
+"""What the evaluation of a classifier prints and leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.evaluation.classification.metrics import Classified
+from engine.evaluation.metrics.tables import align
+from engine.evaluation.report.plots import DPI, color_of, draw_confusion, make_figure
+
+GALLERY = 40  # images
+COLUMNS = 8  # of the gallery
+
+
+def report(classified: Classified, per_class: bool = True) -> str:
+    """Return the tables for the terminal."""
+    values, counts = classified.values, np.bincount(classified.labels, minlength=len(classified.names))
+    total = [f"{value:.4f}" for value in values.values() if value is not None]
+    rows = [["class", "images", *values], ["all", str(len(classified.labels)), *total]]
+    if per_class:
+        for name, count, share in zip(classified.names, counts, classified.per_class(), strict=True):
+            rows.append([name, str(count), "-" if share is None else f"{share:.4f}", "", ""])
+    return f"{align(rows)}\n\nper image: {1000 * classified.seconds:.2f} ms in the network"
+
+
+def write_metrics(classified: Classified, path: Path) -> None:
+    """Write metrics.json."""
+    content = {
+        **classified.values,
+        "per_class": dict(zip(classified.names, classified.per_class(), strict=True)),
+        "confusion": classified.confusion.tolist(),
+        "seconds_per_image": classified.seconds,
+    }
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_predictions(classified: Classified, where: Sequence[str], path: Path) -> None:
+    """Write predictions.csv: a line an image."""
+    names, confidence = classified.names, np.exp(classified.log_probabilities.max(1))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "true", "predicted", "confidence", "loss"))
+        for i, place in enumerate(where):
+            said = [names[classified.labels[i]], names[classified.predicted[i]]]
+            writer.writerow([place, *said, f"{confidence[i]:.5f}", f"{classified.losses[i]:.5f}"])
+
+
+def plot_images(pixels: NDArray, captions: Sequence[str], png: Path, title: str) -> None:
+    """Draw images, (n, S, S, 1 or 3) uint8, with a caption each."""
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, max(len(pixels), 1))
+    rows = max(-(-len(pixels) // columns), 1)
+    figure = Figure(figsize=(1.6 * columns + 0.4, 1.75 * rows + 0.5), dpi=DPI, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, caption in zip(axes.flat, pixels, captions, strict=False):
+        axis.imshow(np.repeat(image, 3, 2) if image.shape[2] == 1 else image, interpolation="nearest")
+        axis.set_title(caption, fontsize=7)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(png)
+
+
+def plot_mistakes(classified: Classified, pixels: NDArray, png: Path) -> None:
+    """Draw the wrong images with the highest loss: what they are, and what they were taken for."""
+    worst, names = classified.worst(GALLERY), classified.names
+    sure = np.exp(classified.log_probabilities.max(1))
+    captions = [
+        f"{names[classified.labels[i]]}, not {names[classified.predicted[i]]} ({sure[i]:.0%})" for i in worst
+    ]
+    wrong = int((classified.predicted != classified.labels).sum())
+    title = f"the worst {len(worst)} of {wrong} mistakes: true class, not predicted class (how sure)"
+    plot_images(pixels[worst], captions, png, title)
+
+
+def plot_strides(rows: Sequence[dict[str, str]], png: Path) -> None:
+    """Draw the rows of strides.csv, a line a layer and axis."""
+    figure, axes = make_figure(8, 5)
+    axis = axes[0, 0]
+    layers = sorted({name.rpartition(" ")[0] for name in rows[0] if name != "epoch"})
+    epochs = [int(row["epoch"]) for row in rows]
+    for number, layer in enumerate(layers):
+        for way, style in (("rows", "-"), ("columns", "--")):
+            values = [float(row[f"{layer} {way}"]) for row in rows]
+            marker = "." if len(rows) < 40 else ""
+            axis.plot(epochs, values, style, color=color_of(number), marker=marker, label=f"{layer} {way}")
+    axis.set(xlabel="epoch", ylabel="stride", title="learned strides")
+    axis.grid(color="0.9")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.savefig(png)
+
+
+def write_evaluation(
+    classified: Classified, pixels: NDArray, where: Sequence[str], folder: Path, plots: bool
+) -> None:
+    """Write metrics.json, predictions.csv and, with `plots`, the images into a run folder."""
+    write_metrics(classified, folder / "metrics.json")
+    write_predictions(classified, where, folder / "predictions.csv")
+    if plots:
+        names, title = classified.names, f"top-1 {classified.top(1):.2%}"
+        draw_confusion(classified.confusion, names, names, title, folder / "confusion_matrix.png")
+        plot_mistakes(classified, pixels, folder / "mistakes.png")

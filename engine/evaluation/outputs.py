@@ -1,0 +1,113 @@
+"""What an evaluation prints and leaves behind: tables, metrics.json, predictions, images, report."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.evaluation.analysis import IOU, Analysis, analyze
+from engine.evaluation.evaluator import Evaluation, Scored
+from engine.evaluation.metrics.tables import align, class_table, metrics_dict, size_table, sizes_line
+from engine.evaluation.report.plots import (
+    plot_batch,
+    plot_confidence_curve,
+    plot_confusion,
+    plot_precision_recall,
+)
+from engine.evaluation.report.size_plots import plot_by_size, plot_errors_by_size
+from engine.inference.outputs.writers import write_coco_results, write_yolo_labels
+
+
+def report(evaluation: Evaluation, per_class: bool = True) -> str:
+    """Return the tables for the terminal."""
+    views, whole = evaluation.views, evaluation.whole
+    several = per_class and len(views.metrics.names) > 1
+    lines = [sizes_line(views.metrics.protocol)]
+    for scored, what in ((views, "tile" if whole else "image"), (whole, "full image, tiles merged")):
+        if scored is None:
+            continue
+        limit = scored.metrics.protocol.max_dets[-1]
+        lines += ["", f"per {what}, at most {limit} detections of a class in each:"]
+        lines.append(align(class_table(scored.metrics, several)))
+        if scored.metrics.protocol.ap_of_sizes_at_each_iou:
+            lines += ["", align(size_table(scored.metrics))]
+        lines += limit_notes(scored)
+    if evaluation.seconds:
+        speed = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in evaluation.seconds.items())
+        lines += ["", f"per {'tile' if whole else 'image'}: {speed}"]
+    return "\n".join(lines)
+
+
+def limit_notes(scored: Scored) -> list[str]:
+    """Warn where an image holds more objects of a class than detections count."""
+    truth, limit = scored.truth, scored.metrics.protocol.max_dets[-1]
+    key = truth.image * len(scored.metrics.names) + truth.classes
+    counts = np.bincount(key[~truth.crowd], minlength=1)
+    over = int((counts > limit).sum())
+    if not over:
+        return []
+    return [
+        f"warning: {over} image{'s hold' if over > 1 else ' holds'} up to {counts.max()} objects of a class, "
+        f"but only {limit} detections count: perfect boxes would not score 1; see --max-dets"
+    ]
+
+
+def write_metrics(evaluation: Evaluation, path: Path) -> None:
+    """Write metrics.json; the numbers of full images are under "whole"."""
+    content = metrics_dict(evaluation.metrics)
+    if evaluation.whole:
+        content["whole"] = metrics_dict(evaluation.whole.metrics)
+    if evaluation.seconds:
+        content["seconds_per_image"] = evaluation.seconds
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_json(evaluation: Evaluation, path: Path, category_ids: Sequence[int] | None) -> None:
+    """Write predictions.json, of full images where the data set is tiled."""
+    scored = evaluation.images
+    ids = [record.image_id for record in scored.records]
+    count = write_coco_results(path, zip(ids, scored.found.per_image(), strict=True), category_ids)
+    print(f"{count} detections in {path}")
+
+
+def write_labels(evaluation: Evaluation, folder: Path, with_confidence: bool) -> None:
+    """Write a text file an image, named like it; images of one name keep their subfolders."""
+    scored = evaluation.images
+    paths = [Path(record.path) for record in scored.records]
+    names = [Path(path.stem) for path in paths]
+    if len(set(names)) < len(names):
+        root = os.path.commonpath([path.parent for path in paths])
+        names = [path.relative_to(root).with_suffix("") for path in paths]
+    for name, record, rows in zip(names, scored.records, scored.found.per_image(), strict=True):
+        file = folder / f"{name}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_yolo_labels(file, rows, record.width, record.height, with_confidence)
+    print(f"{len(names)} label files in {folder}")
+
+
+def plot(evaluation: Evaluation, folder: Path) -> Analysis:
+    """Draw what `analyze` finds in the images, and the first batch, as PNG files; return the analysis."""
+    analysis = analyze(evaluation.images)
+    metrics, curves, best = analysis.scored.metrics, analysis.curves, analysis.confidence
+    names = metrics.names
+    plot_by_size(analysis.sizes, metrics.protocol, best, folder / "size_curve.png")
+    plot_errors_by_size(analysis.sizes, metrics.protocol, best, folder / "size_errors.png")
+    plot_precision_recall(metrics, folder / "PR_curve.png", IOU)
+    for values, label, png in (
+        (curves.f1, "F1", "F1_curve.png"),
+        (curves.precision, "precision", "P_curve.png"),
+        (curves.recall, "recall", "R_curve.png"),
+    ):
+        plot_confidence_curve(curves, values, label, names, folder / png)
+    plot_confusion(analysis.confusion, names, best, IOU, folder / "confusion_matrix.png")
+
+    batch = evaluation.first_batch
+    if batch is not None:
+        plot_batch(batch.images, batch.targets, names, folder / "val_batch0_labels.png", "truth")
+        title = f"detections with confidence ≥ {best:.3f}, where F1 is best"
+        plot_batch(batch.images, batch.found_targets(best), names, folder / "val_batch0_pred.png", title)
+    return analysis

@@ -1,0 +1,264 @@
+"""Images of a run: curves, confusion matrix, training progress, labels, batches with their boxes.
+
+Figures are made without pyplot: no window, no global state.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engine.evaluation.metrics.curves import ConfidenceCurves
+from engine.evaluation.metrics.summary import Metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEW_CLASSES = 12  # more are drawn in gray, without a legend entry
+MANY_CELLS = 30  # a confusion matrix of more classes shows colors only
+COLORS = (
+    *("#ff3b30", "#00c2ff", "#ffcc00", "#34e36b", "#ff2d92", "#a66bff", "#ff9500", "#00e5c3"),
+    *("#c6ff00", "#5b8cff", "#ffa8d9", "#b08968"),
+)
+DPI = 120
+
+
+def color_of(k: int) -> str:
+    """Return a bright color for class `k`."""
+    return COLORS[k % len(COLORS)]
+
+
+def make_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
+) -> tuple[Figure, NDArray]:
+    """Return a figure of inches and its (rows, columns) axes; `heights` are those of the rows, relative."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
+
+
+def plot_precision_recall(metrics: Metrics, png: Path, iou: float = 0.5) -> None:
+    """Draw precision over recall at one IoU threshold, a line a class and their mean."""
+    t = int(np.argmin(np.abs(np.array(metrics.protocol.ious) - iou)))
+    precision = metrics.accumulated.precision[t, :, :, 0, -1].T  # (K, R)
+    there = precision[:, 0] > -1
+    lines = np.where(there[:, None], precision, np.nan)
+    mean = lines[there].mean(0) if there.any() else np.zeros(precision.shape[1])
+    labels = [f"{name} {line.mean():.3f}" for name, line in zip(metrics.names, lines, strict=True)]
+    figure, axes = make_figure(8, 6)
+    axis = axes[0, 0]
+    recall = np.linspace(0, 1, precision.shape[1])
+    _draw_lines(axis, recall, lines, mean, labels, f"all classes AP{100 * iou:.0f} {mean.mean():.3f}")
+    axis.set(xlabel="recall", ylabel="precision", title=f"precision over recall at IoU {iou:g}")
+    figure.savefig(png)
+
+
+def plot_confidence_curve(
+    curves: ConfidenceCurves, values: NDArray, label: str, names: Sequence[str], png: Path
+) -> None:
+    """Draw (K, P) values over confidence: `curves.f1`, `.precision` or `.recall`; `label` is the y axis."""
+    figure, axes = make_figure(8, 6)
+    axis = axes[0, 0]
+    mean = curves.mean(values)
+    best = curves.best_confidence
+    at_best = mean[np.argmin(np.abs(curves.confidence - best))]
+    summary = f"all classes {at_best:.2f} at {best:.3f}"
+    _draw_lines(axis, curves.confidence, values, mean, list(names), summary)
+    axis.axvline(best, color="black", linewidth=1, linestyle=":")
+    axis.set(xlabel="confidence", ylabel=label, title=f"{label} over confidence (dotted: best F1)")
+    figure.savefig(png)
+
+
+def _draw_lines(
+    axis: Axes, x: NDArray, lines: NDArray, mean: NDArray, labels: Sequence[str], summary: str
+) -> None:
+    """One line a class and a thick one for their mean, over 0..1 in both directions."""
+    there = np.flatnonzero(~np.isnan(lines[:, 0])).tolist()
+    few = len(there) <= FEW_CLASSES
+    if len(there) > 1:
+        for k in there:
+            style: dict[str, Any] = {"color": color_of(k), "label": labels[k]} if few else {"color": "0.8"}
+            axis.plot(x, lines[k], linewidth=1, **style)
+    axis.plot(x, mean, color="#1f4fd8", linewidth=2.5, label=summary)
+    axis.set(xlim=(0, 1), ylim=(0, 1.02))
+    axis.grid(color="0.9")
+    axis.legend(loc="best", frameon=True)
+
+
+def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: float, png: Path) -> None:
+    """Draw a (K + 1, K + 1) confusion matrix of detections, whose last row and column are the background."""
+    title = f"confusion at confidence ≥ {conf:.3g}, IoU ≥ {iou:g}"
+    draw_confusion(counts, [*names, "(missed)"], [*names, "(false alarm)"], title, png)
+
+
+def draw_confusion(
+    counts: NDArray, predicted: Sequence[str], true: Sequence[str], title: str, png: Path
+) -> None:
+    """Draw counts (predicted, true): shares of each true class, and numbers where they are legible."""
+    size = len(true)
+    share = counts / np.maximum(counts.sum(0, keepdims=True), 1)
+    side = max(5.0, 2.5 + 0.7 * size) if size <= FEW_CLASSES else min(4 + 0.35 * size, 14.0)
+    figure, axes = make_figure(side + 1, side)
+    axis = axes[0, 0]
+    image = axis.imshow(np.where(counts > 0, share, np.nan), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axis, fraction=0.046, label="share of the column")
+    if size <= MANY_CELLS:
+        for row, column in np.argwhere(counts > 0):
+            text = str(counts[row, column])
+            if true[column] == predicted[column] and size <= FEW_CLASSES:  # a class, not the background
+                text += f"\n{share[row, column]:.0%}"
+            tone = "white" if share[row, column] > 0.5 else "black"
+            fontsize = 10 if size <= FEW_CLASSES else 7
+            axis.text(column, row, text, ha="center", va="center", color=tone, fontsize=fontsize)
+    fontsize = 10 if size <= MANY_CELLS else 6
+    axis.set_xticks(range(size), true, rotation=90 if size > 4 else 0, fontsize=fontsize)
+    axis.set_yticks(range(size), predicted, fontsize=fontsize)
+    axis.set(xlabel="true class", ylabel="predicted class", title=title)
+    figure.savefig(png, bbox_inches="tight")
+
+
+def plot_results(csv_file: Path, png: Path) -> None:
+    """Draw every column of a results.csv that holds numbers over its column `epoch`."""
+    with csv_file.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    values = {
+        name: [float(row[name]) if row[name] else np.nan for row in rows]
+        for name in (rows[0] if rows else {})
+    }
+    epochs = values.pop("epoch", [])
+    columns = [name for name, column in values.items() if not np.isnan(column).all()]
+    if not columns:
+        return
+    width = min(4, len(columns))
+    height = -(-len(columns) // width)
+    figure, axes = make_figure(3.2 * width, 2.5 * height, height, width)
+    for axis, name in zip(axes.flat, columns, strict=False):
+        axis.plot(epochs, values[name], color="#1f4fd8", marker="." if len(rows) < 40 else "", linewidth=1.5)
+        axis.set_title(name, fontsize=10)
+        axis.grid(color="0.9")
+    for axis in axes.flat[len(columns) :]:
+        axis.set_axis_off()
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch")
+    figure.savefig(png)
+
+
+def plot_labels(
+    classes: ArrayLike, boxes_xywh_norm: ArrayLike, names: Sequence[str], imgsz: int, png: Path
+) -> None:
+    """Draw how many boxes each class has, where they lie and how large they are.
+
+    Args:
+        classes: (n,) of the boxes.
+        boxes_xywh_norm: (n, 4) center and size as fractions of the network's input.
+        names: the classes.
+        imgsz: side of the network's input, pixels.
+        png: the image to write.
+    """
+    classes, boxes = np.asarray(classes, np.int64).reshape(-1), np.asarray(boxes_xywh_norm).reshape(-1, 4)
+    figure, axes = make_figure(11, 9, 2, 2)
+    counts = np.bincount(classes, minlength=len(names))
+    most = np.argsort(-counts, kind="stable")[:20][::-1]
+    axes[0, 0].barh([names[k] for k in most], counts[most], color=[color_of(k) for k in most])
+    axes[0, 0].bar_label(axes[0, 0].containers[0], padding=3)
+    axes[0, 0].margins(x=0.15)
+    shown = f", the {len(most)} most frequent classes" if len(most) < len(names) else ""
+    axes[0, 0].set(xlabel="boxes", title=f"{len(classes)} boxes{shown}")
+
+    axes[0, 1].hist2d(boxes[:, 0], boxes[:, 1], bins=40, range=((0, 1), (0, 1)), cmap="Blues")
+    axes[0, 1].set(title="centers in the image", aspect="equal", ylim=(1, 0))
+
+    side = np.maximum(boxes[:, 2:] * imgsz, 0.5)
+    axes[1, 0].loglog(side[:, 0], side[:, 1], ".", markersize=3, alpha=0.3, color="#1f4fd8")
+    axes[1, 0].set(
+        xlabel="width, px", ylabel="height, px", title=f"at an input of {imgsz} px", aspect="equal"
+    )
+    axes[1, 0].grid(color="0.9")
+
+    bins = np.geomspace(1, max(imgsz, 2), 40)
+    axes[1, 1].hist(side.prod(1) ** 0.5, bins=bins, color="#1f4fd8")
+    axes[1, 1].set(xscale="log", xlabel="√(width·height), px", ylabel="boxes", title="sizes, and the strides")
+    for stride in (4, 8, 16, 32):
+        axes[1, 1].axvline(stride, color="0.3", linewidth=1, linestyle=":")
+    for axis in (axes[1, 0].xaxis, axes[1, 0].yaxis, axes[1, 1].xaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+    figure.savefig(png)
+
+
+def plot_batch(
+    images: Any, targets: Any, names: Sequence[str], png: Path, title: str = "", most: int = 16
+) -> None:
+    """Draw the first images of a batch in a grid, with their boxes.
+
+    Args:
+        images: (B, 3, H, W) uint8 RGB.
+        targets: (n, 6) image, class, cx, cy, w, h as fractions[, confidence as a seventh column].
+        names: the classes; one alone is not written beside its boxes.
+        png: the image to write.
+        title: one line above the grid.
+        most: images drawn.
+    """
+    from matplotlib.collections import PolyCollection
+    from matplotlib.figure import Figure
+
+    images = np.asarray(images)[:most].transpose(0, 2, 3, 1)  # (B, H, W, 3)
+    targets = np.asarray(targets)
+    targets = targets[targets[:, 0] < len(images)]
+    mosaic, corners = _grid(images)
+    zoom = max(1.0, 1600 / mosaic.shape[1])
+    head = 30 if title else 0
+    width, height = mosaic.shape[1] * zoom, mosaic.shape[0] * zoom
+    figure = Figure(figsize=(width / 100, (height + head) / 100), dpi=100)
+    axis = figure.add_axes((0, 0, 1, height / (height + head)))
+    axis.imshow(mosaic, interpolation="nearest", extent=(0, mosaic.shape[1], mosaic.shape[0], 0))
+    axis.set_axis_off()
+
+    size = np.array([images.shape[2], images.shape[1]])
+    center, half = targets[:, 2:4], targets[:, 4:6] / 2
+    corner = corners[targets[:, 0].astype(int)]
+    low = np.clip(center - half, 0, 1) * size + corner
+    high = np.clip(center + half, 0, 1) * size + corner
+    outline: Any = np.stack(
+        (low, np.stack((high[:, 0], low[:, 1]), 1), high, np.stack((low[:, 0], high[:, 1]), 1)), 1
+    )
+    colors = [color_of(int(k)) for k in targets[:, 1]]
+    axis.add_collection(PolyCollection(outline, facecolors="none", edgecolors=colors, linewidths=1.5))
+    for (x, y), text in zip(low, _captions(targets, names), strict=True):
+        if text:
+            box = {"facecolor": "black", "edgecolor": "none", "pad": 0.8, "alpha": 0.6}
+            axis.text(x, y, text, fontsize=7, va="bottom", color="white", bbox=box, clip_on=True)
+    axis.set(xlim=(0, mosaic.shape[1]), ylim=(mosaic.shape[0], 0))
+    if title:
+        figure.text(0.005, 1 - head / 2 / (height + head), title, va="center", fontsize=11)
+    figure.savefig(png)
+
+
+def _grid(images: NDArray, gap: int = 4) -> tuple[NDArray, NDArray]:
+    """(B, H, W, 3) -> one image, and (B, 2) x, y of each image's corner in it."""
+    count, height, width = images.shape[:3]
+    columns = int(np.ceil(count**0.5))
+    rows = -(-count // columns)
+    mosaic = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    place = np.arange(count)
+    corners = np.stack((place % columns * (width + gap), place // columns * (height + gap)), 1)
+    for image, (x, y) in zip(images, corners, strict=True):
+        mosaic[y : y + height, x : x + width] = image
+    return mosaic, corners
+
+
+def _captions(targets: NDArray, names: Sequence[str], crowded: int = 25) -> list[str]:
+    """Class and confidence of each box; nothing in images with more than `crowded` boxes."""
+    per_image = np.bincount(targets[:, 0].astype(int), minlength=1)
+    captions = []
+    for row in targets:
+        words = [names[int(row[1])]] if len(names) > 1 else []
+        words += [f"{row[6]:.2f}"] if len(row) > 6 else []
+        captions.append(" ".join(words) if per_image[int(row[0])] <= crowded else "")
+    return captions

@@ -1,0 +1,1 @@
+"""Merging: from the detections of tiles to those of the full image."""

@@ -1,0 +1,135 @@
+"""Objects that the side of a tile cuts: which boxes they are, which to drop, and which belong together.
+
+Boxes are corners in pixels of the image, (n, 4) xyxy; the tiles are windows of the image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.inference.merging.neighbors import meeting_pairs
+from utils.overlap import areas
+
+CUT_MARGIN = 0.01  # a box this close to an inner side of its tile, as a share of the side, may be cut by it
+COVERED = 0.6  # a cut box goes when this share of it lies in a box that is whole,
+TRUSTED = 0.5  # unless the whole box is less than this share as confident
+ALIKE = 0.5  # two parts of an object have at least this IoU along the seam
+
+
+def cut_sides(boxes_xyxy: NDArray, sides: NDArray, tile: NDArray) -> NDArray[np.bool_]:
+    """(n, 4) whether left, top, right and bottom of a box reach a side of its tile that is not the image's.
+
+    Args:
+        boxes_xyxy: (n, 4).
+        sides: (T, 4) left, top, right, bottom of each tile.
+        tile: (n,) the tile in which each box was found.
+    """
+    if not len(boxes_xyxy):
+        return np.zeros((0, 4), bool)
+    low, high = sides[:, :2], sides[:, 2:]
+    margin = _margin(sides)[:, None]
+    low_limit = np.where(low > low.min(0), low + margin, -np.inf)
+    high_limit = np.where(high < high.max(0), high - margin, np.inf)
+    return np.concatenate((boxes_xyxy[:, :2] < low_limit[tile], boxes_xyxy[:, 2:] > high_limit[tile]), 1)
+
+
+def covered(
+    boxes_xyxy: NDArray, scores: NDArray, whole_xyxy: NDArray, whole_scores: NDArray, larger: bool = False
+) -> NDArray[np.bool_]:
+    """(n,) whether most of a box lies in a whole one that is confident enough, and `larger` if asked for."""
+    found = np.zeros(len(boxes_xyxy), bool)
+    own, whole = areas(boxes_xyxy), areas(whole_xyxy)
+    for i, j, shared in meeting_pairs(boxes_xyxy, whole_xyxy):
+        explains = (shared / own[i] >= COVERED) & (whole_scores[j] >= TRUSTED * scores[i])
+        if larger:
+            explains &= whole[j] > own[i]
+        found[i[explains]] = True
+    return found
+
+
+def parts_of_one(
+    boxes_xyxy: NDArray, cut: NDArray, sides: NDArray, tile: NDArray, groups: NDArray
+) -> NDArray[np.int64]:
+    """(n,) the number of the object to which each box belongs, equal for the parts of one object.
+
+    Two boxes are parts of one object when one is cut by its tile's right (bottom) side, the other by its
+    tile's left (top) side, both reach across what the two tiles share, and they lie alike along the seam. An
+    object larger than a tile is a chain of parts.
+
+    Args:
+        boxes_xyxy: (n, 4).
+        cut: (n, 4) from `cut_sides`.
+        sides: (T, 4) of the tiles.
+        tile: (n,) the tile of each box.
+        groups: (n,) only boxes of equal group, their class, belong together.
+    """
+    pairs = [np.zeros((2, 0), np.int64)]
+    for axis in (0, 1):
+        before = np.flatnonzero(cut[:, axis + 2])
+        after = np.flatnonzero(cut[:, axis])
+        for one in np.unique(tile[before]):
+            a = before[tile[before] == one]
+            b = after[_meets(sides[one], sides, axis)[tile[after]]]
+            if len(b):
+                i, j = np.nonzero(
+                    _continue(boxes_xyxy, a, b, sides, tile, axis) & (groups[a, None] == groups[b])
+                )
+                pairs.append(np.stack((a[i], b[j])))
+    return _connected(len(boxes_xyxy), *np.concatenate(pairs, 1))
+
+
+def _connected(n: int, first: NDArray, second: NDArray) -> NDArray[np.int64]:
+    """(n,) the number, from 0, of each item's component; the pairs of linked items are (m,) and (m,)."""
+    labels = np.arange(n)
+    while True:
+        lowest = np.minimum(labels[first], labels[second])
+        before = labels.copy()
+        np.minimum.at(labels, first, lowest)
+        np.minimum.at(labels, second, lowest)
+        if (labels == before).all():
+            return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def cut_hulls(
+    boxes_xyxy: NDArray, cut: NDArray, hulls_xyxy: NDArray, labels: NDArray, sides: NDArray
+) -> NDArray[np.bool_]:
+    """(m,) whether a side of the box around some parts is still one where a part of it is cut.
+
+    Args:
+        boxes_xyxy: (n, 4) the parts.
+        cut: (n, 4) from `cut_sides`.
+        hulls_xyxy: (m, 4) the boxes around the parts.
+        labels: (n,) the hull of each part.
+        sides: (T, 4) of the tiles.
+    """
+    found = np.zeros(len(hulls_xyxy), bool)
+    if len(boxes_xyxy):
+        outermost = np.abs(boxes_xyxy - hulls_xyxy[labels]) <= _margin(sides).min()
+        np.logical_or.at(found, labels, (cut & outermost).any(1))
+    return found
+
+
+def _margin(sides: NDArray) -> NDArray:
+    """(T,) pixels within which a box counts as reaching a side."""
+    return CUT_MARGIN * (sides[:, 2:] - sides[:, :2]).max(1)
+
+
+def _meets(one: NDArray, sides: NDArray, axis: int) -> NDArray[np.bool_]:
+    """(T,) whether a tile begins inside `one`, or where it ends, along the axis, and goes on further."""
+    low, high = sides[:, axis], sides[:, axis + 2]
+    return (low > one[axis]) & (low <= one[axis + 2]) & (high > one[axis + 2])
+
+
+def _continue(
+    boxes: NDArray, a: NDArray, b: NDArray, sides: NDArray, tile: NDArray, axis: int
+) -> NDArray[np.bool_]:
+    """(A, B) whether part b goes on where part a, of one tile, is cut."""
+    margin = _margin(sides)
+    strip_low = sides[tile[b], axis] + margin[tile[b]]
+    strip_high = sides[tile[a], axis + 2] - margin[tile[a]]
+    across = (boxes[a, axis, None] <= strip_low) & (boxes[b, axis + 2] >= strip_high[:, None])
+    low, high = boxes[:, 1 - axis], boxes[:, 3 - axis]
+    shared = np.minimum(high[a, None], high[b]) - np.maximum(low[a, None], low[b])
+    spanned = np.maximum(high[a, None], high[b]) - np.minimum(low[a, None], low[b])
+    return across & (shared >= ALIKE * spanned)

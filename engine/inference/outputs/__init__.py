@@ -1,0 +1,1 @@
+"""What inference writes: annotated media, labels, COCO JSON, CSV, crops, heat maps."""

@@ -1,0 +1,291 @@
+"""From images of any size to their objects: tiles, letterbox, network, NMS, merging.
+
+Detection, evaluation of full images and the Python API all go through `find_all`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.detection.tiling import Tiling, tile_windows
+from data.letterbox import Letterbox, letterbox
+from data.media.image_files import ImageReadError
+from data.media.large_image import LargeImage
+from engine.inference.merging.merge import MergeRule, merge_tiles
+from engine.runtimes import Predictor
+from utils.nms import non_max_suppression
+from utils.prefetch import ahead
+
+
+@dataclass(frozen=True)
+class DetectSettings:
+    """How to detect.
+
+    Attributes:
+        imgsz: height and width that an image, or a tile, is fitted into, pixels.
+        conf_thres: smallest confidence.
+        iou_thres: the largest IoU of two boxes of a class.
+        max_det: largest number of objects in an image, and in a tile.
+        classes: these only; None is all.
+        agnostic: let boxes of different classes suppress each other.
+        multi_label: a box may count for several classes (evaluation), not its best one only.
+        tiling: cut images into tiles; None looks at them whole.
+        tile_from: images whose longer side is shorter than this are looked at whole, pixels.
+        whole: look at the full image besides its tiles, for objects larger than a tile.
+        merge: how the tiles' boxes become one image's; None is by seams, with `iou_thres`.
+        batch_size: images or tiles at a time.
+    """
+
+    imgsz: tuple[int, int]
+    conf_thres: float = 0.25
+    iou_thres: float = 0.45
+    max_det: int = 1000
+    classes: Sequence[int] | None = None
+    agnostic: bool = False
+    multi_label: bool = False
+    tiling: Tiling | None = None
+    tile_from: int = 0
+    whole: bool = False
+    merge: MergeRule | None = None
+    batch_size: int = 8
+
+
+class HasImage(Protocol):
+    """What can be looked at: a frame of a source, for one."""
+
+    @property
+    def image(self) -> np.ndarray | LargeImage:
+        """(H, W, 3) uint8 BGR, or a file that is read by windows."""
+        ...
+
+
+Item = TypeVar("Item", bound=HasImage)
+
+
+@dataclass
+class Stages:
+    """Seconds spent on preprocessing, in the network, and on NMS and merging."""
+
+    pre: float = 0.0
+    inference: float = 0.0
+    post: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Found(Generic[Item]):
+    """What is in an image.
+
+    Attributes:
+        item: what was looked at.
+        rows: (n, 6) float32 x1, y1, x2, y2 in pixels of the image, confidence, class; best first.
+        shape: height and width of the network's input, pixels.
+        tiles: how many inputs the image took.
+        stages: the time each stage took.
+    """
+
+    item: Item
+    rows: np.ndarray
+    shape: tuple[int, int]
+    tiles: int
+    stages: Stages
+
+
+@dataclass(eq=False)
+class _Job(Generic[Item]):
+    """An image on its way: where its windows are, and what was found in those that are done."""
+
+    item: Item
+    windows: np.ndarray  # (T, 4) x0, y0, x1, y1
+    shape: tuple[int, int] = (0, 0)
+    found: list[np.ndarray] = field(default_factory=list)
+    stages: Stages = field(default_factory=Stages)
+
+
+@dataclass(eq=False)
+class _View(Generic[Item]):
+    """One window of an image as the network sees it."""
+
+    job: _Job[Item]
+    pixels: np.ndarray  # (h, w, 3) uint8 RGB
+    box: Letterbox
+
+
+@dataclass(frozen=True)
+class _ImageItem:
+    image: np.ndarray | LargeImage
+
+
+def find_objects(
+    predictor: Predictor, image: np.ndarray | LargeImage, settings: DetectSettings
+) -> Found[Any]:
+    """Detect on one image, (H, W, 3) uint8 BGR."""
+    return next(find_all(predictor, [_ImageItem(image)], settings, threads=False))
+
+
+def find_all(
+    predictor: Predictor,
+    items: Iterable[Item],
+    settings: DetectSettings,
+    threads: bool = True,
+    report: Callable[[str], None] | None = None,
+) -> Generator[Found[Item], None, None]:
+    """Detect on every image, in order; images and tiles of the same shape share batches.
+
+    Args:
+        predictor: see `engine.runtimes`.
+        items: what to look at; each has an `image`.
+        settings: how.
+        threads: read, prepare, compute and finish at the same time, a batch or two ahead, where that is
+            faster (see `Predictor.overlaps`).
+        report: is called with one line for an image of which a window cannot be read, and which is then left
+            out; None raises instead.
+
+    Raises:
+        ImageReadError: a window cannot be read.
+    """
+    if not (threads and predictor.overlaps):
+        return _finish(_infer(_prepare(items, predictor, settings, report), predictor), settings)
+    prepared = ahead(_prepare(ahead(items), predictor, settings, report))
+    return ahead(_finish(ahead(_infer(prepared, predictor)), settings))
+
+
+def _prepare(
+    items: Iterable[Item],
+    predictor: Predictor,
+    settings: DetectSettings,
+    report: Callable[[str], None] | None,
+) -> Iterator[tuple[list[_View[Item]], Tensor]]:
+    """Cut, fit and stack; a batch ends when it is full or the shape changes."""
+    batch: list[_View[Item]] = []
+    for view in _views(items, predictor, settings, report):
+        if batch and batch[0].pixels.shape != view.pixels.shape:
+            yield _stacked(batch, predictor)
+            batch = []
+        batch.append(view)
+        if len(batch) == settings.batch_size:
+            yield _stacked(batch, predictor)
+            batch = []
+    if batch:
+        yield _stacked(batch, predictor)
+
+
+def _stacked(batch: list[_View[Item]], predictor: Predictor) -> tuple[list[_View[Item]], Tensor]:
+    """Return a batch with its images, (T, 3, h, w) float on the device, channels last in memory."""
+    start = time.perf_counter()
+    pixels = torch.from_numpy(np.stack([view.pixels for view in batch])).to(predictor.device)
+    images = pixels.permute(0, 3, 1, 2).float().div_(255)
+    share = (_now(predictor) - start) / len(batch)
+    for view in batch:
+        view.job.stages.pre += share
+    return batch, images
+
+
+def _views(
+    items: Iterable[Item],
+    predictor: Predictor,
+    settings: DetectSettings,
+    report: Callable[[str], None] | None,
+) -> Iterator[_View[Item]]:
+    stride = None if predictor.imgsz else predictor.stride
+    for item in items:
+        job = _Job(item, _windows(item.image, settings))
+        for window in job.windows.tolist():
+            start = time.perf_counter()
+            try:
+                pixels, box = _fit(item.image, window, settings.imgsz, stride)
+            except ImageReadError as error:
+                if report is None:
+                    raise
+                report(str(error))
+                break
+            job.shape = (pixels.shape[0], pixels.shape[1])
+            job.stages.pre += time.perf_counter() - start
+            yield _View(job, pixels, box)
+
+
+def _windows(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.ndarray:
+    """(T, 4) int x0, y0, x1, y1."""
+    height, width = image.shape[:2]
+    whole = np.array([[0, 0, width, height]])
+    if settings.tiling is None or max(width, height) < settings.tile_from:
+        return whole
+    windows = tile_windows(width, height, settings.tiling.size, settings.tiling.overlap)
+    return np.concatenate((windows, whole)) if settings.whole and len(windows) > 1 else windows
+
+
+def _fit(
+    image: np.ndarray | LargeImage, window: Sequence[int], size: tuple[int, int], stride: int | None
+) -> tuple[np.ndarray, Letterbox]:
+    """One window of an image as an input, (h, w, 3) uint8 RGB, and where it lies there."""
+    x0, y0, x1, y1 = window
+    if isinstance(image, LargeImage) and image.shape[:2] == (y1 - y0, x1 - x0):
+        small = image.overview(2 * max(size))
+        pixels, box = letterbox(small, size, stride)
+        scale_x, scale_y = small.shape[1] / (x1 - x0), small.shape[0] / (y1 - y0)
+        stretch = box.stretch * scale_y / scale_x
+        box = replace(box, scale=box.scale * scale_x, stretch=stretch, width=x1 - x0, height=y1 - y0)
+    else:
+        pixels, box = letterbox(image[y0:y1, x0:x1], size, stride)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), box
+
+
+def _infer(
+    batches: Iterable[tuple[list[_View[Item]], Tensor]], predictor: Predictor
+) -> Iterator[tuple[list[_View[Item]], Tensor]]:
+    """Run the network: each batch with its (T, N, 5 + classes)."""
+    for batch, images in batches:
+        start = time.perf_counter()
+        pred = predictor(images)
+        share = (_now(predictor) - start) / len(batch)
+        for view in batch:
+            view.job.stages.inference += share
+        yield batch, pred
+
+
+def _finish(
+    outputs: Iterable[tuple[list[_View[Item]], Tensor]], settings: DetectSettings
+) -> Generator[Found[Item], None, None]:
+    """NMS in every window; an image is done when all of its windows are."""
+    for batch, pred in outputs:
+        start = time.perf_counter()
+        kept = non_max_suppression(
+            pred,
+            settings.conf_thres,
+            settings.iou_thres,
+            classes=settings.classes,
+            agnostic=settings.agnostic,
+            multi_label=settings.multi_label,
+            max_det=settings.max_det,
+        )
+        share = (time.perf_counter() - start) / len(batch)
+        for view, rows in zip(batch, kept, strict=True):
+            job = view.job
+            job.found.append(view.box.to_view(rows.cpu().numpy()))
+            job.stages.post += share
+            if len(job.found) == len(job.windows):
+                yield _merge(job, settings)
+
+
+def _merge(job: _Job[Item], settings: DetectSettings) -> Found[Item]:
+    start = time.perf_counter()
+    rows = job.found[0]
+    if len(job.windows) > 1:
+        rule = settings.merge or MergeRule(threshold=settings.iou_thres)
+        rows = merge_tiles(job.found, job.windows, rule, settings.max_det, settings.agnostic)
+    job.stages.post += time.perf_counter() - start
+    return Found(job.item, rows, job.shape, len(job.windows), job.stages)
+
+
+def _now(predictor: Predictor) -> float:
+    """Seconds, once the device has done what it was asked."""
+    if predictor.device.type == "cuda":
+        torch.cuda.synchronize(predictor.device)
+    return time.perf_counter()

@@ -1,0 +1,84 @@
+"""Following objects through videos: a number for each, and how many there were of each class."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data.media.frame import Frame
+from engine.inference.outputs.files import Result
+from utils.errors import UserError
+from utils.ultralytics_adapter import TrackerKind, make_tracker
+
+LOW = 0.1  # confidence from which a tracker goes on with an object that it knows
+
+
+class Tracking:
+    """One tracker for each video or stream."""
+
+    def __init__(self, kind: TrackerKind, conf_thres: float):
+        self.kind, self.conf_thres = kind, conf_thres
+        self._trackers: dict[Path, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {}
+
+    def __call__(self, frame: Frame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 6) detections of the next frame -> (m, 6) objects that are followed, and their (m,) numbers.
+
+        Raises:
+            UserError: the frame is an image.
+        """
+        if not frame.is_video or not isinstance(frame.image, np.ndarray):
+            raise UserError(f"{frame.where}: objects are followed through videos and streams, not images")
+        if frame.path not in self._trackers:
+            if frame.seconds is None:  # only streams come side by side
+                self._trackers.clear()
+            self._trackers[frame.path] = make_tracker(self.kind, self.conf_thres, LOW)
+        return self._trackers[frame.path](rows, frame.image)
+
+
+@dataclass
+class _Track:
+    first: int
+    last: int = 0
+    frames: int = 0
+    classes: Counter[int] = field(default_factory=Counter)
+
+
+class Tracks:
+    """tracks.csv: a line for each object that was followed, with its class in most of its frames."""
+
+    def __init__(self, path: Path | None, names: Sequence[str]):
+        self.path, self.names = path, names
+        self._tracks: dict[tuple[str, int], _Track] = {}
+
+    def add(self, result: Result) -> None:
+        """Note who is in this frame."""
+        if result.ids is None:
+            return
+        for number, index in zip(result.ids.tolist(), result.rows[:, 5].astype(int).tolist(), strict=True):
+            track = self._tracks.setdefault((result.frame.where, number), _Track(result.frame.number))
+            track.last = result.frame.number
+            track.frames += 1
+            track.classes[index] += 1
+
+    def counts(self) -> dict[str, int]:
+        """How many different objects there were of each class."""
+        classes = Counter(track.classes.most_common(1)[0][0] for track in self._tracks.values())
+        return {self.names[index]: count for index, count in sorted(classes.items())}
+
+    def close(self) -> None:
+        """Write the file."""
+        if self.path is None:
+            return
+        with self.path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "id", "class", "name", "first_frame", "last_frame", "frames"])
+            for (where, number), track in self._tracks.items():
+                index = track.classes.most_common(1)[0][0]
+                writer.writerow(
+                    [where, number, index, self.names[index], track.first, track.last, track.frames]
+                )

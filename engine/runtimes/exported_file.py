@@ -1,0 +1,115 @@
+"""What the runtimes of exported files have in common: batches, sizes, and outputs after NMS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.runtimes.metadata import Metadata
+from utils.errors import UserError
+
+
+class FilePredictor:
+    """An exported file; see `engine.runtimes.Predictor`.
+
+    Where the file fixes the batch, other batches are cut and filled to fit. A file with NMS inside returns
+    rows (B, K, 6) of x1, y1, x2, y2, confidence, class; they are turned back into decoded rows, which a
+    further NMS leaves as they are.
+
+    Args:
+        run: (B, 3, H, W) float32 -> what the file returns, on the device.
+        metadata: what the file says of itself.
+        device: where the output is.
+        batch: the only batch size it takes; None takes any.
+        imgsz: the only height and width it takes, pixels; None takes any.
+        overlaps: see `engine.runtimes.Predictor`.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Tensor], Tensor],
+        metadata: Metadata,
+        device: torch.device,
+        batch: int | None,
+        imgsz: tuple[int, int] | None,
+        overlaps: bool = True,
+    ):
+        self.run, self.device, self.batch, self.imgsz = run, device, batch, imgsz
+        self.names, self.stride, self.task = metadata.names, metadata.stride, metadata.task
+        self.config: dict[str, Any] = metadata.config
+        self.nms, self.overlaps = metadata.nms, overlaps
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float in 0..1 -> (B, N, 5 + classes), or logits (B, classes), float32.
+
+        Raises:
+            ValueError: another height or width than the file takes.
+        """
+        shape = (images.shape[2], images.shape[3])
+        if self.imgsz not in (None, shape):
+            raise ValueError(f"this file takes images of {self.imgsz}, height and width, not {shape}")
+        images = images.detach().float()
+        parts = [self._run(part) for part in images.split(self.batch or max(len(images), 1))]
+        output = torch.cat(parts).float().to(self.device)
+        return decoded_rows(output, len(self.names)) if self.nms else output
+
+    def _run(self, images: Tensor) -> Tensor:
+        missing = (self.batch or len(images)) - len(images)
+        filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else images
+        return self.run(filled.contiguous())[: len(images)]
+
+
+def decoded_rows(rows: Tensor, classes: int) -> Tensor:
+    """(B, K, 6) x1, y1, x2, y2, confidence, class -> (B, K, 5 + classes) cx, cy, w, h, objectness, scores."""
+    low, high = rows[..., :2], rows[..., 2:4]
+    scores = F.one_hot(rows[..., 5].long(), classes).to(rows.dtype)
+    return torch.cat(((low + high) / 2, high - low, rows[..., 4:5], scores), -1)
+
+
+def read_metadata(
+    strings: Mapping[str, str], names: Sequence[str] | None, columns: int | None, file: Path
+) -> Metadata:
+    """Return what a file says of itself; where it names no classes, `names` do.
+
+    Args:
+        strings: the metadata in the file.
+        names: the classes that the user gives.
+        columns: how many numbers a row of the output has, None where the file does not fix it.
+        file: for messages.
+
+    Raises:
+        UserError: nobody names the classes, or more or fewer of them than there are.
+    """
+    if names is not None and "names" not in strings:
+        metadata = Metadata(list(names), int(strings.get("stride", 32)))
+    else:
+        metadata = Metadata.from_strings(strings, str(file))
+    besides = 0 if metadata.task == "classify" else 5
+    if columns is not None and not metadata.nms and columns != besides + len(metadata.names):
+        found = columns - besides
+        raise UserError(f"{file}: the graph has {found} classes, but {len(metadata.names)} are named")
+    return metadata
+
+
+def output_dimensions(task: str) -> int:
+    """Return how many dimensions the output of a file has whose metadata say this `task`, a JSON text."""
+    return 2 if task.strip('"') == "classify" else 3
+
+
+def check_file(file: Path, half: bool) -> None:
+    """Check what all exported files have in common.
+
+    Raises:
+        UserError: no such file, or `half` is wanted of it.
+    """
+    if not file.is_file():
+        made = "python export.py --weights best.pt --include onnx openvino torchscript"
+        raise UserError(f"no such weights: {file}; exports are made with: {made}")
+    if half:
+        raise UserError(f"{file}: an exported file computes as it was exported; leave out --half")

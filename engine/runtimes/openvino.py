@@ -1,0 +1,76 @@
+"""OpenVINO."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.runtimes.exported_file import FilePredictor, check_file, output_dimensions, read_metadata
+from utils.errors import UserError
+
+SECTION = "yolov5_spd"  # of the file's run-time information, where its metadata is
+
+
+def load(
+    file: Path, device: torch.device, fuse: bool, half: bool, names: Sequence[str] | None = None
+) -> FilePredictor:
+    """Open OpenVINO's .xml, beside which the weights lie as .bin; it runs on the CPU, in float32.
+
+    Raises:
+        UserError: no such file, not OpenVINO's, not a YOLOv5 graph, no class names, or another device.
+    """
+    check_file(file, half)
+    if device.type != "cpu":
+        raise UserError(f"{file}: OpenVINO runs on the CPU here; add --device cpu")
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError(f"{file}: running OpenVINO files needs openvino: pip install openvino") from error
+    core = openvino.Core()
+    try:
+        model = core.read_model(file)
+        batch, imgsz, columns = _check_graph(model, file)
+        metadata = read_metadata(_strings(model), names, columns, file)
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",  # left to itself it takes bf16 where the processor has it
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        compiled = core.compile_model(model, "CPU", options)
+    except RuntimeError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise UserError(
+            f"{file}: OpenVINO cannot open it ({lines[-1] if lines else 'no reason given'})"
+        ) from error
+    requests = threading.local()  # a request serves one thread
+
+    def run(images: Tensor) -> Tensor:
+        if not hasattr(requests, "mine"):
+            requests.mine = compiled.create_infer_request()
+        return torch.from_numpy(requests.mine.infer([images.cpu().numpy()])[0].copy())
+
+    return FilePredictor(run, metadata, device, batch, imgsz)
+
+
+def _strings(model: Any) -> dict[str, str]:
+    if not model.has_rt_info(SECTION):
+        return {}
+    return {
+        key: model.get_rt_info([SECTION, key]).astype(str) for key in model.get_rt_info(SECTION).astype(dict)
+    }
+
+
+def _check_graph(model: Any, file: Path) -> tuple[int | None, tuple[int, int] | None, int | None]:
+    """Return the batch size, height and width, and the numbers in a row, where the graph fixes them."""
+    shape, last = model.inputs[0].partial_shape, model.outputs[0].partial_shape
+    dimensions = output_dimensions(_strings(model).get("task", ""))
+    if len(model.inputs) != 1 or len(shape) != 4 or len(last) != dimensions:
+        raise UserError(f"{file}: not a YOLOv5 graph, which maps (B, 3, H, W) to (B, N, 5 + classes)")
+    batch, _, height, width = (side.get_length() if side.is_static else None for side in shape)
+    columns = last[dimensions - 1].get_length() if last[dimensions - 1].is_static else None
+    return batch, (height, width) if height and width else None, columns

@@ -1,0 +1,60 @@
+"""PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.checkpoint import read_checkpoint
+from models.classification.model import ClassificationModel
+from models.detection_model import DetectionModel
+from models.load import from_checkpoint
+
+
+class TorchPredictor:
+    """A network in PyTorch; see `engine.runtimes.Predictor`."""
+
+    imgsz: tuple[int, int] | None = None
+
+    def __init__(
+        self,
+        model: DetectionModel | ClassificationModel,
+        device: torch.device,
+        half: bool = False,
+        config: dict[str, Any] | None = None,
+    ):
+        self.device, self.dtype = device, torch.float16 if half else torch.float32
+        self.model = model.to(device, self.dtype).eval()
+        self.task, self.names = model.task, list(model.names)
+        self.stride = int(model.stride.max()) if isinstance(model, DetectionModel) else 1
+        self.config = config or {}
+        self.overlaps = device.type != "cpu"
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float in 0..1 -> (B, N, 5 + classes), or logits (B, classes), float32."""
+        output = self.model(images.to(self.device, self.dtype))
+        return (output if isinstance(output, Tensor) else output[0]).float()
+
+
+def load(
+    file: Path, device: torch.device, fuse: bool, half: bool, names: Sequence[str] | None = None
+) -> TorchPredictor:
+    """Read a checkpoint; `names` means nothing here, a checkpoint always names its classes.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    content = read_checkpoint(file)
+    model = from_checkpoint(content, str(file))
+    if fuse and isinstance(model, DetectionModel):
+        model.fuse()
+    config = dict(content.get("config") or {})
+    for key in ("tile", "resize"):  # how the training cut or shrank its images
+        if content.get(key):
+            config[key] = content[key]
+    return TorchPredictor(model, device, half, config)

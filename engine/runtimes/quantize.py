@@ -1,0 +1,67 @@
+"""ONNX graphs in 8 bits: convolutions compute with integers whose ranges are measured on images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from engine.runtimes.onnx_export import quiet
+from utils.errors import UserError
+
+
+def quantize(file: Path, images: Iterable[Tensor]) -> None:
+    """Replace an ONNX file by its 8-bit form, with its metadata.
+
+    Weights get a scale a channel, activations one a tensor, from their least and greatest value on the
+    images. What decodes the boxes stays in float32.
+
+    Args:
+        file: a float32 graph with the input `images`.
+        images: batches (B, 3, H, W) in 0..1 of images like those it will see.
+
+    Raises:
+        UserError: a package is missing, or there are no images.
+    """
+    try:
+        import onnx
+        from onnxruntime import quantization as q
+    except ImportError as error:
+        raise UserError(f"int8 needs the package {error.name}: pip install onnx onnxruntime") from error
+
+    class Reader(q.CalibrationDataReader):
+        """Hands the batches over one by one."""
+
+        def __init__(self) -> None:
+            self.batches: Iterator[Tensor] = iter(images)
+            self.count = 0
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            self.count += batch is not None
+            return None if batch is None else {"images": np.ascontiguousarray(batch.numpy())}
+
+    properties = {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
+    reader, result = Reader(), file.with_suffix(".int8.onnx")
+    try:
+        with quiet():
+            q.quantize_static(
+                str(file),
+                str(result),
+                reader,
+                quant_format=q.QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                activation_type=q.QuantType.QUInt8,
+                weight_type=q.QuantType.QInt8,
+                calibrate_method=q.CalibrationMethod.MinMax,
+            )
+        if not reader.count:
+            raise UserError("int8 is calibrated on images, and there were none")
+        model = onnx.load(str(result))
+        onnx.helper.set_model_props(model, properties)
+        file.write_bytes(model.SerializeToString())
+    finally:
+        result.unlink(missing_ok=True)

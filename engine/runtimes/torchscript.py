@@ -1,0 +1,47 @@
+"""TorchScript."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.runtimes.exported_file import FilePredictor, check_file, read_metadata
+from utils.errors import UserError
+
+CONFIG = "config.txt"  # the file inside the archive that holds the metadata, JSON, as in YOLOv5
+
+
+def load(
+    file: Path, device: torch.device, fuse: bool, half: bool, names: Sequence[str] | None = None
+) -> FilePredictor:
+    """Open a TorchScript archive of ours or of YOLOv5.
+
+    Raises:
+        UserError: no such file, not TorchScript, or no class names in it and none given.
+    """
+    check_file(file, half)
+    extra = {CONFIG: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.load(str(file), map_location=device, _extra_files=extra).eval()
+        written = json.loads(extra[CONFIG] or "{}")
+        strings = {key: json.dumps(value) for key, value in written.items()}
+    except (RuntimeError, ValueError, AttributeError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"{file}: not a TorchScript file that can be read ({reason})") from error
+    metadata = read_metadata(strings, names, None, file)
+    fixed = not metadata.dynamic and metadata.imgsz is not None
+
+    def run(images: Tensor) -> Tensor:
+        output = module(images.to(device))
+        return output[0] if isinstance(output, tuple) else output
+
+    imgsz = metadata.imgsz if fixed or metadata.task == "classify" else None
+    batch, overlaps = metadata.batch if fixed else None, device.type != "cpu"
+    return FilePredictor(run, metadata, device, batch, imgsz, overlaps)

@@ -1,0 +1,1 @@
+"""Training: config, loop, state, tasks, losses, optimizer, run folder."""

@@ -1,0 +1,114 @@
+"""What a training run leaves behind: its folder with config, results.csv and weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.training.loggers import make_loggers
+from engine.training.results_csv import append_row, drop_rows_from
+from engine.training.state import TrainState
+from models.checkpoint import read_checkpoint, save_checkpoint
+from utils.cli import as_plain, save_config
+
+Metrics = Mapping[str, Any]
+
+
+class TrainRun:
+    """The folder of a run.
+
+    Args:
+        folder: exists and can be written.
+        config: the command's config dataclass, with `logger`, `save_period` and `nosave`.
+        hyp: the recipe, a dataclass.
+        state: what is trained; its model must have `yaml` and `names`.
+        task: "detect" or "classify".
+        columns: metrics of results.csv, beside losses and rate.
+        details: what else the checkpoints hold.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Any,
+        hyp: Any,
+        state: TrainState,
+        task: str,
+        columns: Sequence[str],
+        details: Mapping[str, Any],
+    ) -> None:
+        self.folder, self.state = folder, state
+        self.task, self.columns, self.details = task, columns, dict(details)
+        self.config, self.hyp = as_plain(config), dataclasses.asdict(hyp)
+        self.save_period, self.nosave = config.save_period, config.nosave
+        self.weights = folder / "weights"
+        self.last, self.best = self.weights / "last.pt", self.weights / "best.pt"
+        self.csv = folder / "results.csv"
+        self.weights.mkdir(exist_ok=True)
+        for unfinished in self.weights.glob(".*.tmp"):  # of a run that was killed while it wrote
+            unfinished.unlink()
+        save_config(config, folder / "config.yaml")
+        save_config(hyp, folder / "hyp.yaml")
+        drop_rows_from(self.csv, state.epoch)
+        if state.epoch == state.batch == 0:
+            self.save()
+        self.loggers = make_loggers(config.logger, folder, self.config)
+
+    def end_epoch(self, losses: Mapping[str, float], metrics: Metrics, fitness: float | None) -> None:
+        """Count the epoch, add its row to results.csv and write the weights that are due.
+
+        Args:
+            losses: means of the epoch.
+            metrics: of the evaluation, empty when there was none.
+            fitness: what the best epoch has most of; None when there was no evaluation.
+
+        Raises:
+            UserError: a file cannot be written; those of earlier epochs are intact.
+        """
+        state = self.state
+        is_best = state.end_epoch(dict(metrics), fitness)
+        row = {"epoch": state.epoch - 1, **losses, "lr": state.optimizer.param_groups[1]["lr"]}
+        row |= {"fitness": fitness} | {key: metrics.get(key) for key in self.columns}
+        append_row(self.csv, row)
+        for logger in self.loggers:
+            logger.log(row["epoch"], {key: value for key, value in row.items() if value is not None})
+        if self.nosave:
+            return
+        if is_best:
+            save_checkpoint(self.best, self._content())
+        if self.save_period and state.epoch % self.save_period == 0:
+            save_checkpoint(self.weights / f"epoch{state.epoch - 1}.pt", self._content())
+        self.save()
+
+    def save(self) -> None:
+        """Write last.pt, from which the run can go on."""
+        save_checkpoint(self.last, self._content() | {"training": self.state.state_dict()})
+
+    def finish(self) -> None:
+        """The run is over: leave only weights in last.pt, and write best.pt where nothing was."""
+        if self.nosave:
+            self.state.best_epoch = self.state.epoch - 1
+            save_checkpoint(self.best, self._content())
+            save_checkpoint(self.last, self._content())
+        else:
+            content = read_checkpoint(self.last)
+            content.pop("training")
+            save_checkpoint(self.last, content)
+        for logger in self.loggers:
+            logger.close()
+
+    def _content(self) -> dict[str, Any]:
+        average: Any = self.state.ema.model
+        return {
+            "task": self.task,
+            **self.details,
+            "model": average.yaml,
+            "names": list(average.names),
+            "weights": average.state_dict(),
+            "config": self.config,
+            "hyp": self.hyp,
+            "epoch": self.state.epoch - 1,
+            "metrics": self.state.metrics,
+        }

@@ -1,0 +1,264 @@
+"""One training run: everything that changes while it goes on, and one epoch of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.training.optimizer import EMA, Schedule, build_optimizer
+from utils.distributed import World
+from utils.errors import UserError
+
+CLIP_NORM = 10.0  # of the gradient, as in YOLOv5
+FORGIVEN = 2  # losses in a row that are not finite; the next one stops the run
+SHOWN_EVERY = 10  # iterations; showing losses makes the host wait for the device
+PROGRESS = ("epoch", "batch", "totals", "seen", "last_step", "best_fitness", "best_epoch", "metrics")
+LossFunction = Callable[..., tuple[Tensor, Tensor]]  # of the output and the truth
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss was not a finite number several times in a row."""
+
+
+class StopRequested(BaseException):
+    """The run was asked to stop and can be saved now; like KeyboardInterrupt, no error."""
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class TrainState:
+    """Model, moving average, optimizer, scaler, schedule and progress of a run.
+
+    Args:
+        model: already on its device.
+        hyp: the recipe: optimizer, rates, decay and moving average.
+        schedule: rates per iteration; its batches are those of all processes together.
+        amp: mixed precision; only CUDA has it.
+        world: the processes that train this model together.
+        compile: run the network through torch.compile.
+        resize: gives a batch of images another size, by iteration; None: none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        hyp: Any,
+        schedule: Schedule,
+        amp: bool = True,
+        world: World = World(),  # noqa: B008  (frozen)
+        compile: bool = False,
+        resize: Callable[[Tensor, int], Tensor] | None = None,
+    ) -> None:
+        # channels_last: the same numbers, faster convolutions, a space-to-depth that copies whole pixels
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.schedule, self.world, self.resize = schedule, world, resize
+        self.device = next(model.parameters()).device
+        images = schedule.batch_size * schedule.full_accumulation  # in one optimizer step
+        decay = hyp.weight_decay * images / schedule.nominal_batch
+        self.optimizer = build_optimizer(model, hyp.optimizer, hyp.lr0, hyp.momentum, decay)
+        self.ema = EMA(model, hyp.ema_decay, hyp.ema_tau)
+        self.network = world.wrap(self.model)  # what is called; its parameters are the model's
+        if compile:
+            self.network.compile()
+        self.amp = amp and self.device.type == "cuda"
+        self.amp_dtype = torch.bfloat16 if self.amp and torch.cuda.is_bf16_supported() else torch.float16
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.amp and self.amp_dtype == torch.float16
+        )
+        self.epoch = 0  # finished epochs
+        self.batch = 0  # finished batches of the present epoch
+        self.totals: list[float] = []  # sums of the loss's parts over these batches
+        self.seen = 0  # images of these batches
+        self.last_step = -1  # iteration of the last optimizer step
+        self.failures = 0  # losses that were not finite, in a row
+        self.best_fitness, self.best_epoch = -1.0, -1
+        self.metrics: dict[str, Any] = {}  # of the last evaluation
+        self.stop_asked = self.stopping = False  # of this process; of all of them
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to go on exactly, the average's weights aside."""
+        return {
+            "weights": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema_updates": self.ema.updates,
+            "batches": self.schedule.batches,
+            **{name: getattr(self, name) for name in PROGRESS},
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], ema_weights: dict[str, Tensor]) -> None:
+        """Go back to where `state_dict` was called.
+
+        Raises:
+            UserError: an epoch had another number of batches.
+        """
+        if state["batches"] != self.schedule.batches:
+            now = self.schedule.batches
+            raise UserError(f"the data set has changed: {now} batches an epoch, were {state['batches']}")
+        self.model.load_state_dict(state["weights"])
+        self.ema.model.load_state_dict(ema_weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.ema.updates = state["ema_updates"]
+        for name in PROGRESS:
+            setattr(self, name, state[name])
+        torch.set_rng_state(state["torch_rng"].cpu())
+
+    def step(
+        self, images: Tensor, truth: Sequence[Tensor], loss_fn: LossFunction, iteration: int
+    ) -> Tensor | None:
+        """Forward, backward and, where enough batches have come together, an optimizer step.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            truth: what `loss_fn` takes after the model's output.
+            loss_fn: returns the loss to minimize and its parts.
+            iteration: counted over all epochs.
+
+        Returns:
+            The loss's parts, detached; None where the loss of some process was not finite. Then the
+            gradients gathered so far are dropped, and weights, statistics and average stay as they were.
+
+        Raises:
+            TrainingDivergedError: it was not finite for the third time in a row.
+        """
+        accumulate = self.schedule.apply(self.optimizer, iteration)
+        is_last = iteration - self.last_step >= accumulate
+        images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float() / 255
+        if self.resize is not None:
+            images = self.resize(images, iteration)
+        truth = [part.to(self.device, non_blocking=True) for part in truth]
+        with self.world.reducing(self.network, is_last):
+            with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp):
+                output = self.network(images)
+            loss, parts = loss_fn(output, *truth)
+            agreed = self._agree(loss)
+            self.scaler.scale(loss).backward()
+        finite, go_on = agreed()
+        self.stopping = not go_on
+        if not finite:
+            self._drop(iteration)
+            return None
+        self.failures = 0
+        if is_last:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.ema.update(self.model)
+            self.last_step = iteration
+        return parts
+
+    def _agree(self, loss: Tensor) -> Callable[[], list[bool]]:
+        """Start finding out whether every process has a finite loss, and none was asked to stop.
+
+        Asked for after backward is queued, the answer costs a GPU nothing: it only needs the forward pass,
+        and the device has the whole backward pass to do meanwhile.
+        """
+        go_on = torch.full((), float(not self.stop_asked), device=self.device)
+        flags = self.world.everywhere(torch.stack((torch.isfinite(loss.detach()).float(), go_on)))
+        if self.device.type != "cuda":
+            return lambda: flags.bool().tolist()
+        answer = torch.empty(2, pin_memory=True)
+        answer.copy_(flags, non_blocking=True)
+        there = torch.cuda.Event()
+        there.record()
+
+        def wait() -> list[bool]:
+            there.synchronize()
+            return answer.bool().tolist()
+
+        return wait
+
+    @torch.no_grad()
+    def _drop(self, iteration: int) -> None:
+        """Forget the gradients and what a broken forward pass did to the statistics of BatchNorm."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for buffer, good in zip(self.model.buffers(), self.ema.model.buffers(), strict=True):
+            if buffer.is_floating_point() and not torch.isfinite(buffer).all():
+                buffer.copy_(good)
+        self.failures += 1
+        if self.failures > FORGIVEN:
+            raise TrainingDivergedError(f"no finite loss {self.failures} times in a row, last at {iteration}")
+
+    def end_epoch(self, metrics: dict[str, Any], fitness: float | None) -> bool:
+        """Count the epoch; return whether none was better, as is so for each that was not evaluated."""
+        self.metrics = metrics
+        is_best = fitness is None or fitness > self.best_fitness
+        if is_best:
+            self.best_fitness = self.best_fitness if fitness is None else fitness
+            self.best_epoch = self.epoch
+        self.epoch, self.batch, self.totals, self.seen = self.epoch + 1, 0, [], 0
+        return is_best
+
+
+def train_one_epoch(
+    state: TrainState,
+    loader: Any,
+    loss_fn: LossFunction,
+    names: tuple[str, ...],
+    title: str,
+    images: Callable[[Any], Sequence[str]],
+) -> dict[str, float]:
+    """Show every batch of the epoch that is left to the model.
+
+    Args:
+        state: what is trained; an interrupted epoch goes on at `state.batch`.
+        loader: the epoch's batches that are left.
+        loss_fn: see `TrainState.step`.
+        names: of the loss's parts.
+        title: of the progress bar.
+        images: names the images of a batch, for a loss that is not finite.
+
+    Returns:
+        The mean of each part of the loss, by `names`, and `images_per_s`.
+
+    Raises:
+        StopRequested: the run was asked to stop and has just made an optimizer step.
+    """
+    from tqdm import tqdm
+
+    batches = state.schedule.batches
+    state.model.train()
+    state.optimizer.zero_grad(set_to_none=True)
+    total = torch.tensor(state.totals or [0.0] * len(names), device=state.device)
+    before, start = state.seen, time.perf_counter()
+    hidden = None if state.world.is_main else True  # None: shown on a terminal
+    with tqdm(
+        loader, title, batches, initial=state.batch, disable=hidden, leave=False, dynamic_ncols=True
+    ) as progress:
+        for batch in progress:
+            iteration = state.epoch * batches + state.batch
+            parts = state.step(batch.images, batch.truth, loss_fn, iteration)
+            state.batch += 1
+            state.seen += len(batch.images)
+            if parts is None:
+                paths = ", ".join(images(batch))
+                progress.write(f"the loss is not finite, the step is left out; its images: {paths}")
+            else:
+                total += parts
+            if state.stopping and state.last_step == iteration:
+                state.totals = total.tolist()
+                raise StopRequested
+            if state.batch % SHOWN_EVERY == 1 and not progress.disable:
+                now = (total / state.batch).tolist()
+                speed = (state.seen - before) / (time.perf_counter() - start)
+                shown = {name: f"{mean:.4f}" for name, mean in zip(names, now, strict=True)}
+                progress.set_postfix(shown | {"images/s": f"{speed:.1f}"}, refresh=False)
+    state.totals = total.tolist()
+    means = {name: value / batches for name, value in zip(names, state.totals, strict=True)}
+    seconds = time.perf_counter() - start
+    return means | {"images_per_s": (state.seen - before) * state.world.size / seconds}

@@ -1,0 +1,142 @@
+"""Checkpoints: written atomically, read without running anything they contain.
+
+Ours are tensors and plain data in one dict, read with `torch.load(weights_only=True)`:
+
+    format    FORMAT
+    model     the architecture, as a model YAML holds it
+    names     the classes
+    weights   state dict of the (averaged) weights
+    ...       what training adds: config, epoch, best_fitness, training
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.pickled_checkpoint import classes_named_in, load_plain, read_pickled_model
+from utils.errors import UserError
+
+FORMAT = 1
+PUBLISHED = "YOLOv5's are published at https://github.com/ultralytics/yolov5/releases"
+_PLAIN = (int, float, str, bool, bytes, type(None), torch.device, torch.dtype, torch.Size)
+
+
+def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path`, all of it or nothing; the file that was there survives a failure.
+
+    Raises:
+        UserError: the file cannot be written.
+        TypeError: `content` holds more than tensors and plain data, and could not be read again.
+    """
+    _check_plain(content, "checkpoint")
+    path = Path(path)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise UserError(f"cannot write {path}: {reason}") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Raise a TypeError that names the first thing `weights_only` loading would refuse."""
+    if isinstance(value, Tensor) or type(value) in _PLAIN:
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plain(key, f"a key of {where}")
+            _check_plain(item, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple, set):
+        for index, item in enumerate(value):
+            _check_plain(item, f"{where}[{index}]")
+    else:
+        raise TypeError(
+            f"{where} is a {type(value).__name__}; a checkpoint holds tensors and plain data only"
+        )
+
+
+def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Return a checkpoint's content: at least format, model, names and weights.
+
+    Official YOLOv5 and released YOLOv5-SPD files, which are pickles, come back in the same form.
+
+    Raises:
+        UserError: no such file, not a checkpoint, damaged, or it names code; one line that says which.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a checkpoint; give the .pt file in it")
+    if not path.is_file():
+        raise UserError(f"no weights file {path}; {PUBLISHED}")
+    _check_container(path)
+    named = classes_named_in(path)
+    if named:
+        return {"format": FORMAT, **read_pickled_model(path, named, map_location)}
+    return _checked(load_plain(path, map_location), path)
+
+
+def _check_container(path: Path) -> None:
+    """Raise a UserError unless the file is the zip archive torch.save has written since version 1.6."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == b"PK\x03\x04":
+        return _check_archive(path)
+    if not start:
+        raise UserError(f"{path} is empty")
+    if start[:1] == b"\x80":
+        raise UserError(
+            f"{path} is in PyTorch's format from before version 1.6, which is not read here; "
+            "load it where it was made and save it again"
+        )
+    raise UserError(f"{path} is not a PyTorch checkpoint")
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path} is damaged and cannot be read, perhaps cut short: {error}") from error
+    if "constants.pkl" in members:
+        raise UserError(f"{path} is a TorchScript export; give the checkpoint it was made from")
+    if "data.pkl" not in members:
+        raise UserError(f"{path} is a zip archive, not a PyTorch checkpoint")
+
+
+def _checked(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint with an architecture")
+    if "format" not in content:
+        tensors = all(isinstance(value, Tensor) for value in content.values())
+        what = "a plain state dict" if tensors else f"a dict with {', '.join(map(str, list(content)[:5]))}"
+        raise UserError(f"{path} holds {what}, without the architecture: it is not a detector checkpoint")
+    if content["format"] != FORMAT:
+        raise UserError(f"{path} has format {content['format']}; this version reads format {FORMAT}")
+    for key, kind in (("model", dict), ("names", list), ("weights", dict)):
+        if not isinstance(content.get(key), kind):
+            raise UserError(f"{path} has no '{key}': it is not a detector checkpoint")
+    return content

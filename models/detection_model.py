@@ -1,0 +1,112 @@
+"""A detector: a chain of layers, each fed by earlier ones, ending in the detection head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.layers.head import Detect
+from utils.errors import UserError
+
+Source = int | list[int]  # the layers that feed one, by index; -1 is the image
+
+
+def _as_list(source: Source) -> list[int]:
+    return source if isinstance(source, list) else [source]
+
+
+class DetectionModel(nn.Module):
+    """Layers run in order, and a last one, `Detect`, that returns the boxes.
+
+    Attributes:
+        model: the layers; their state-dict keys are YOLOv5's.
+        yaml: the architecture it was built from, plain data that builds it again.
+        names: the classes.
+        sources: what feeds each layer: a layer's index, -1 for the image, or a list of them.
+        channels: of each layer's output.
+        skips: the layers that feed others than the next one.
+        task: "detect".
+        fused: whether `fuse` has rewritten it for inference.
+    """
+
+    task = "detect"
+
+    def __init__(
+        self,
+        layers: list[nn.Module],
+        sources: list[Source],
+        channels: list[int],
+        architecture: dict[str, Any],
+        names: list[str],
+    ):
+        super().__init__()
+        self.model = nn.Sequential(*layers)
+        self.sources = sources
+        self.channels = channels
+        self.yaml = architecture
+        self.names = names
+        self.fused = False
+        self.max_stride = int(self.head.stride.max())
+        self.skips = {i for n, source in enumerate(sources) for i in _as_list(source) if i != n - 1}
+
+    @property
+    def head(self) -> Detect:
+        """The detection head, the last layer."""
+        head = self.model[-1]
+        assert isinstance(head, Detect)
+        return head
+
+    @property
+    def stride(self) -> Tensor:
+        """(nl,) pixels a cell of each level."""
+        return self.head.stride
+
+    def set_anchors(self, anchors: Tensor) -> None:
+        """Take new anchors, (nl, na, 2) widths and heights in pixels.
+
+        Raises:
+            ValueError: another number of levels, or of anchors a level.
+        """
+        head = self.head
+        if anchors.shape != head.anchors.shape:
+            raise ValueError(f"anchors must be {tuple(head.anchors.shape)}, got {tuple(anchors.shape)}")
+        head.anchors = (anchors.to(head.stride) / head.stride.view(-1, 1, 1)).contiguous()
+        self.yaml["anchors"] = anchors.flatten(1).tolist()
+
+    def forward(self, images: Tensor) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """(B, 3, H, W) in 0..1 -> raw maps in training mode, (decoded, raw maps) in eval mode; see `Detect`.
+
+        Raises:
+            ValueError: H or W is not a multiple of the largest stride.
+        """
+        height, width = images.shape[-2:]
+        if height % self.max_stride or width % self.max_stride:
+            raise ValueError(
+                f"image height {height} and width {width} must be multiples of the stride, {self.max_stride}"
+            )
+        x: Any = images
+        kept = {-1: images}
+        for index, (layer, source) in enumerate(zip(self.model, self.sources, strict=True)):
+            inputs = [x if i == index - 1 else kept[i] for i in _as_list(source)]
+            x = layer(inputs if isinstance(source, list) else inputs[0])
+            if index in self.skips:
+                kept[index] = x
+        return x
+
+    def fuse(self) -> DetectionModel:
+        """Rewrite the network in place for inference, with the same outputs; return it."""
+        from models.fuse import fuse
+
+        return fuse(self)
+
+
+def require_detector(model: nn.Module, what: object) -> DetectionModel:
+    """Return `model`, which the user chose as `what`, for a command that takes detectors only.
+
+    Raises:
+        UserError: it is of another kind.
+    """
+    if not isinstance(model, DetectionModel):
+        raise UserError(f"{what} is no detector; this command takes one, such as yolov5n-spd")
+    return model

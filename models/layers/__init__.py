@@ -1,0 +1,1 @@
+"""Layers of the YOLOv5 networks, with YOLOv5's submodule names."""

@@ -1,0 +1,157 @@
+"""Official YOLOv5 and released SPD-Conv files: pickles of their own classes, read without those classes.
+
+torch's weights-only unpickler does the reading: it builds tensors and containers and nothing else. Every
+class such a file names that looks like a network's part is given to it as an inert stand-in, a class that
+only keeps what is stored in it; any other name is refused before anything is read.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+
+# Parts of networks, and what training options and scores leave in an unfinished YOLOv5 checkpoint.
+_HARMLESS = re.compile(
+    r"torch\.nn\.modules\.\w+\.[A-Z]\w*"
+    r"|models\.\w+\.\w+"
+    r"|utils\.activations\.[A-Z]\w*"
+    r"|pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
+    r"|numpy\.(dtype|ndarray|dtypes\.\w+)|numpy\._?core\.multiarray\.(scalar|_reconstruct)"
+)
+_TENSORS = re.compile(
+    r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.(\w+Storage|Size|device|\w+\d+)"
+)
+
+
+class _Inert:
+    """Keeps the state of a pickled object in `__dict__` and does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update(state)
+
+
+def classes_named_in(path: Path) -> list[str]:
+    """Return the classes the file's pickle names beyond tensors and containers; nothing of it runs.
+
+    Raises:
+        UserError: one of them is no part of a network, or the pickle is damaged.
+    """
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        problem = ""
+    except Exception as error:  # whatever a damaged or hand-made file makes of the reader
+        problem = _first_line(error)
+        named = [name for name in _list_globals(path) if not _TENSORS.fullmatch(name)]
+    refused = sorted(name for name in named if not _HARMLESS.fullmatch(name))
+    if any(name.startswith("ultralytics.") for name in refused):
+        raise UserError(
+            f"{path} is a checkpoint of the ultralytics package, not of YOLOv5: its head is none of ours. "
+            "Use it there, with YOLO() after `import models.ultralytics_bridge`, see docs/spd.md"
+        )
+    if refused:
+        raise UserError(f"{path} is refused: it names {', '.join(refused)}, and loading would run that code")
+    if problem:
+        raise UserError(f"{path} is damaged and cannot be read: {problem}")
+    return named
+
+
+def _list_globals(path: Path) -> list[str]:
+    """Return every global a pickle names, whatever its protocol, as far as it can be followed."""
+    with zipfile.ZipFile(path) as archive:
+        member = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
+        payload = archive.read(member)
+    found, texts = [], ["", ""]
+    memo: dict[Any, str] = {}
+    argument: Any
+    try:
+        for operation, argument, _ in pickletools.genops(payload):
+            if operation.name in ("GLOBAL", "INST"):
+                found.append(argument.replace(" ", "."))
+            elif operation.name == "STACK_GLOBAL":
+                found.append(f"{texts[-2]}.{texts[-1]}")
+            elif operation.name == "MEMOIZE":
+                memo[len(memo)] = texts[-1]
+            elif operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                memo[argument] = texts[-1]
+            elif operation.name in ("GET", "BINGET", "LONG_BINGET"):
+                texts.append(memo.get(argument, "?"))
+            elif isinstance(argument, str):
+                texts.append(argument)
+    except ValueError:  # the pickle ends in the middle of something
+        pass
+    return found
+
+
+def load_plain(path: Path, map_location: str | torch.device) -> Any:
+    """Return what `torch.load(weights_only=True)` makes of the file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # whatever a damaged file makes of the reader
+        raise UserError(f"{path} is damaged and cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_pickled_model(path: Path, named: list[str], map_location: str | torch.device) -> dict[str, Any]:
+    """Return model (architecture), names and weights of a pickled network that names the classes `named`.
+
+    The averaged weights (`ema`) are taken where the file has them.
+
+    Raises:
+        UserError: a damaged file, or no network in it.
+    """
+    with torch.serialization.safe_globals([_stand_in(name) for name in named]):
+        content = load_plain(path, map_location)
+    network = content
+    if isinstance(content, dict):
+        network = content.get("ema") or content.get("model")
+    architecture = getattr(network, "yaml", None)
+    if not isinstance(network, _Inert) or not isinstance(architecture, dict):
+        raise UserError(f"{path} holds no YOLOv5 network")
+    names = getattr(network, "names", None) or []
+    return {
+        "model": {**architecture, "nc": getattr(network, "nc", architecture.get("nc"))},
+        "names": [str(name) for name in (names.values() if isinstance(names, dict) else names)],
+        "weights": _state_dict(network, ""),
+    }
+
+
+def _stand_in(name: str) -> type:
+    module, _, attribute = name.rpartition(".")
+    return type(attribute, (_Inert,), {"__module__": module, "__qualname__": attribute})
+
+
+def _state_dict(module: Any, prefix: str) -> dict[str, Tensor]:
+    """Collect parameters and persistent buffers of an inert nn.Module, as `state_dict()` would."""
+    state = vars(module)
+    skipped = state.get("_non_persistent_buffers_set", ())
+    found = {}
+    for kind in ("_parameters", "_buffers"):
+        for name, value in (state.get(kind) or {}).items():
+            if isinstance(value, Tensor) and name not in skipped:
+                found[prefix + name] = value.detach()
+    for name, child in (state.get("_modules") or {}).items():
+        if isinstance(child, _Inert):
+            found.update(_state_dict(child, f"{prefix}{name}."))
+    return found

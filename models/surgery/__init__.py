@@ -1,0 +1,1 @@
+"""Surgery: replace the downsampling of a trained network, its outputs unchanged."""

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.augment.plan import View, draw_colors, mosaic_places
+from data.augment.render import Augmentation, augmented, change_colors, color_table
+from data.augment.warp import draw_warped, warp_boxes
+from data.letterbox import letterbox
+from utils.errors import UserError
+
+SIZE = 128
+COLORS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]], np.uint8)
+STRONG = Augmentation(
+    degrees=20, translate=0.2, scale=0.5, shear=5, perspective=0.0005, flipud=0.5, fliplr=0.5
+)
+
+
+def rectangle(number: int, width: int = 120, height: int = 90) -> View:
+    """A rectangle of one color, its class, on black."""
+    image = np.zeros((height, width, 3), np.uint8)
+    x, y = 20 + 7 * number, 15 + 5 * number
+    image[y : y + 40, x : x + 50] = COLORS[number]
+    return View(image, np.array([[x, y, x + 50, y + 40]], np.float32), np.array([number]))
+
+
+def others() -> object:
+    numbers = iter([1, 2, 3] * 3)
+    return lambda: rectangle(next(numbers))
+
+
+def pixels_of(image: np.ndarray, number: int) -> np.ndarray | None:
+    """Upright hull of the pixels that are mostly of a color."""
+    close = np.abs(image.astype(int) - COLORS[number]).max(axis=2) < 110
+    rows, columns = np.nonzero(close)
+    if not len(rows):
+        return None
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+
+
+def assert_boxes_follow_pixels(view: View) -> None:
+    found = dict(zip(view.classes.tolist(), view.boxes_xyxy, strict=True))
+    for number in range(4):
+        hull = pixels_of(view.image, number)
+        if number in found:
+            assert hull is not None
+            box = found[number]
+            assert (box[:2] <= hull[:2] + 2).all()
+            assert (box[2:] >= hull[2:] - 2).all()
+            if box.min() > 0 and box.max() < view.image.shape[0]:  # not a turned corner cut off by the border
+                np.testing.assert_allclose(box, hull, atol=2.0)
+        elif hull is not None:
+            assert min(hull[2:] - hull[:2]) <= 20  # little of it was left
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0]))
+def test_boxes_follow_the_pixels(seed: int, mosaic: float, rot90: float) -> None:
+    augmentation = replace(STRONG, mosaic=mosaic, rot90=rot90)
+    view = augmented(rectangle(0), others(), augmentation, SIZE, np.random.default_rng(seed))
+    assert view.image.shape == (SIZE, SIZE, 3)
+    assert view.boxes_xyxy.min(initial=0) >= 0
+    assert view.boxes_xyxy.max(initial=0) <= SIZE
+    assert_boxes_follow_pixels(view)
+
+
+@pytest.mark.parametrize("name", ["flipud", "fliplr", "rot90", "degrees", "scale", "shear", "translate"])
+def test_each_change_alone_moves_boxes_with_pixels(name: str) -> None:
+    strength = {"degrees": 30.0, "scale": 0.5, "shear": 10.0, "translate": 0.2}.get(name, 1.0)
+    plain = augmented(rectangle(0), others(), Augmentation(), SIZE, np.random.default_rng(0))
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        view = augmented(rectangle(0), others(), Augmentation(**{name: strength}), SIZE, rng)
+        assert_boxes_follow_pixels(view)
+        assert not np.array_equal(view.image, plain.image)
+
+
+def test_everything_off_is_the_letterbox() -> None:
+    first = rectangle(0)
+    view = augmented(first, others(), Augmentation(), SIZE, np.random.default_rng(0))
+    image, placed = letterbox(first.image, SIZE)
+    np.testing.assert_array_equal(view.image, image)
+    np.testing.assert_array_equal(view.boxes_xyxy, placed.to_network(first.boxes_xyxy))
+
+
+def test_a_quarter_turn_four_times_is_nothing() -> None:
+    turned = rectangle(0, 90, 90)
+    seen = set()
+    for seed in range(30):
+        view = augmented(turned, others(), Augmentation(rot90=1.0), 90, np.random.default_rng(seed))
+        assert_boxes_follow_pixels(view)
+        seen.add(tuple(view.boxes_xyxy[0].tolist()))
+    assert len(seen) == 3
+
+
+def test_a_mosaic_shows_four_images_that_do_not_overlap() -> None:
+    views = [rectangle(number) for number in range(4)]
+    places = mosaic_places(views, SIZE, np.random.default_rng(3))
+    times = np.zeros((2 * SIZE, 2 * SIZE), int)
+    for view, place in zip(views, places, strict=True):
+        canvas = np.zeros((2 * SIZE, 2 * SIZE, 3), np.uint8)
+        draw_warped(canvas, np.full_like(view.image, 255), place)
+        times += canvas[..., 0] > 128
+    assert times.max() == 1
+    assert times.sum() > 3.5 * SIZE * SIZE * 0.5
+
+
+def test_a_broken_partner_leaves_its_quarter_gray() -> None:
+    view = augmented(rectangle(0), lambda: None, Augmentation(mosaic=1.0), SIZE, np.random.default_rng(0))
+    assert set(view.classes.tolist()) <= {0}
+
+
+def test_mixup_blends_two_images_and_keeps_the_boxes_of_both() -> None:
+    view = augmented(rectangle(0), others(), Augmentation(mixup=1.0), SIZE, np.random.default_rng(0))
+    assert view.classes.tolist() == [0, 1]
+
+
+def test_warping_keeps_what_yolov5_keeps() -> None:
+    boxes = np.array([[0, 0, 20, 20], [119, 0, 139, 20], [0, 0, 2, 50], [0, 0, 120, 1.1]], np.float32)
+    _, keep = warp_boxes(boxes, np.eye(3), (120, 120))
+    assert keep.tolist() == [True, False, False, False]
+
+
+def test_identity_warp_copies_the_image_exactly() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    canvas = np.zeros((60, 60, 3), np.uint8)
+    draw_warped(canvas, image, np.array([[1.0, 0, 5], [0, 1.0, 3], [0, 0, 1.0]]))
+    np.testing.assert_array_equal(canvas[3:43, 5:55], image)
+    assert canvas.sum() == image.sum()
+
+
+def test_colors_off_change_nothing_and_gray_stays_gray() -> None:
+    image = np.full((4, 4, 3), 90, np.uint8)
+    changed = image.copy()
+    change_colors(changed, color_table(np.ones(3)))
+    assert (changed == image).all()
+    change_colors(changed, color_table(draw_colors((0.015, 0.7, 0.4), np.random.default_rng(0))))
+    assert (changed == changed[..., :1]).all()
+    assert (changed != image).any()
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(Augmentation)])
+def test_strengths_out_of_range_are_named(name: str) -> None:
+    for value in (-0.1, 1000.0, float("nan")):
+        with pytest.raises(UserError, match=f"'{name}'"):
+            Augmentation(**{name: value})

@@ -1,0 +1,215 @@
+"""Which images a batch holds: ranks, weights, shapes, crops and epochs without mosaics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data.augment.crops import random_window
+from data.augment.render import Augmentation
+from data.detection.batch import Batch
+from data.detection.dataset import DetectionDataset
+from data.detection.image_record import ImageRecord, truth_arrays
+from data.detection.image_weights import image_weights
+from data.detection.loader import build_loader
+from engine.training.multi_scale import rescaled, scaled_side
+from utils.distributed import World
+
+SOME = Augmentation(hsv_v=0.4, translate=0.1, scale=0.5, fliplr=0.5, mosaic=0.5, mixup=0.3)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[ImageRecord]:
+    found = []
+    for number in range(11):
+        width, height = [(64, 32), (32, 64), (64, 64)][number % 3]
+        image = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+        truth = truth_arrays([[10, 10, 30, 30]] * (number % 4), [number % 2] * (number % 4))
+        found.append(ImageRecord(tmp_path / f"{number}.png", number, width, height, *truth))
+    return found
+
+
+def epoch(
+    dataset: DetectionDataset, batch: int, shuffle: bool, rank: int, size: int, number: int = 1
+) -> list[Batch]:
+    loader = build_loader(dataset, batch, shuffle, 0, seed=4, world=World(rank, size))
+    loader.set_epoch(number)
+    return list(loader)
+
+
+@pytest.mark.parametrize("rect", [False, True])
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_ranks_share_every_training_batch(records: list[ImageRecord], size: int, rect: bool) -> None:
+    dataset = DetectionDataset(records, 64, SOME, rect=rect)
+    whole = epoch(dataset, 4, True, 0, 1)
+    parts = [epoch(dataset, 4, True, rank, size) for rank in range(size)]
+    assert {len(part) for part in parts} == {len(whole)}
+    for number, batch in enumerate(whole):
+        shares = [part[number] for part in parts]
+        assert all(share.indices for share in shares)
+        together = [index for share in shares for index in share.indices]
+        assert set(together) == set(batch.indices)
+        if len(batch.indices) >= size:
+            assert sorted(together) == sorted(batch.indices)
+        for share in shares:
+            for place, index in enumerate(share.indices):
+                assert torch.equal(share.images[place], batch.images[batch.indices.index(index)])
+
+
+@pytest.mark.parametrize("rect", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_in_validation_every_image_is_seen_once_by_one_rank(
+    records: list[ImageRecord], size: int, rect: bool
+) -> None:
+    dataset = DetectionDataset(records, 64, rect=rect)
+    parts = [epoch(dataset, 4, False, rank, size) for rank in range(size)]
+    seen = [index for part in parts for batch in part for index in batch.indices]
+    assert sorted(seen) == list(range(len(records)))
+
+
+def test_weights_decide_how_often_a_image_comes(records: list[ImageRecord]) -> None:
+    dataset = DetectionDataset(records, 32)
+    loader = build_loader(dataset, 4, True, 0, seed=1)
+    plain = [index for batch in loader for index in batch.indices]
+    weights = np.zeros(len(records))
+    weights[[2, 5]] = 1, 3
+    loader.set_weights(weights)
+    counts = np.zeros(len(records), int)
+    for number in range(40):
+        loader.set_epoch(number)
+        drawn = [request.index for requests in loader._batches for request in requests]
+        assert len(drawn) == len(records)
+        counts += np.bincount(drawn, minlength=len(records))
+    assert counts[[2, 5]].sum() == counts.sum()
+    assert counts[5] / counts.sum() == pytest.approx(0.75, abs=0.08)
+    loader.set_weights(None)
+    loader.set_epoch(0)
+    assert [index for batch in loader for index in batch.indices] == plain
+
+
+def test_weights_that_are_none_are_refused(records: list[ImageRecord]) -> None:
+    dataset = DetectionDataset(records, 32)
+    loader = build_loader(dataset, 4, True, 0)
+    for bad in (np.zeros(len(records)), np.ones(3), -np.ones(len(records))):
+        with pytest.raises(ValueError, match="as many weights"):
+            loader.set_weights(bad)
+    rect = build_loader(DetectionDataset(records, 32, rect=True), 4, True, 0)
+    with pytest.raises(ValueError, match="only shuffled square batches"):
+        rect.set_weights(np.ones(len(records)))
+
+
+def test_a_image_weighs_what_its_objects_classes_lack(records: list[ImageRecord]) -> None:
+    weights = image_weights(records, 2, [0.9, None])
+    totals = [sum(number % 4 for number in range(11) if number % 2 == kind) for kind in range(2)]
+    expected = [
+        (number % 4) / totals[number % 2] * ((1 - 0.9) ** 2 if number % 2 == 0 else 1) for number in range(11)
+    ]
+    np.testing.assert_allclose(weights, expected)
+    assert image_weights(records, 2, [1.0, 1.0]).tolist() == [float(number % 4 > 0) for number in range(11)]
+    with pytest.raises(ValueError, match="without objects"):
+        image_weights(records[:1], 2)
+
+
+def test_rect_training_batches_have_their_images_shape_and_no_mosaic(records: list[ImageRecord]) -> None:
+    augmentation = replace(SOME, mosaic=1.0, rot90=1.0, translate=0.0, scale=0.0, mixup=0.0, hsv_v=0.0)
+    batches = epoch(DetectionDataset(records, 64, augmentation, rect=True), 3, True, 0, 1)
+    plain = epoch(DetectionDataset(records, 64, rect=True), 3, True, 0, 1)
+    assert [batch.images.shape for batch in batches] == [batch.images.shape for batch in plain]
+    assert len({batch.images.shape[2:] for batch in batches}) > 1
+    for batch in batches:
+        counts = np.bincount(batch.targets[:, 0].int().numpy(), minlength=len(batch.indices))
+        assert counts.tolist() == [index % 4 for index in batch.indices]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_last_epochs_have_no_mosaic_and_the_others_are_unchanged(
+    records: list[ImageRecord], workers: int
+) -> None:
+    def epochs(augmentation: Augmentation, mosaic_until: int | None) -> list[list[Batch]]:
+        dataset = DetectionDataset(records, 64, augmentation, mosaic_until=mosaic_until)
+        loader = build_loader(dataset, 4, True, workers)
+        found = []
+        for number in range(3):
+            loader.set_epoch(number)
+            found.append(list(loader))
+        return found
+
+    def same(left: list[Batch], right: list[Batch]) -> bool:
+        pairs = zip(left, right, strict=True)
+        return all(torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) for a, b in pairs)
+
+    mixing = replace(SOME, mosaic=1.0, mixup=0.5, copy_paste=0.5)
+    never, closing = epochs(mixing, None), epochs(mixing, 2)
+    single = epochs(mixing.without_mixing(), None)
+    assert same(never[0], closing[0])
+    assert same(never[1], closing[1])
+    assert not same(never[2], closing[2])
+    assert same(single[2], closing[2])
+
+
+def large(tmp_path: Path) -> ImageRecord:
+    """A black full image with one white object in a corner."""
+    image = np.zeros((400, 500, 3), np.uint8)
+    image[300:312, 420:436] = 255
+    assert cv2.imwrite(str(tmp_path / "large.png"), image)
+    return ImageRecord(tmp_path / "large.png", 0, 500, 400, *truth_arrays([[420, 300, 436, 312]], [0]))
+
+
+def test_crops_show_the_full_image_s_own_pixels_mostly_around_objects(tmp_path: Path) -> None:
+    dataset = DetectionDataset([large(tmp_path)], 96, Augmentation(crop=1.0))
+    with_object = 0
+    for number in range(40):
+        (batch,) = epoch(dataset, 1, False, 0, 1, number)
+        bright = batch.images[0, 0] > 128
+        if len(batch.targets):
+            x, y, width, height = (batch.targets[0, 2:] * 96).tolist()
+            assert bright.sum() == round(width) * round(height)  # not shrunk, and the box is on it
+            assert bright[round(y - height / 2), round(x - width / 2)]
+            assert width <= 16
+            assert height <= 12
+            with_object += 1
+    assert 20 <= with_object <= 38
+    (whole,) = epoch(DetectionDataset([large(tmp_path)], 96, Augmentation()), 1, False, 0, 1)
+    assert whole.targets[0, 4] * 96 < 4
+
+
+def test_windows_lie_inside_the_full_image(tmp_path: Path) -> None:
+    record, rng = large(tmp_path), np.random.default_rng(0)
+    for shape in ((96, 96), (1000, 64), (400, 500)):
+        for _ in range(30):
+            x0, y0, x1, y1 = random_window(record, shape, rng)
+            assert 0 <= x0 < x1 <= 500
+            assert 0 <= y0 < y1 <= 400
+            assert (y1 - y0, x1 - x0) == (min(shape[0], 400), min(shape[1], 500))
+
+
+def test_small_images_and_crop_zero_draw_no_number(records: list[ImageRecord]) -> None:
+    for first, second in zip(
+        epoch(DetectionDataset(records, 64, SOME), 4, True, 0, 1),
+        epoch(DetectionDataset(records, 64, replace(SOME, crop=1.0)), 4, True, 0, 1),
+        strict=True,
+    ):
+        assert torch.equal(first.images, second.images)
+
+
+def test_scaled_sides_are_multiples_from_half_to_one_and_a_half_and_depend_on_nothing_else() -> None:
+    sides = [scaled_side(640, 32, 0, 3, batch) for batch in range(300)]
+    assert set(sides) == set(range(320, 961, 32))
+    assert sides == [scaled_side(640, 32, 0, 3, batch) for batch in range(300)]
+    assert sides != [scaled_side(640, 32, 0, 4, batch) for batch in range(300)]
+    assert {scaled_side(32, 32, 0, 0, batch) for batch in range(9)} == {32}
+
+
+def test_rescaling_keeps_means_and_the_same_size_is_the_same_tensor() -> None:
+    images = torch.rand(2, 3, 64, 64)
+    assert rescaled(images, 64) is images
+    for side in (32, 96):
+        other = rescaled(images, side)
+        assert other.shape == (2, 3, side, side)
+        torch.testing.assert_close(other.mean((2, 3)), images.mean((2, 3)), atol=0.01, rtol=0)

@@ -1,0 +1,93 @@
+"""utils/plots.py: every image is written, also for nothing at all; boxes lie where they should."""
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.evaluation.metrics import confidence_curves, confusion_matrix, evaluate_detections, match
+from engine.evaluation.report.plots import (
+    plot_batch,
+    plot_confidence_curve,
+    plot_confusion,
+    plot_labels,
+    plot_precision_recall,
+    plot_results,
+)
+from tests.detection_cases import NAMES, one_image, random_case
+
+
+def read(png):
+    image = cv2.imread(str(png))
+    assert image is not None
+    return image
+
+
+@pytest.mark.parametrize("case", ["random", "nothing found", "nothing there", "nothing at all"])
+def test_curves_and_confusion_are_drawn(tmp_path, case):
+    box = [0, 0, 10, 10]
+    truth, found = {
+        "random": lambda: random_case(0),
+        "nothing found": lambda: one_image([box], []),
+        "nothing there": lambda: one_image([], [[*box, 0.5, 0]]),
+        "nothing at all": lambda: one_image([], []),
+    }[case]()
+    png = tmp_path / "plot.png"
+    plot_precision_recall(evaluate_detections(truth, found, NAMES), png)
+    assert read(png).std() > 10
+    curves = confidence_curves(truth, found, match(truth, found), len(NAMES))
+    plot_confidence_curve(curves, curves.f1, "F1", NAMES, png)
+    assert read(png).std() > 10
+    plot_confusion(confusion_matrix(truth, found, len(NAMES), 0.2), NAMES, 0.2, 0.5, png)
+    assert read(png).std() > 10
+
+
+def test_eighty_classes_fit(tmp_path):
+    names = [f"class {k}" for k in range(80)]
+    plot_confusion(np.eye(81, dtype=int) * 5, names, 0.25, 0.5, tmp_path / "plot.png")
+    assert max(read(tmp_path / "plot.png").shape) < 2500
+
+
+def test_results_are_drawn_with_empty_cells_and_one_row(tmp_path):
+    file, png = tmp_path / "results.csv", tmp_path / "results.png"
+    file.write_text("epoch,box,AP\n0,1.5,\n")
+    plot_results(file, png)
+    few = read(png).shape
+    file.write_text("epoch,a,b,c,d,e\n0,1,2,3,4,\n1,2,3,,5,6\n")
+    plot_results(file, png)
+    assert read(png).shape[0] > few[0]
+
+
+def test_no_results_draw_nothing(tmp_path):
+    (tmp_path / "results.csv").write_text("epoch,box\n")
+    plot_results(tmp_path / "results.csv", tmp_path / "results.png")
+    assert not (tmp_path / "results.png").exists()
+
+
+@pytest.mark.parametrize("count", [0, 1, 200])
+def test_labels_are_drawn(tmp_path, count):
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(0, 0.3, (count, 4))
+    plot_labels(rng.integers(0, 4, count), boxes, NAMES, 640, tmp_path / "labels.png")
+    assert read(tmp_path / "labels.png").shape[1] > 1000
+
+
+def test_a_box_is_drawn_where_it_is(tmp_path):
+    images = np.zeros((2, 3, 100, 200), np.uint8)
+    targets = np.array([[1, 0, 0.5, 0.5, 0.5, 0.4]])  # x 50..150, y 30..70 of the second image
+    plot_batch(images, targets, ["tree"], tmp_path / "batch.png")
+    image = read(tmp_path / "batch.png")
+    zoom = image.shape[1] / 404
+    rows, columns = np.nonzero(np.ptp(image, axis=2) > 100)  # the only color there is
+    assert rows.min() / zoom == pytest.approx(30, abs=2)
+    assert rows.max() / zoom == pytest.approx(70, abs=2)
+    assert columns.min() / zoom == pytest.approx(204 + 50, abs=2)
+    assert columns.max() / zoom == pytest.approx(204 + 150, abs=2)
+
+
+def test_only_the_first_images_of_a_batch_are_drawn(tmp_path):
+    images = np.full((20, 3, 32, 32), 100, np.uint8)
+    targets = np.array([[19, 1, 0.5, 0.5, 0.5, 0.5, 0.9], [0, 1, 0.5, 0.5, 0.5, 0.5, 0.9]])
+    plot_batch(images, targets, NAMES, tmp_path / "batch.png", "a title")
+    assert read(tmp_path / "batch.png").shape[1] == pytest.approx(1600, abs=2)
+    plot_batch(images[:1], np.zeros((0, 6)), NAMES, tmp_path / "batch.png")
+    assert read(tmp_path / "batch.png").std() < 1

@@ -1,0 +1,237 @@
+"""Exports: every file gives what PyTorch gives, at every size it promises."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from engine.export import command as export
+from engine.export.config import ExportConfig
+from engine.runtimes import load_predictor, parity
+from models import build_model
+from models.checkpoint import save_checkpoint
+from models.load import to_checkpoint
+from tests.rectangles import save
+from utils.errors import UserError
+from utils.nms import non_max_suppression
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+TINY = {
+    "nc": 3,
+    "anchors": [[8, 8, 16, 16], [24, 24, 40, 40]],
+    "backbone": [
+        [-1, 1, "Conv", [8, 6, 2, 2]],
+        [-1, 1, "Conv", [16, 3, 1]],
+        [-1, 1, "space_to_depth", [1]],
+        [-1, 1, "C3", [16]],
+        [-1, 1, "Conv", [16, 3, 2]],
+    ],
+    "head": [
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 3], 1, "Concat", [1]],
+        [[6, 4], 1, "Detect", ["nc", "anchors"]],
+    ],
+}
+
+
+def save_tiny(path: Path) -> Path:
+    """A checkpoint of a very small network, stride 8, that finds something everywhere."""
+    torch.manual_seed(0)
+    model = build_model(TINY)
+    with torch.no_grad():
+        for conv in model.head.m:
+            conv.bias.view(2, -1)[:, 4] += 6
+            conv.bias.view(2, -1)[:, 5:] += 2
+    model.names = ["car", "дерево", "a 'b' \"c\""]
+    save_checkpoint(path, to_checkpoint(model) | {"config": {"imgsz": 64}, "tile": {"size": 96}})
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Path:
+    return save_tiny(tmp_path / "best.pt")
+
+
+def only_files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_fixed_export_equals_pytorch_and_says_what_it_is(tiny, capsys):
+    assert export.main(ExportConfig(tiny, imgsz=(64, 96), batch_size=2, opset=17)) == 0
+    assert "largest difference from PyTorch on 2 inputs" in capsys.readouterr().out
+    assert only_files(tiny.parent) == {"best.pt", "best.onnx"}
+
+    ours, theirs = load_predictor(tiny), load_predictor(tiny.with_suffix(".onnx"))
+    assert theirs.imgsz == (64, 96)
+    assert (theirs.names, theirs.stride, theirs.config) == (ours.names, ours.stride, ours.config)
+    images = torch.rand(3, 3, 64, 96)  # not a multiple of the file's batch
+    torch.testing.assert_close(theirs(images), ours(images), atol=1e-3, rtol=1e-4)
+
+    model = onnx.load(str(tiny.with_suffix(".onnx")))
+    onnx.checker.check_model(model, full_check=True)
+    assert [entry.name for entry in model.graph.input] == ["images"]
+    assert [entry.name for entry in model.graph.output] == ["output0"]
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    written = tiny.with_suffix(".onnx").read_bytes()
+    assert b"site-packages" not in written and str(Path.cwd()).encode() not in written
+
+
+def test_dynamic_export_takes_any_batch_and_size(tiny, capfd):
+    assert export.main(ExportConfig(tiny, dynamic=True)) == 0
+    assert capfd.readouterr().err == ""  # the exporter's own warnings are kept quiet
+    ours, theirs = load_predictor(tiny), load_predictor(tiny.with_suffix(".onnx"))
+    assert theirs.imgsz is None
+    for shape in ((1, 3, 8, 8), (4, 3, 40, 120), (1, 3, 256, 64)):
+        images = torch.rand(shape)
+        torch.testing.assert_close(theirs(images), ours(images), atol=1e-3, rtol=1e-4)
+
+
+def by_format(tiny: Path, format: str, marks: str = "") -> Path:
+    return tiny.with_name(f"best{marks}{export.SUFFIXES[format]}")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["fixed", "dynamic"])
+def others(request, tmp_path_factory) -> tuple[Path, bool]:
+    """A checkpoint with its OpenVINO and TorchScript files beside it."""
+    pytest.importorskip("openvino")
+    tiny = save_tiny(tmp_path_factory.mktemp("others") / "best.pt")
+    options = {"imgsz": (64, 96), "batch_size": 2, "dynamic": request.param}
+    assert export.main(ExportConfig(tiny, include=("openvino", "torchscript"), **options)) == 0
+    return tiny, request.param
+
+
+@pytest.mark.parametrize("format", ["openvino", "torchscript"])
+def test_other_formats_equal_pytorch_and_say_what_they_are(others, format, offline):
+    tiny, dynamic = others
+    ours, theirs = load_predictor(tiny), load_predictor(by_format(tiny, format))
+    assert theirs.imgsz == (None if dynamic else (64, 96))
+    assert (theirs.names, theirs.stride, theirs.config) == (ours.names, ours.stride, ours.config)
+    for shape in [(3, 3, 64, 96), *([(1, 3, 40, 120)] if dynamic else [])]:
+        images = torch.rand(shape)
+        torch.testing.assert_close(theirs(images), ours(images), atol=1e-3, rtol=1e-4)
+    assert len(only_files(tiny.parent)) == 3
+
+
+@pytest.mark.parametrize("format", ["openvino", "torchscript"])
+def test_one_file_may_be_used_by_several_threads(others, format):
+    predictor = load_predictor(by_format(others[0], format))
+    images = [torch.rand(1, 3, 64, 96) for _ in range(12)]
+    expected = [predictor(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for found, wanted in zip(pool.map(predictor, images), expected, strict=True):
+            torch.testing.assert_close(found, wanted)
+
+
+def test_16_bits_halve_the_file_and_keep_32_at_both_ends(tiny):
+    pytest.importorskip("openvino")
+    formats = ("onnx", "openvino", "torchscript")
+    assert export.main(ExportConfig(tiny, imgsz=(64,), half=True, include=formats)) == 0
+    images = torch.rand(1, 3, 64, 64)
+    expected = load_predictor(tiny)(images)
+    for format in formats:
+        found = load_predictor(by_format(tiny, format, "_fp16"))(images)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, atol=0.5, rtol=2e-2)
+    stored = onnx.load(str(by_format(tiny, "onnx", "_fp16"))).graph.initializer
+    assert sum(value.data_type == onnx.TensorProto.FLOAT16 and len(value.dims) == 4 for value in stored) > 5
+
+
+def test_nms_inside_the_file_finds_the_same_objects(tiny, capsys):
+    pytest.importorskip("openvino"), pytest.importorskip("onnxslim")
+    options = {"imgsz": (64, 96), "batch_size": 2, "dynamic": True, "include": ("onnx", "openvino")}
+    assert export.main(ExportConfig(tiny, nms=True, simplify=True, max_det=40, **options)) == 0
+    assert "objects are also among" in capsys.readouterr().out
+    ours, images = load_predictor(tiny), torch.rand(3, 3, 64, 96)
+    expected = non_max_suppression(ours(images), max_det=40)
+    for format in ("onnx", "openvino"):
+        theirs = load_predictor(by_format(tiny, format, "_nms"))
+        rows = theirs.run(images[:2])
+        assert rows.shape == (2, 40, 6) and (rows[:, :-1, 4] >= rows[:, 1:, 4]).all()
+        for a, b in zip(expected, non_max_suppression(theirs(images), max_det=40), strict=True):
+            assert len(a) > 3, "the case should be worth it"
+            torch.testing.assert_close(b, a, atol=1e-2, rtol=1e-4)
+
+
+def test_8_bits_are_calibrated_on_the_data_set_and_report_their_cost(tiny, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for i in range(3):
+            image = cv2.resize(rng.integers(0, 255, (8, 8, 3), np.uint8), (64, 64))
+            save(tmp_path / "set" / "images" / split / f"{i}.png", image)
+            label = tmp_path / "set" / "labels" / split / f"{i}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("0 .5 .5 .3 .3\n")
+    data = tmp_path / "d.yaml"
+    data.write_text("path: set\ntrain: images/train\nval: images/val\nnames: [car, bus, x]\n")
+    assert export.main(ExportConfig(tiny, data=data, int8=True, imgsz=(64,))) == 0
+    assert "int8: AP " in capsys.readouterr().out
+    predictor = load_predictor(by_format(tiny, "onnx", "_int8"))
+    assert predictor.names == ["car", "bus", "x"]
+    images = torch.rand(1, 3, 64, 64)
+    gap = (predictor(images) - load_predictor(tiny)(images)).abs()
+    assert 0 < gap[..., 4:].max() < 0.2
+
+
+@pytest.mark.parametrize("suffix", [".torchscript", ".xml"])
+def test_files_of_another_kind_are_one_clear_line(tmp_path, suffix):
+    pytest.importorskip("openvino")
+    (tmp_path / f"a{suffix}").write_text("nothing of ours")
+    with pytest.raises(UserError, match=f"a{suffix}: .*\\("):
+        load_predictor(tmp_path / f"a{suffix}")
+    with pytest.raises(UserError, match="exports are made with"):
+        load_predictor(tmp_path / f"b{suffix}")
+
+
+def test_released_spd_network_exports(tmp_path):
+    shutil.copy(GOLDEN / "yolov5n_spd.pt", tmp_path)
+    assert export.main(ExportConfig(tmp_path / "yolov5n_spd.pt", imgsz=(64, 64))) == 0
+
+
+def test_file_that_differs_is_not_kept_and_the_old_one_stays(tiny, monkeypatch, capsys):
+    tiny.with_suffix(".onnx").write_text("old")
+    monkeypatch.setattr(parity, "compare", lambda *_: parity.Difference(3.0, 0.5, False, 2))
+    monkeypatch.setattr("engine.runtimes.onnx_export.export_onnx", lambda model, file, *_: file.touch())
+    monkeypatch.setattr(export, "_reload", lambda *_: None)
+    assert export.main(ExportConfig(tiny)) == 1
+    assert "differ" in capsys.readouterr().err
+    assert tiny.with_suffix(".onnx").read_text() == "old"
+    assert only_files(tiny.parent) == {"best.pt", "best.onnx"}
+
+
+def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
+    def interrupt(model, file, *_):
+        file.write_text("half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.runtimes.onnx_export.export_onnx", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export.main(ExportConfig(tiny))
+    assert only_files(tiny.parent) == {"best.pt"}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"imgsz": (60,)}, "try --imgsz 64"),
+        ({"weights": "missing.pt"}, "missing.pt"),
+        ({"weights": "x.onnx"}, "is no checkpoint"),
+        ({"opset": 9}, "at least 17"),
+        ({"include": ("tflite",)}, "Choose from: engine, onnx, openvino, torchscript"),
+        ({"half": True, "int8": True}, "exclude each other"),
+        ({"nms": True, "include": ("torchscript",)}, "not for torchscript"),
+        ({"nms": True, "opset": 17}, "opset 18"),
+        ({"int8": True}, "give the data set with --data"),
+        ({"data": "data/treecrowns.yaml"}, "3 classes, but the data set names 1"),
+    ],
+)
+def test_wrong_options_are_one_clear_line(tiny, options, message):
+    with pytest.raises(UserError, match=message):
+        export.main(ExportConfig(**({"weights": tiny} | options)))
+    assert only_files(tiny.parent) == {"best.pt"}

@@ -1,0 +1,96 @@
+"""Objects followed through videos, heat maps and the other outputs of videos."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from data.media.frame import Frame
+from engine.inference.outputs.files import Media, Result
+from tests.rectangles import draw_image, read_video, run, save, save_video
+from utils.errors import UserError
+from utils.ultralytics_adapter import make_tracker
+
+
+def crossing(path, frames=20):
+    """A white square goes right, a red one left; a second red one comes later."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (320, 240))
+    for i in range(frames):
+        image = draw_image((20 + 8 * i, 60, 50 + 8 * i, 90))
+        image[150:180, 250 - 8 * i : 280 - 8 * i] = (0, 0, 255)
+        if i >= 5:
+            image[200:230, 20 + 4 * i : 50 + 4 * i] = (0, 0, 255)
+        writer.write(image)
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["bytetrack", "botsort"])
+def test_objects_keep_their_numbers_and_are_counted_once(tmp_path, finder, capsys, kind):
+    chosen = {"save_txt": True, "save_json": True, "save_csv": True, "save_frames": True}
+    code, folder = run(crossing(tmp_path / "x.avi"), tmp_path, track=kind, **chosen)
+    assert code == 0
+    assert "different objects: 1 white, 2 re/d" in capsys.readouterr().out
+    tracks = list(csv.DictReader((folder / "tracks.csv").open()))
+    assert sorted(row["name"] for row in tracks) == ["re/d", "re/d", "white"]
+    assert {int(row["frames"]) for row in tracks if row["first_frame"] == "1"} == {20}
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    white = [row for row in rows if row["name"] == "white"]
+    assert len({row["id"] for row in white}) == 1
+    xs = [float(row["x1"]) for row in white]
+    assert xs == sorted(xs) and abs(xs[-1] - (20 + 8 * 19)) < 8
+    assert {entry["track_id"] for entry in json.loads((folder / "predictions.json").read_text())} == {1, 2, 3}
+    assert len((folder / "labels" / "x_20.txt").read_text().splitlines()[0].split()) == 6
+    assert len(list((folder / "frames").iterdir())) == 20
+
+
+def test_images_cannot_be_followed(tmp_path, finder):
+    save(tmp_path / "a.png", draw_image((10, 10, 40, 40)))
+    with pytest.raises(UserError, match="not images"):
+        run(tmp_path / "a.png", tmp_path, track="bytetrack")
+
+
+def test_each_video_has_numbers_of_its_own(tmp_path, finder):
+    (tmp_path / "in").mkdir()
+    for name in ("a.avi", "b.avi"):
+        crossing(tmp_path / "in" / name)
+    _, folder = run(tmp_path / "in", tmp_path, track="bytetrack", nosave=True)
+    tracks = list(csv.DictReader((folder / "tracks.csv").open()))
+    assert sorted(int(row["id"]) for row in tracks) == [1, 1, 2, 2, 3, 3]
+
+
+def test_unsure_box_goes_on_with_a_known_object_but_starts_none():
+    follow = make_tracker("bytetrack", 0.5, 0.1)
+    image = np.zeros((100, 100, 3), np.uint8)
+    sure = np.array([[10, 10, 40, 40, 0.9, 0]])
+    unsure = np.array([[11, 10, 41, 40, 0.2, 0], [60, 60, 90, 90, 0.2, 0]])
+    assert follow(sure, image)[1].tolist() == [1]
+    rows, ids = follow(unsure, image)
+    assert ids.tolist() == [1] and rows[0, 4] == pytest.approx(0.2)
+    assert follow(np.zeros((0, 6)), image)[0].shape == (0, 6)
+
+
+def test_heat_map_is_warm_where_the_objects_are(tmp_path, finder):
+    save(tmp_path / "in" / "a.png", draw_image((20, 20, 50, 50)))
+    save(tmp_path / "in" / "b.png", draw_image())
+    save_video(tmp_path / "in" / "walk.avi")
+    _, folder = run(tmp_path / "in", tmp_path, heatmap=True, nosave=True)
+    assert sorted(path.name for path in (folder / "heatmaps").iterdir()) == ["a.jpg", "b.jpg", "walk.jpg"]
+    warm = cv2.imread(str(folder / "heatmaps" / "a.jpg")).astype(int)
+    assert warm[35, 35, 2] > warm[35, 35, 0] + 40  # red in the middle of the object
+    assert abs(warm[200, 250] - 60).max() < 6  # untouched far away
+
+
+def test_live_video_lasts_as_long_as_life(tmp_path):
+    media, image = Media(tmp_path), draw_image()
+    for number, seconds in enumerate((5.0, 5.5, 5.52, 7.0), 1):
+        options = {"number": number, "total": None, "fps": 10.0, "seconds": seconds, "address": "0"}
+        frame = Frame(image, tmp_path / "cam", **options)
+        media.add(Result(frame, "cam", np.zeros((0, 6), np.float32), ["a"]))
+    media.close()
+    fps, frames = read_video(tmp_path / "cam.mp4")
+    assert fps == 10 and len(frames) == 21

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engine.training.loggers
+from engine.training.loggers import check_loggers, make_loggers
+from utils.errors import UserError
+
+
+def test_tensorboard_writes_wherever_it_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (logger,) = make_loggers((), tmp_path, {"epochs": 2})
+    logger.log(0, {"AP": 0.25})
+    logger.log(1, {"AP": 0.5})
+    logger.close()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("AP")
+    assert [(event.step, event.value) for event in events] == [(0, 0.25), (1, 0.5)]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_that_is_asked_for_gets_config_and_numbers_offline(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def record(method: str) -> Any:
+        return lambda *args, **options: calls.append((method, args, options)) or stand_in
+
+    names = ("init", "log", "finish", "set_tracking_uri", "set_experiment", "start_run", "log_params",
+             "log_metrics", "end_run")  # fmt: skip
+    stand_in: Any = types.SimpleNamespace(**{method: record(method) for method in names})
+    monkeypatch.setitem(sys.modules, name, stand_in)
+    monkeypatch.setattr(engine.training.loggers, "_installed", lambda asked: asked == name)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (logger,) = make_loggers((name,), tmp_path / "train/exp", {"epochs": 2})
+    logger.log(1, {"AP": 0.5})
+    logger.close()
+    if name == "wandb":
+        import os
+
+        assert os.environ["WANDB_MODE"] == "offline"
+        assert calls[0][2]["config"] == {"epochs": 2} and calls[0][2]["name"] == "exp"
+        assert calls[1:] == [("log", ({"AP": 0.5},), {"step": 1}), ("finish", (), {})]
+    else:
+        assert calls[0] == ("set_tracking_uri", ((tmp_path / "train/exp/mlruns").as_uri(),), {})
+        assert ("log_params", ({"epochs": 2},), {}) in calls
+        assert calls[-2:] == [("log_metrics", ({"AP": 0.5},), {"step": 1}), ("end_run", (), {})]
+
+
+def test_unknown_and_missing_loggers_are_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="Did you mean 'wandb'"):
+        check_loggers(("wand",))
+    monkeypatch.setattr(engine.training.loggers, "_installed", lambda name: False)
+    with pytest.raises(UserError, match="pip install mlflow"):
+        check_loggers(("mlflow",))

@@ -1,0 +1,135 @@
+"""Options of train.py: what they do, and that they do nothing when they are off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.training import command as train
+from engine.training.auto_batch import largest_batch
+from engine.training.freeze import freeze_layers
+from engine.training.hyperparameters import Hyperparameters
+from models import build_model
+from models.checkpoint import read_checkpoint
+from tests.engine.training.test_command import SMALL_NETWORK, config, rows_of
+from tests.engine.training.test_survival import sigterm_at_step
+from utils.errors import UserError
+
+
+def test_save_period_keeps_epochs_and_nosave_writes_at_the_end_only(squares: Path, tmp_path: Path) -> None:
+    train.main(config(squares, tmp_path, name="often", epochs=3, save_period=2))
+    assert {path.name for path in (tmp_path / "often/weights").iterdir()} == {
+        "best.pt",
+        "last.pt",
+        "epoch1.pt",
+    }
+    assert read_checkpoint(tmp_path / "often/weights/epoch1.pt")["epoch"] == 1
+    train.main(config(squares, tmp_path, name="never", epochs=2, nosave=True))
+    assert {path.name for path in (tmp_path / "never/weights").iterdir()} == {"best.pt", "last.pt"}
+
+
+def test_frozen_layers_keep_their_weights_and_the_others_learn(squares: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL_NETWORK)
+    torch.manual_seed(0)  # as the run seeds itself
+    before = build_model(small).state_dict()
+    train.main(config(squares, tmp_path, cfg=str(small), epochs=1, freeze=(2,), autoanchor=False))
+    after = read_checkpoint(tmp_path / "exp/weights/last.pt")["weights"]
+    kept = [key for key in before if key.endswith("weight") and torch.equal(before[key], after[key])]
+    assert {".".join(key.split(".")[:2]) for key in kept} == {"model.0", "model.1"}
+
+
+def test_several_numbers_freeze_these_layers_and_a_missing_one_is_refused(tmp_path: Path) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL_NETWORK)
+    model = build_model(small)
+    assert {name.split(".")[1] for name in freeze_layers(model, (0, 3))} == {"0", "3"}
+    assert not any(p.requires_grad for p in model.model[3].parameters())
+    assert all(p.requires_grad for p in model.model[1].parameters())
+    with pytest.raises(UserError, match="no layer 7; they are 0 to 4"):
+        freeze_layers(model, (7, 8))
+
+
+def test_flags_replace_hyperparameters_and_nothing_else() -> None:
+    hyp = Hyperparameters(lr0=0.5, nominal_batch=16)
+    assert train.with_overrides(train.TrainConfig(), hyp) == hyp
+    changed = train.with_overrides(train.TrainConfig(nbs=128, box_loss="nwd", label_smoothing=0.1), hyp)
+    assert (changed.nominal_batch, changed.box_loss, changed.label_smoothing) == (128, "nwd", 0.1)
+    assert changed.lr0 == 0.5
+
+
+def test_the_largest_batch_follows_from_memory_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    import engine.training.auto_batch
+
+    used = {2: 300.0, 4: 500.0, 8: 900.0}  # 100 an image, and 100 besides
+    monkeypatch.setattr(engine.training.auto_batch, "_peak_bytes", lambda train, batch, device: used[batch])
+    monkeypatch.setattr(engine.training.auto_batch, "_free_bytes", lambda device: 10_000.0)
+    device = torch.device("cpu")
+    assert largest_batch(lambda batch: None, device, 1000) == 72  # (0.8 * 10,000 - 100) / 100, in eights
+    assert largest_batch(lambda batch: None, device, 20) == 16
+    assert largest_batch(lambda batch: None, device, 5) == 5
+
+
+def test_batch_size_minus_one_trains_with_what_fits(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.main(config(squares, tmp_path, epochs=1, batch_size=-1))
+    assert "--batch-size 4 is what fits" in capsys.readouterr().out  # all four images
+    assert read_checkpoint(tmp_path / "exp/weights/best.pt")["config"]["batch_size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "--batch-size must be at least 1, or -1"),
+        ({"nosave": True, "save_period": 3}, "leave --save-period out"),
+        ({"logger": ("wanb",)}, "Did you mean 'wandb'"),
+        ({"box_loss": "giou"}, "--box-loss has no choice"),
+        ({"freeze": (-1,)}, "--freeze must be at least 0"),
+        ({"rect": True, "multi_scale": True}, "which --multi-scale cannot have"),
+        ({"rect": True, "image_weights": True}, "which --image-weights cannot have"),
+        ({"image_weights": True, "noval": True}, "leave --noval out"),
+    ],
+)
+def test_impossible_options_are_one_line(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train.TrainConfig(**options)
+
+
+def test_single_cls_trains_one_class(squares: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL_NETWORK)
+    train.main(config(squares, tmp_path, cfg=str(small), epochs=1, single_cls=True))
+    best = read_checkpoint(tmp_path / "exp/weights/best.pt")
+    assert best["names"] == ["object"] and best["model"]["nc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("multi_scale", True),
+        ("rect", True),
+        ("image_weights", True),
+        ("close_mosaic", 1),
+        ("augment_on", "device"),
+    ],
+)
+def test_options_of_a_batch_train_and_resume_exactly(
+    option: str, value: object, squares: Path, tmp_path: Path
+) -> None:
+    small, hyp = tmp_path / "small.yaml", tmp_path / "hyp.yaml"
+    small.write_text(SMALL_NETWORK)
+    hyp.write_text((squares / "hyp.yaml").read_text().replace("mosaic: 0.0", "mosaic: 1.0"))
+    plain = {"cfg": str(small), "hyp": hyp, "epochs": 2, "batch_size": 2}
+    options = plain | {option: value}
+    train.main(config(squares, tmp_path, name="whole", **options))
+    with pytest.MonkeyPatch.context() as patch:
+        sigterm_at_step(3, patch)
+        assert train.main(config(squares, tmp_path, name="stopped", **options)) == 0
+    last = tmp_path / "stopped/weights/last.pt"
+    assert train.main(train.TrainConfig(resume=str(last), device="cpu", workers=0)) == 0
+    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
+    train.main(config(squares, tmp_path, name="plain", **plain))
+    assert rows_of(tmp_path / "plain") != rows_of(tmp_path / "whole")

@@ -1,0 +1,1 @@
+"""Commands beside the four scripts, each run as `python -m tools.NAME`."""
