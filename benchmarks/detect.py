@@ -169,12 +169,12 @@ def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, f
     from itertools import islice
 
     from data.media.sources import open_source
-    from engine.inference.pipeline import DetectSettings, find_all
+    from engine.inference.pipeline import DetectSettings, detect_images
 
     settings = DetectSettings((SIDE, SIDE))
 
     def once(frames: int) -> list[Any]:
-        return list(islice(find_all(predictor, open_source(source), settings), frames))
+        return list(islice(detect_images(predictor, open_source(source), settings), frames))
 
     once(2)
     start = time.perf_counter()
@@ -213,7 +213,7 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     from benchmarks.others import sahi_on_tiles
     from benchmarks.race import race
     from data.detection.tiling import Tiling
-    from engine.inference.pipeline import DetectSettings, find_all
+    from engine.inference.pipeline import DetectSettings, detect_images
     from engine.inference.sizes import input_size
     from engine.runtimes import load_predictor
 
@@ -226,7 +226,7 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     image = np.tile(photo, (times, times, 1))[: cfg.side, : cfg.side].copy()
 
     def ours() -> Any:
-        return next(iter(find_all(predictor, [_ImageItem(image)], settings)))
+        return next(iter(detect_images(predictor, [_ImageItem(image)], settings)))
 
     found = ours()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -258,19 +258,19 @@ def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> 
     """Print the AP of both ways on the validation full image."""
     from benchmarks.markdown import print_head, print_row
     from benchmarks.others import sahi_on_tiles
-    from data.dataset_yaml import read_description
+    from data.dataset_yaml import read_dataset_yaml
     from data.detection.records import read_records
-    from engine.evaluation.evaluator import truth_of
+    from engine.evaluation.evaluator import ground_truth_of
     from engine.evaluation.metrics import Detections, evaluate_detections
-    from engine.inference.pipeline import find_objects
+    from engine.inference.pipeline import detect_image
 
-    description = read_description("data/treecrowns.yaml")
+    description = read_dataset_yaml("data/treecrowns.yaml")
     records: list[Any] = read_records(description, "val")[0]
     image = _read(records[0].path)
     fine = replace(settings, conf_thres=0.001, iou_thres=0.6, max_det=3000)
     one = replace(fine, tiling=None)
     ways: dict[str, Callable[[], np.ndarray]] = {
-        "ours": lambda: find_objects(predictor, image, fine).rows,
+        "ours": lambda: detect_image(predictor, image, fine).rows,
         "SAHI": lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap),
     }
     print()
@@ -279,7 +279,10 @@ def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> 
         rows, seconds = _timed(way)
         best = rows[(-rows[:, 4]).argsort(kind="stable")]
         metrics = evaluate_detections(
-            truth_of(records), Detections.stack([best]), list(description.names), max_dets=(1, 10, 1000)
+            ground_truth_of(records),
+            Detections.stack([best]),
+            list(description.names),
+            max_dets=(1, 10, 1000),
         )
         values = [f"{metrics.values[key]:.4f}" for key in ("AP", "AP50", "AP_S")]
         print_row(name, *values, f"{seconds:.2f}")

@@ -39,7 +39,7 @@ def main(cfg: MemoryBenchmark) -> int:
     from benchmarks.markdown import print_head, print_row
     from data.media.sources import open_source
     from engine.inference.outputs.files import Media, Result, Style
-    from engine.inference.pipeline import DetectSettings, find_all
+    from engine.inference.pipeline import DetectSettings, detect_images
     from engine.inference.sizes import input_size
     from engine.runtimes import load_predictor
     from utils.run_folders import newest_weights
@@ -54,7 +54,7 @@ def main(cfg: MemoryBenchmark) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(Media(Path(folder))) as media,
-        closing(find_all(predictor, frames, settings)) as found_frames,
+        closing(detect_images(predictor, frames, settings)) as found_frames,
     ):
         for number, found in enumerate(found_frames, 1):
             media.add(Result(found.item, "looped", found.rows, predictor.names, Style()))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.inference.pipeline import DetectSettings, find_objects
+from engine.inference.pipeline import DetectSettings, detect_image
 from engine.runtimes import Predictor
 from utils.errors import UserError
 from utils.overlap import suppress
@@ -83,7 +83,7 @@ def sahi_on_tiles(
             self.category_mapping = {str(i): name for i, name in enumerate(predictor.names)}
 
         def perform_inference(self, image: np.ndarray) -> None:
-            self._original_predictions = find_objects(predictor, image[..., ::-1], settings).rows
+            self._original_predictions = detect_image(predictor, image[..., ::-1], settings).rows
 
         def _create_object_prediction_list_from_original_predictions(
             self, shift_amount_list: Sequence[Any] = ((0, 0),), full_shape_list: Any = None

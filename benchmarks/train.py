@@ -84,12 +84,12 @@ def cut_images(folder: Path, count: int) -> None:
     import cv2
     import numpy as np
 
-    from data.dataset_yaml import read_description
+    from data.dataset_yaml import read_dataset_yaml
     from data.detection.records import read_records
     from data.detection.tiling import crop_record
     from data.media.image_files import read_image
 
-    records, _ = read_records(read_description("data/treecrowns.yaml"), "train")
+    records, _ = read_records(read_dataset_yaml("data/treecrowns.yaml"), "train")
     rng = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (folder / kind).mkdir()
@@ -149,12 +149,12 @@ def our_loader(
 ) -> Any:
     """Return our loader of the images."""
     from data.augment.render import Augmentation
-    from data.dataset_yaml import read_description
+    from data.dataset_yaml import read_dataset_yaml
     from data.detection.dataset import DetectionDataset
     from data.detection.loader import build_loader
     from data.detection.records import read_records
 
-    records, _ = read_records(read_description(folder / "data.yaml"), "train")
+    records, _ = read_records(read_dataset_yaml(folder / "data.yaml"), "train")
     dataset = DetectionDataset(records, imgsz, Augmentation(**STRENGTHS), cache=cache, augment_on=augment_on)
     return build_loader(dataset, cfg.batch_size, shuffle=True, workers=workers)
 

@@ -29,7 +29,7 @@ RECIPE: dict[str, type] = {"hyp": str, "imgsz": int, "epochs": int, "batch_size"
 
 
 @dataclass(frozen=True)
-class DataDescription:
+class DatasetConfig:
     """One data set.
 
     Attributes:
@@ -57,7 +57,7 @@ class DataDescription:
     notes: tuple[str, ...] = ()
 
 
-def read_description(path: str | Path) -> DataDescription:
+def read_dataset_yaml(path: str | Path) -> DatasetConfig:
     """Read a data-set YAML; foreign keys such as `nc` and `download` are noted and ignored, never run.
 
     Args:
@@ -66,7 +66,7 @@ def read_description(path: str | Path) -> DataDescription:
     Raises:
         UserError: the file or its root folder is not there, or a key is missing or of the wrong type.
     """
-    file = find_description(path)
+    file = find_dataset_yaml(path)
     content = load_yaml(file)
     if content.get("task") == "classify":
         raise UserError(f"{file} is a data set for classification; this needs one with boxes")
@@ -79,7 +79,7 @@ def read_description(path: str | Path) -> DataDescription:
     if not splits:
         raise UserError(f"{file}: no key 'train' or 'val'; each names a folder, a list file or a COCO file")
     names = class_names(file, content)
-    return DataDescription(
+    return DatasetConfig(
         file=file,
         path=root_folder(file, content.get("path")),
         splits=splits,
@@ -93,7 +93,7 @@ def read_description(path: str | Path) -> DataDescription:
     )
 
 
-def find_description(path: str | Path) -> Path:
+def find_dataset_yaml(path: str | Path) -> Path:
     """Return the YAML that is meant: `path` itself, else the one that ships under this name.
 
     Raises:

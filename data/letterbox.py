@@ -37,7 +37,7 @@ class Letterbox:
         """Boxes (..., 4+) in pixels of the view -> pixels of the input; further columns are left alone."""
         return self._moved(boxes_xyxy, (self.scale, self.scale * self.stretch), (self.pad_x, self.pad_y))
 
-    def to_view(self, boxes_xyxy: Boxes) -> Boxes:
+    def to_image(self, boxes_xyxy: Boxes) -> Boxes:
         """Boxes (..., 4+) in pixels of the input -> pixels of the view, clipped to it."""
         scale = (1 / self.scale, 1 / (self.scale * self.stretch))
         boxes = self._moved(boxes_xyxy, scale, (-self.pad_x * scale[0], -self.pad_y * scale[1]))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.dataset_yaml import DataDescription, read_description
+from data.dataset_yaml import DatasetConfig, read_dataset_yaml
 
 
 def write_image(path: Path, width: int = 64, height: int = 48, seed: int = 0) -> Path:
@@ -19,10 +19,10 @@ def write_image(path: Path, width: int = 64, height: int = 48, seed: int = 0) ->
 
 
 @pytest.fixture
-def yolo_set(tmp_path: Path) -> Callable[..., DataDescription]:
+def yolo_set(tmp_path: Path) -> Callable[..., DatasetConfig]:
     """Writes a YOLO data set with one label text an image (None: no file) and describes it."""
 
-    def make(*labels: str | None, names: str = "[car, person]", extra: str = "") -> DataDescription:
+    def make(*labels: str | None, names: str = "[car, person]", extra: str = "") -> DatasetConfig:
         for number, text in enumerate(labels):
             write_image(tmp_path / f"images/train/{number:03}.jpg", seed=number)
             if text is not None:
@@ -31,7 +31,7 @@ def yolo_set(tmp_path: Path) -> Callable[..., DataDescription]:
                 file.write_text(text)
         yaml = tmp_path / "mine.yaml"
         yaml.write_text(f"train: images/train\nnames: {names}\n{extra}")
-        return read_description(yaml)
+        return read_dataset_yaml(yaml)
 
     return make
 

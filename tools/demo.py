@@ -50,13 +50,13 @@ class DemoConfig:
 
 def main(cfg: DemoConfig) -> int:
     """Serve the page until Ctrl-C."""
-    from data.dataset_yaml import read_description
+    from data.dataset_yaml import read_dataset_yaml
     from utils.run_folders import newest_weights
 
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page needs the package gradio: pip install 'gradio>=6,<7'")
     weights = cfg.weights or newest_weights()
-    names = read_description(cfg.data).names if cfg.data else None
+    names = read_dataset_yaml(cfg.data).names if cfg.data else None
     detector = Detector(weights, cfg.device, names=names)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that files are deleted then, too
     with tempfile.TemporaryDirectory(prefix="yolov5-spd-demo-") as folder:

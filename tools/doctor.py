@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from data.checkup.advice import Facts
-    from data.dataset_yaml import DataDescription
+    from data.dataset_yaml import DatasetConfig
     from data.detection.records import Survey
 
 DEFAULT_MODEL = "yolov5n-spd"
@@ -57,11 +57,11 @@ def main(cfg: DoctorConfig) -> int:
     from data.checkup.advice import advise
     from data.checkup.files import examine_files
     from data.checkup.plots import plot_facts
-    from data.dataset_yaml import read_description
+    from data.dataset_yaml import read_dataset_yaml
     from data.detection.records import survey_records
     from utils.run_folders import make_run_folder
 
-    description = read_description(cfg.data)
+    description = read_dataset_yaml(cfg.data)
     if cfg.split and cfg.split not in description.splits:
         raise UserError(f"{description.file}: no key '{cfg.split}'; it has {', '.join(description.splits)}")
     strides, anchors = read_levels(cfg)
@@ -103,7 +103,7 @@ def read_levels(cfg: DoctorConfig) -> tuple[tuple[float, ...], np.ndarray]:
 
 def gather_facts(
     found: Survey,
-    description: DataDescription,
+    description: DatasetConfig,
     imgsz: int,
     strides: tuple[float, ...],
     anchors: np.ndarray,

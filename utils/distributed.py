@@ -81,7 +81,7 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def from_main(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return the main process's value."""
         return self.gather(value)[0]
 

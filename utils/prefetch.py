@@ -11,7 +11,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     """Iterate over `items` in a thread, at most `depth` finished items ahead of who takes them.
 
     Chained, every stage of a pipeline runs while the others do, and memory stays flat:

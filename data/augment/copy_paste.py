@@ -17,7 +17,7 @@ from data.letterbox import resize
 from utils.overlap import intersections
 
 if TYPE_CHECKING:
-    from data.augment.plan import View
+    from data.augment.plan import LoadedImage
 
 SMALLEST, LARGEST = 4.0, 64.0  # px on the sample; twice COCO's small (32): larger crops carry too much ground
 MARGIN, LEAST_MARGIN = 0.15, 2.0  # of the sides, and px at least, in which the crop fades
@@ -26,7 +26,7 @@ RESIZED = 0.8, 1.25  # of its size on the sample
 REACH = 4.0  # sides away from an object of the same sample: there ground and scale are alike
 TRIES, MOST = 10, 30  # places tried for an object; objects pasted into one layer
 
-Source = tuple["View", np.ndarray, np.ndarray]  # view, its matrix, its boxes (n, 4) on the sample
+Source = tuple["LoadedImage", np.ndarray, np.ndarray]  # view, its matrix, its boxes (n, 4) on the sample
 
 
 class Patch(NamedTuple):
@@ -85,7 +85,7 @@ def _window(boxes_xyxy: np.ndarray) -> np.ndarray:
     return np.concatenate([low, high], axis=1)
 
 
-def _small_ones(view: View, matrix: np.ndarray) -> np.ndarray:
+def _small_ones(view: LoadedImage, matrix: np.ndarray) -> np.ndarray:
     """Numbers (m,) of the boxes that are small on the sample, stand alone and lie whole in the view."""
     boxes = view.boxes_xyxy
     sides = (boxes[:, 2:] - boxes[:, :2]) * zoom_of(matrix)
@@ -100,7 +100,7 @@ def _small_ones(view: View, matrix: np.ndarray) -> np.ndarray:
     return np.flatnonzero(small & whole & alone)
 
 
-def _crop(view: View, box: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _crop(view: LoadedImage, box: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels and opacity of an object's crop at another size, and the box (4,) within."""
     x0, y0, x1, y1 = _window(box[None])[0].astype(int)
     width, height = max(round((x1 - x0) * zoom), 1), max(round((y1 - y0) * zoom), 1)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.detection.image_record import ImageRecord, Window
+from data.detection.image_record import ImageRecord, TileBox
 
 ON_OBJECT = 0.75  # share of crops that are placed around an object rather than anywhere
 
 
-def shifted_window(record: ImageRecord, jitter: float, rng: np.random.Generator) -> Window:
-    """Return a tile's window moved by up to `jitter` of its sides, kept inside its full image."""
-    assert record.window is not None and record.parent is not None
+def shifted_tile(record: ImageRecord, jitter: float, rng: np.random.Generator) -> TileBox:
+    """Return a tile's tile moved by up to `jitter` of its sides, kept inside its full image."""
+    assert record.tile is not None and record.parent is not None
     width, height = record.width, record.height
-    x, y = record.window[:2] + rng.uniform(-jitter, jitter, 2) * (width, height)
+    x, y = record.tile[:2] + rng.uniform(-jitter, jitter, 2) * (width, height)
     x0 = int(np.clip(round(x), 0, record.parent.width - width))
     y0 = int(np.clip(round(y), 0, record.parent.height - height))
     return x0, y0, x0 + width, y0 + height
 
 
-def random_window(record: ImageRecord, shape: tuple[int, int], rng: np.random.Generator) -> Window:
-    """Return a window of a full image, as large as height and width allow.
+def random_crop(record: ImageRecord, shape: tuple[int, int], rng: np.random.Generator) -> TileBox:
+    """Return a tile of a full image, as large as height and width allow.
 
     Three of four hold the center of a random object, so that large empty scenes teach something too.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, int]
 
 
-class View(NamedTuple):
+class LoadedImage(NamedTuple):
     """Pixels (H, W, 3) uint8 BGR, boxes (n, 4) in pixels of it, classes (n,), regions to ignore (k, 4)."""
 
     image: np.ndarray
@@ -47,7 +47,7 @@ class Layer:
         patches: small objects that are pasted on top; their boxes are among the others.
     """
 
-    views: list[View]
+    views: list[LoadedImage]
     matrices: list[np.ndarray]
     places: list[Upright | None]
     letterboxed: bool
@@ -120,8 +120,8 @@ class Plan:
 
 
 def draw_plan(
-    first: View,
-    other: Callable[[], View | None],
+    first: LoadedImage,
+    other: Callable[[], LoadedImage | None],
     augmentation: Augmentation,
     shape: Shape,
     rng: np.random.Generator,
@@ -154,8 +154,8 @@ def draw_colors(gains: tuple[float, float, float], rng: np.random.Generator) -> 
 
 
 def _layer(
-    first: View,
-    other: Callable[[], View | None],
+    first: LoadedImage,
+    other: Callable[[], LoadedImage | None],
     augmentation: Augmentation,
     shape: Shape,
     rng: np.random.Generator,
@@ -196,7 +196,7 @@ def _layer(
 
 
 def _warped_truth(
-    views: list[View], matrices: list[np.ndarray], shape: Shape
+    views: list[LoadedImage], matrices: list[np.ndarray], shape: Shape
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Boxes, classes and regions to ignore of each view, as far as they are left on the sample."""
     counts = [len(view.boxes_xyxy) for view in views]
@@ -214,7 +214,7 @@ def _warped_truth(
     return boxes, classes, regions or [np.zeros((0, 4))]
 
 
-def mosaic_places(views: list[View], size: int, rng: np.random.Generator) -> list[np.ndarray]:
+def mosaic_places(views: list[LoadedImage], size: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Return up to four 3x3 matrices: view pixels -> a 2 size x 2 size canvas, around a random point.
 
     Each view is scaled so that its longer side is `size` and lies with one corner on the point.

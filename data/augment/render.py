@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from data.augment.copy_paste import paste
-from data.augment.plan import Layer, Plan, Shape, View, draw_plan
+from data.augment.plan import Layer, LoadedImage, Plan, Shape, draw_plan
 from data.augment.warp import draw_upright, draw_warped
 from data.letterbox import GRAY, letterbox
 from utils.errors import UserError
@@ -92,12 +92,12 @@ class Augmentation:
 
 
 def augmented(
-    first: View,
-    other: Callable[[], View | None],
+    first: LoadedImage,
+    other: Callable[[], LoadedImage | None],
     augmentation: Augmentation,
     shape: int | Shape,
     rng: np.random.Generator,
-) -> View:
+) -> LoadedImage:
     """Return a training image made from `first` and others; see `draw_plan`.
 
     Args:
@@ -109,7 +109,7 @@ def augmented(
     """
     height_width = (shape, shape) if isinstance(shape, int) else shape
     plan = draw_plan(first, other, augmentation, height_width, rng)
-    return View(draw_pixels(plan), *plan.truth())
+    return LoadedImage(draw_pixels(plan), *plan.truth())
 
 
 def draw_pixels(plan: Plan) -> np.ndarray:

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from data.checkup.copies import read_fingerprints, same_bytes, similar
-from data.dataset_yaml import DataDescription
+from data.dataset_yaml import DatasetConfig
 from data.detection.records import Survey
 
 
@@ -30,7 +30,7 @@ class Report:
             (self.errors if is_error else self.remarks).setdefault(title, []).extend(lines)
 
 
-def examine_files(description: DataDescription, surveys: Mapping[str, Survey], look_similar: bool) -> Report:
+def examine_files(description: DatasetConfig, surveys: Mapping[str, Survey], look_similar: bool) -> Report:
     """Return what is wrong with the files of the splits.
 
     Args:
@@ -52,7 +52,7 @@ def examine_files(description: DataDescription, surveys: Mapping[str, Survey], l
     return report
 
 
-def _compared(description: DataDescription, first: str, second: str) -> bool:
+def _compared(description: DatasetConfig, first: str, second: str) -> bool:
     """Whether two splits should differ: val and test may be declared to be the same."""
     return "train" in (first, second) or description.splits[first] != description.splits[second]
 

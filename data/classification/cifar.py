@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from data.classification.dataset_yaml import ClassDescription
+from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, check_labels, view_all
-from data.classification.resize import View
+from data.classification.resize import InputTransform
 from utils.errors import UserError
 
 SIDE = 32  # pixels
@@ -23,7 +23,7 @@ _LABEL_BYTES = {10: 1, 100: 2}  # of a binary record; CIFAR-100's second one is 
 _LABEL_KEYS = {10: b"labels", 100: b"fine_labels"}
 
 
-def read(description: ClassDescription, split: str, view: View) -> ImageSet:
+def read(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
     """Read a split: `*.bin` files are binary, others are of the Python version.
 
     Raises:

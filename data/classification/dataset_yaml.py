@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.classification.resize import View
+from data.classification.resize import InputTransform
 from data.dataset_yaml import (
     SPLITS,
     class_names,
-    find_description,
+    find_dataset_yaml,
     kind_of,
     load_yaml,
     recipe_of,
@@ -37,7 +37,7 @@ KEYS = ("task", "path", "format", *SPLITS, "names", "resize", "recipe")
 
 
 @dataclass(frozen=True)
-class ClassDescription:
+class ClassificationDatasetConfig:
     """One classification data set.
 
     Attributes:
@@ -58,7 +58,7 @@ class ClassDescription:
     resize: int | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
-    def view(self, imgsz: int) -> View:
+    def view(self, imgsz: int) -> InputTransform:
         """Return how its images become inputs of `imgsz` px.
 
         Raises:
@@ -69,7 +69,7 @@ class ClassDescription:
                 f"--imgsz {imgsz} does not hold the images of {self.file}, resize: {self.resize}; "
                 f"choose {self.resize} or more"
             )
-        return View(self.resize or imgsz, imgsz)
+        return InputTransform(self.resize or imgsz, imgsz)
 
     def sources(self, split: str) -> list[Path]:
         """Return the files or folders of a split.
@@ -88,10 +88,10 @@ class ClassDescription:
 
 def is_classification(path: Path) -> bool:
     """Whether a data set, a YAML or a folder, is for classification."""
-    return path.is_dir() or load_yaml(find_description(path)).get("task") == "classify"
+    return path.is_dir() or load_yaml(find_dataset_yaml(path)).get("task") == "classify"
 
 
-def read_class_description(path: str | Path) -> ClassDescription:
+def read_classification_yaml(path: str | Path) -> ClassificationDatasetConfig:
     """Read the YAML of a classification data set, or look at its folder.
 
     Raises:
@@ -100,7 +100,7 @@ def read_class_description(path: str | Path) -> ClassDescription:
     """
     if Path(path).is_dir():
         return _of_folder(Path(path))
-    file = find_description(path)
+    file = find_dataset_yaml(path)
     content = load_yaml(file)
     if content.get("task") != "classify":
         raise UserError(f"{file} is no data set for classification, which says so: task: classify")
@@ -117,7 +117,7 @@ def read_class_description(path: str | Path) -> ClassDescription:
         raise UserError(f"{file}: unknown format '{format}'. {suggest(str(format), FORMATS)}")
     if resize is not None and (type(resize) is not int or resize < 1):
         raise UserError(f"{file}: 'resize' must be a whole number of pixels, found {kind_of(resize)}")
-    return ClassDescription(
+    return ClassificationDatasetConfig(
         file,
         root_folder(file, content.get("path")),
         format,
@@ -128,14 +128,14 @@ def read_class_description(path: str | Path) -> ClassDescription:
     )
 
 
-def _of_folder(folder: Path) -> ClassDescription:
+def _of_folder(folder: Path) -> ClassificationDatasetConfig:
     splits: dict[str, tuple[str, ...]] = {split: (split,) for split in SPLITS if (folder / split).is_dir()}
     if "train" not in splits or len(splits) < 2:
         raise UserError(
             f"{folder}: a folder of images to classify holds train/ and val/ (or test/), in each a folder "
             "a class"
         )
-    return ClassDescription(folder, folder.resolve(), "folders", _with_validation(splits))
+    return ClassificationDatasetConfig(folder, folder.resolve(), "folders", _with_validation(splits))
 
 
 def _with_validation(splits: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data.classification.dataset_yaml import ClassDescription
+from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, read_files
-from data.classification.resize import View
+from data.classification.resize import InputTransform
 from data.media.image_files import is_image
 from utils.errors import UserError
 
 
-def read(description: ClassDescription, split: str, view: View) -> ImageSet:
+def read(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
     """Read a split; the classes are those of the YAML, or the training folders in alphabetical order.
 
     Raises:
@@ -41,7 +41,7 @@ def read(description: ClassDescription, split: str, view: View) -> ImageSet:
     return ImageSet(read_files(files, view), np.array(labels, np.int64), names, [str(f) for f in files])
 
 
-def _classes(description: ClassDescription, split: str) -> dict[str, list[Path]]:
+def _classes(description: ClassificationDatasetConfig, split: str) -> dict[str, list[Path]]:
     """Return the folders of each class of a split."""
     found: dict[str, list[Path]] = {}
     for source in description.sources(split):
@@ -53,5 +53,5 @@ def _classes(description: ClassDescription, split: str) -> dict[str, list[Path]]
     return found
 
 
-def _shown(description: ClassDescription, split: str) -> str:
+def _shown(description: ClassificationDatasetConfig, split: str) -> str:
     return ", ".join(str(source) for source in description.sources(split))

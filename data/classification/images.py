@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.classification.resize import View
+from data.classification.resize import InputTransform
 from data.media.image_files import ImageReadError, read_image
 from utils.errors import UserError
 
@@ -42,7 +42,7 @@ class ImageSet:
         return len(self.labels)
 
 
-def view_all(images: Iterable[np.ndarray], count: int, channels: int, view: View) -> np.ndarray:
+def view_all(images: Iterable[np.ndarray], count: int, channels: int, view: InputTransform) -> np.ndarray:
     """`count` images (H, W, C) -> (N, S, S, C)."""
     pixels = np.empty((count, view.imgsz, view.imgsz, channels), np.uint8)
     for place, image in zip(pixels, images, strict=True):
@@ -50,7 +50,7 @@ def view_all(images: Iterable[np.ndarray], count: int, channels: int, view: View
     return pixels
 
 
-def read_files(files: Sequence[Path], view: View, side: int | None = None) -> np.ndarray:
+def read_files(files: Sequence[Path], view: InputTransform, side: int | None = None) -> np.ndarray:
     """Return the images of `files`, (N, S, S, 3) RGB.
 
     Args:

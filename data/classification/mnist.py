@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data.classification.dataset_yaml import ClassDescription
+from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, check_labels, view_all
-from data.classification.resize import View
+from data.classification.resize import InputTransform
 from utils.errors import UserError
 
 DIGITS = tuple("0123456789")
 
 
-def read(description: ClassDescription, split: str, view: View) -> ImageSet:
+def read(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
     """Read a split, whose one source is such as train-images-idx3-ubyte.gz.
 
     Raises:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from data.classification import cifar, folders, mnist, npz, tiny_imagenet
-from data.classification.dataset_yaml import ClassDescription
+from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet
-from data.classification.resize import View
+from data.classification.resize import InputTransform
 
-READERS: dict[str, Callable[[ClassDescription, str, View], ImageSet]] = {
+READERS: dict[str, Callable[[ClassificationDatasetConfig, str, InputTransform], ImageSet]] = {
     "folders": folders.read,
     "cifar": cifar.read,
     "mnist": mnist.read,
@@ -18,7 +18,7 @@ READERS: dict[str, Callable[[ClassDescription, str, View], ImageSet]] = {
 }
 
 
-def read_split(description: ClassDescription, split: str, view: View) -> ImageSet:
+def read_split(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
     """Return the images of "train", "val" or "test" as inputs.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class View:
+class InputTransform:
     """The size of things.
 
     Attributes:

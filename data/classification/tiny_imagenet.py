@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data.classification.dataset_yaml import ClassDescription
+from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, read_files
-from data.classification.resize import View
+from data.classification.resize import InputTransform
 from data.media.image_files import is_image
 from utils.errors import UserError
 
 SIDE = 64  # pixels
 
 
-def read(description: ClassDescription, split: str, view: View) -> ImageSet:
+def read(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
     """Read a split, whose one source is such as `train` or `val`.
 
     Raises:

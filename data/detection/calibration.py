@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data.dataset_yaml import DataDescription, read_description
+from data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from data.detection.dataset import DetectionDataset
 from data.detection.image_record import ImageRecord
 from data.detection.loader import BatchLoader, build_loader
@@ -23,7 +23,7 @@ def calibration_batches(data: Path, imgsz: tuple[int, int], batch_size: int, cou
     Raises:
         UserError: there are no training images, or the input is not square.
     """
-    records = _views(read_description(data), "train")
+    records = _views(read_dataset_yaml(data), "train")
     chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, count).astype(int))]
     for batch in build_loader(_dataset(chosen, imgsz), batch_size, shuffle=False, workers=0):
         if len(batch.images) == batch_size:  # a graph may take no other
@@ -36,11 +36,11 @@ def validation_loader(data: Path, imgsz: tuple[int, int], stride: int, batch_siz
     Raises:
         UserError: there are none, or the input is not square.
     """
-    records = _views(read_description(data), "val")
+    records = _views(read_dataset_yaml(data), "val")
     return build_loader(_dataset(records, imgsz, stride), batch_size, shuffle=False, workers=0)
 
 
-def _views(description: DataDescription, split: str) -> list[ImageRecord]:
+def _views(description: DatasetConfig, split: str) -> list[ImageRecord]:
     records, _ = read_records(description, split)
     if not records:
         raise UserError(f"{description.file}: no images in '{split}'")

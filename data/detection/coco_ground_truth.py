@@ -27,7 +27,7 @@ class CocoTruth:
     notes: list[str]
 
 
-def read_truth(file: Path, folder: Path = Path(), honour_ignore: bool = False) -> CocoTruth:
+def read_ground_truth(file: Path, folder: Path = Path(), honour_ignore: bool = False) -> CocoTruth:
     """Read a COCO file; a category called "ignore" or "ignored regions" holds regions to ignore.
 
     Args:

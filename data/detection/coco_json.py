@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data.detection.image_record import Truth, truth_arrays
+from data.detection.image_record import Truth, ground_truth_arrays
 from utils.errors import UserError, suggest
 
 _TRUTH = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
@@ -195,7 +195,7 @@ def _image(file: Path, entry: dict[str, Any], rows: list[tuple]) -> CocoImage:
     table = np.array(rows, _TRUTH)
     boxes = table["box"].astype(np.float32)[table["class"] == REGION]
     table = table[table["class"] != REGION]
-    truth = truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
+    truth = ground_truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
     width, height = int(entry["width"]), int(entry["height"])
     regions = np.concatenate([boxes, _regions(file, entry, width, height)])
     return CocoImage(entry["id"], entry["file_name"], width, height, truth, regions)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.augment.crops import random_window, shifted_window
+from data.augment.crops import random_crop, shifted_tile
 from data.augment.device import PlannedSample, pieces_of
-from data.augment.plan import View, draw_plan
+from data.augment.plan import LoadedImage, draw_plan
 from data.augment.render import Augmentation, draw_pixels
 from data.detection.batch import Request, Sample
 from data.detection.image_record import ImageRecord
@@ -114,7 +114,7 @@ class DetectionDataset(Dataset):
             augmentation = augmentation.without_mixing()
         problems: list[str] = []
 
-        def other() -> View | None:
+        def other() -> LoadedImage | None:
             try:
                 return self._view(int(rng.integers(len(self.records))), augmentation, shape, rng)
             except ImageReadError as error:
@@ -131,18 +131,18 @@ class DetectionDataset(Dataset):
 
     def _view(
         self, index: int, augmentation: Augmentation, shape: tuple[int, int], rng: np.random.Generator
-    ) -> View:
-        """A record's pixels and training boxes; of a full image another window, if that is asked for."""
+    ) -> LoadedImage:
+        """A record's pixels and training boxes; of a full image another tile, if that is asked for."""
         record = self.records[index]
         if record.parent is not None and augmentation.tile_jitter:
-            window = shifted_window(record, augmentation.tile_jitter, rng)
-            record = crop_record(record.parent, window, record.min_area)
+            tile = shifted_tile(record, augmentation.tile_jitter, rng)
+            record = crop_record(record.parent, tile, record.min_area)
         elif _can_crop(record, shape) and augmentation.crop and rng.random() < augmentation.crop:
-            record = crop_record(record, random_window(record, shape, rng), Tiling.min_area)
+            record = crop_record(record, random_crop(record, shape, rng), Tiling.min_area)
         image = self.store.source(record)
         factor = np.array([image.shape[1] / record.width, image.shape[0] / record.height] * 2, np.float32)
         boxes, classes, ignore = _truth(record)
-        return View(image, boxes * factor, classes, ignore * factor)
+        return LoadedImage(image, boxes * factor, classes, ignore * factor)
 
 
 def validation_set(
@@ -156,7 +156,7 @@ def validation_set(
 
     Rect batches get YOLOv5's border of half a stride, but not around tiles, which go on beyond their edge.
     """
-    tiled = any(record.window for record in records)
+    tiled = any(record.tile for record in records)
     return DetectionDataset(
         records, imgsz, stride=stride, rect=rect, cache=cache, rect_pad=0.5 if rect and not tiled else 0.0
     )

@@ -1,4 +1,4 @@
-"""What is known of one image, or of one window of it: its size and its truth."""
+"""What is known of one image, or of one tile of it: its size and its truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Window = tuple[int, int, int, int]
+TileBox = tuple[int, int, int, int]
 
 
 def no_boxes() -> np.ndarray:
@@ -18,7 +18,7 @@ def no_boxes() -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """A view of an image and its n boxes; the view is the full image or a window of it.
+    """A view of an image and its n boxes; the view is the full image or a tile of it.
 
     Attributes:
         path: the image file.
@@ -29,9 +29,9 @@ class ImageRecord:
         classes: (n,) int64 index into the data set's names.
         areas: (n,) float32, pixels²: COCO's own `area` where it is given, else width times height.
         crowd: (n,) bool; crowds are neither targets nor misses.
-        window: x0, y0, x1, y1 of the view in the file's pixels; None is the full image.
-        parent: the full image's record, where this one is a window of it.
-        min_area: share of a box's area that had to be inside the window for the box to belong to it.
+        tile: x0, y0, x1, y1 of the view in the file's pixels; None is the full image.
+        parent: the full image's record, where this one is a tile of it.
+        min_area: share of a box's area that had to be inside the tile for the box to belong to it.
         ignore: (m, 4) float32, pixels of the view: regions where nothing is labeled and nothing found
             counts, whatever its class.
     """
@@ -44,7 +44,7 @@ class ImageRecord:
     classes: np.ndarray
     areas: np.ndarray
     crowd: np.ndarray
-    window: Window | None = None
+    tile: TileBox | None = None
     parent: ImageRecord | None = None
     min_area: float = 0.0
     ignore: np.ndarray = field(default_factory=no_boxes)
@@ -59,7 +59,7 @@ class Truth(NamedTuple):
     crowd: np.ndarray
 
 
-def truth_arrays(boxes_xyxy: Any, classes: Any, areas: Any = None, crowd: Any = None) -> Truth:
+def ground_truth_arrays(boxes_xyxy: Any, classes: Any, areas: Any = None, crowd: Any = None) -> Truth:
     """Return truth in its proper types and shapes, for any n including 0; areas default to the boxes' own."""
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     if areas is None:

@@ -59,29 +59,29 @@ class ImageStore:
             ImageReadError: it cannot be read, or its size is not the record's.
         """
         whole = record.parent or record
-        image = self._image(record.path, (whole.height, whole.width), keep=record.window is not None)
+        image = self._image(record.path, (whole.height, whole.width), keep=record.tile is not None)
         if image.shape[:2] != (whole.height, whole.width):
             found = f"{image.shape[1]}x{image.shape[0]}"
             raise ImageReadError(f"{record.path}: is {found} pixels, expected {whole.width}x{whole.height}")
-        if record.window is None:
+        if record.tile is None:
             return image
-        x0, y0, x1, y1 = record.window
+        x0, y0, x1, y1 = record.tile
         return image[y0:y1, x0:x1]
 
     def source(self, record: ImageRecord) -> np.ndarray:
         """Return a view as augmentation takes it: shrunk where it is kept so, else as `view` does."""
-        kept = self._kept(record.path, self._kept_shape(record)) if record.window is None else None
+        kept = self._kept(record.path, self._kept_shape(record)) if record.tile is None else None
         return self.view(record) if kept is None else kept
 
     def resized(self, record: ImageRecord, width: int, height: int) -> np.ndarray:
         """Return a view of this size, the same with a cache and without."""
-        kept = self._kept(record.path, (height, width)) if record.window is None else None
+        kept = self._kept(record.path, (height, width)) if record.tile is None else None
         return resize(self.view(record), width, height) if kept is None else kept
 
     def _kept_shape(self, record: ImageRecord) -> Shape:
         """Height and width with which the record's image is kept."""
         whole = record.parent or record
-        if self._side is None or record.window is not None or max(whole.width, whole.height) <= self._side:
+        if self._side is None or record.tile is not None or max(whole.width, whole.height) <= self._side:
             return whole.height, whole.width
         _, width, height = fit(whole.width, whole.height, (self._side, self._side))
         return height, width

@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data.dataset_yaml import DataDescription
+from data.dataset_yaml import DatasetConfig
 from data.detection.coco_json import CocoImage, read_category_ids, read_coco
-from data.detection.image_record import ImageRecord, Window, truth_arrays
+from data.detection.image_record import ImageRecord, TileBox, ground_truth_arrays
 from data.detection.record_cache import fingerprint, load_cache, save_cache
 from data.detection.yolo_labels import Labels, label_path, read_labels
 from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_size
 from utils.errors import UserError
 
-__all__ = ["ImageRecord", "Survey", "Window", "coco_category_ids", "read_records", "survey_records"]
+__all__ = ["ImageRecord", "Survey", "TileBox", "coco_category_ids", "read_records", "survey_records"]
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Survey:
 
 
 def read_records(
-    description: DataDescription, split: str, cache: bool = True
+    description: DatasetConfig, split: str, cache: bool = True
 ) -> tuple[list[ImageRecord], list[str]]:
     """Return the full images of a split and what was found wrong and left out, one line each.
 
@@ -77,7 +77,7 @@ def read_records(
     return found.records, problems
 
 
-def survey_records(description: DataDescription, split: str) -> Survey:
+def survey_records(description: DatasetConfig, split: str) -> Survey:
     """Read a split without the cache, collecting bad labels and broken images instead of raising.
 
     Raises:
@@ -87,9 +87,7 @@ def survey_records(description: DataDescription, split: str) -> Survey:
     return _survey(description, split, sources, None if _is_coco(sources) else _list_all(sources))
 
 
-def _survey(
-    description: DataDescription, split: str, sources: list[Path], images: list[Path] | None
-) -> Survey:
+def _survey(description: DatasetConfig, split: str, sources: list[Path], images: list[Path] | None) -> Survey:
     if images is None:  # a COCO file's images are known when it has been read
         return _survey_coco(description, split, sources)
     return _survey_yolo(images, description.names)
@@ -107,7 +105,7 @@ def _yolo_files(images: list[Path]) -> list[Path]:
     return [*images, *map(label_path, images)]
 
 
-def split_sources(description: DataDescription, split: str) -> list[Path]:
+def split_sources(description: DatasetConfig, split: str) -> list[Path]:
     """Return the files or folders of a split: its COCO file from `annotations` if that exists, else its own.
 
     Raises:
@@ -132,7 +130,7 @@ def split_sources(description: DataDescription, split: str) -> list[Path]:
     return sources
 
 
-def coco_category_ids(description: DataDescription, split: str) -> tuple[int, ...] | None:
+def coco_category_ids(description: DatasetConfig, split: str) -> tuple[int, ...] | None:
     """Return COCO's category id of each class: the YAML's, else the COCO file's, else None."""
     if description.category_ids is not None:
         return description.category_ids
@@ -171,7 +169,7 @@ def _survey_yolo(images: list[Path], names: tuple[str, ...]) -> Survey:
         except ImageReadError as error:
             return str(error), labels
         boxes = labels.boxes_xyxy_norm * [width, height, width, height]
-        truth = truth_arrays(boxes, labels.classes)
+        truth = ground_truth_arrays(boxes, labels.classes)
         stem = image.stem
         return ImageRecord(image, int(stem) if stem.isdecimal() else stem, width, height, *truth), labels
 
@@ -199,7 +197,7 @@ def _with_unique_ids(records: list[ImageRecord]) -> list[ImageRecord]:
     return [replace(record, image_id=record.path.as_posix()) for record in records]
 
 
-def _survey_coco(description: DataDescription, split: str, sources: list[Path]) -> Survey:
+def _survey_coco(description: DatasetConfig, split: str, sources: list[Path]) -> Survey:
     found = Survey(files=list(sources))
     for source in sources:
         images, notes, bad_rows = read_coco(source, description.names, description.category_ids)
@@ -232,7 +230,7 @@ def _open_coco_image(folder: Path, image: CocoImage) -> ImageRecord | str:
     return ImageRecord(path, image.image_id, *size, *image.truth, ignore=image.ignore)
 
 
-def _image_folder(description: DataDescription, split: str, source: Path, images: list[CocoImage]) -> Path:
+def _image_folder(description: DatasetConfig, split: str, source: Path, images: list[CocoImage]) -> Path:
     """The folder of a COCO file's images: from the YAML's `images`, else the usual places around it."""
     if split in description.images:
         tried = [description.path / description.images[split]]

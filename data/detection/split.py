@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from data.dataset_yaml import DataDescription
+from data.dataset_yaml import DatasetConfig
 from data.detection.image_record import ImageRecord
 from data.detection.records import read_records
 from data.detection.tiling import tile_records
@@ -13,8 +13,8 @@ from data.detection.tiling import tile_records
 MANY_PROBLEMS = 10  # broken images listed one by one
 
 
-def read_views(
-    description: DataDescription, split: str, single_cls: bool = False, whole: bool = False
+def read_split(
+    description: DatasetConfig, split: str, single_cls: bool = False, whole: bool = False
 ) -> list[ImageRecord]:
     """Return the images of a split, or their tiles where the data set is tiled; say what was left out.
 

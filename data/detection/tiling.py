@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.detection.image_record import ImageRecord, Window, truth_arrays
+from data.detection.image_record import ImageRecord, TileBox, ground_truth_arrays
 from utils.errors import UserError
 
 
@@ -44,10 +44,10 @@ def tiles_pay_from(imgsz: int) -> int:
     return 2 * imgsz
 
 
-def tile_windows(width: int, height: int, size: int, overlap: float) -> np.ndarray:
-    """Return (T, 4) int64 windows x0, y0, x1, y1 that cover an image, row by row, evenly spread.
+def tile_boxes(width: int, height: int, size: int, overlap: float) -> np.ndarray:
+    """Return (T, 4) int64 tiles x0, y0, x1, y1 that cover an image, row by row, evenly spread.
 
-    Neighbors share at least `overlap` of a side (up to one pixel of rounding). A window is never larger
+    Neighbors share at least `overlap` of a side (up to one pixel of rounding). A tile is never larger
     than the image and never reaches beyond it.
     """
     x0, y0 = _starts(width, size, overlap), _starts(height, size, overlap)
@@ -66,47 +66,47 @@ def _starts(length: int, size: int, overlap: float) -> np.ndarray:
     return np.floor(np.linspace(0, length - size, count) + 0.5).astype(np.int64)
 
 
-def crop_record(record: ImageRecord, window: Window, min_area: float) -> ImageRecord:
-    """Return one window of a full image's record.
+def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRecord:
+    """Return one tile of a full image's record.
 
-    Boxes with at least `min_area` of their area inside are kept and clipped to the window; a crowd and a
+    Boxes with at least `min_area` of their area inside are kept and clipped to the tile; a crowd and a
     region to ignore are kept wherever they reach inside. COCO's `area` shrinks with the part of the box that
     is left.
 
     Args:
         record: of a full image.
-        window: x0, y0, x1, y1 in the image's pixels.
+        tile: x0, y0, x1, y1 in the image's pixels.
         min_area: share of a box's area, 0 to 1.
     """
     boxes = record.boxes_xyxy.astype(np.float64)
-    clipped, inside = _clipped(boxes, window)
-    regions, area = _clipped(record.ignore, window)
-    shift = np.tile(window[:2], 2)
+    clipped, inside = _clipped(boxes, tile)
+    regions, area = _clipped(record.ignore, tile)
+    shift = np.tile(tile[:2], 2)
     share = inside / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-9)
     keep = (inside > 0) & (record.crowd | (share >= min_area - 1e-9))
-    truth = truth_arrays(
+    truth = ground_truth_arrays(
         clipped[keep] - shift,
         record.classes[keep],
         record.areas[keep] * share[keep],
         record.crowd[keep],
     )
-    x0, y0, x1, y1 = window
+    x0, y0, x1, y1 = tile
     return ImageRecord(
         record.path,
         record.image_id,
         x1 - x0,
         y1 - y0,
         *truth,
-        window=window,
+        tile=tile,
         parent=record,
         min_area=min_area,
         ignore=(regions[area > 0] - shift).astype(np.float32),
     )
 
 
-def _clipped(boxes_xyxy: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """The parts (n, 4) of boxes inside a window, in the same coordinates, and their areas (n,)."""
-    low, high = np.tile(window[:2], 2), np.tile(window[2:], 2)
+def _clipped(boxes_xyxy: np.ndarray, tile: TileBox) -> tuple[np.ndarray, np.ndarray]:
+    """The parts (n, 4) of boxes inside a tile, in the same coordinates, and their areas (n,)."""
+    low, high = np.tile(tile[:2], 2), np.tile(tile[2:], 2)
     clipped = np.clip(boxes_xyxy, low, high)
     return clipped, np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
 
@@ -115,11 +115,11 @@ def tile_records(records: Iterable[ImageRecord], tiling: Tiling) -> list[ImageRe
     """Return the tiles of full images, image by image; an image that fits one tile stays whole."""
     tiles: list[ImageRecord] = []
     for record in records:
-        windows = tile_windows(record.width, record.height, tiling.size, tiling.overlap)
-        if len(windows) == 1:
+        boxes_xyxy = tile_boxes(record.width, record.height, tiling.size, tiling.overlap)
+        if len(boxes_xyxy) == 1:
             tiles.append(record)
             continue
         tiles += [
-            crop_record(record, (x0, y0, x1, y1), tiling.min_area) for x0, y0, x1, y1 in windows.tolist()
+            crop_record(record, (x0, y0, x1, y1), tiling.min_area) for x0, y0, x1, y1 in boxes_xyxy.tolist()
         ]
     return tiles

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.evaluator import Scored
+from engine.evaluation.evaluator import ScoringResult
 from engine.evaluation.metrics import (
     ConfidenceCurves,
     Detections,
@@ -28,7 +28,7 @@ IOU = 0.5  # from which a detection has found an object, in everything here
 class Analysis:
     """Of the detections of some images; `working` are those of at least the working confidence."""
 
-    scored: Scored
+    scored: ScoringResult
     curves: ConfidenceCurves
     confidence: float  # where the mean F1 of the classes is best
     working: Detections
@@ -37,7 +37,7 @@ class Analysis:
     sizes: SizeCurves
 
 
-def analyze(scored: Scored) -> Analysis:
+def analyze(scored: ScoringResult) -> Analysis:
     """Look at detections from every side."""
     truth, detections = scored.truth, scored.detections
     num_classes = len(scored.metrics.names)

@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.evaluation.config import MANY_CLASSES, ValConfig
-from engine.evaluation.evaluator import Evaluation, evaluate, score
+from engine.evaluation.evaluator import EvaluationResult, evaluate, score
 from engine.inference.tile_options import parse_tile
 from utils.cli import as_plain, save_config
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from data.dataset_yaml import DataDescription
+    from data.dataset_yaml import DatasetConfig
     from data.detection.loader import BatchLoader
     from data.detection.records import ImageRecord
     from engine.evaluation.report.gallery import ReadImage
     from engine.inference.pipeline import DetectSettings
     from engine.runtimes import Predictor
 
-__all__ = ["Evaluation", "ValConfig", "evaluate", "main"]
+__all__ = ["EvaluationResult", "ValConfig", "evaluate", "main"]
 
 DEFAULT_DATA = Path("data/treecrowns.yaml")
 
@@ -42,9 +42,9 @@ def main(cfg: ValConfig) -> int:
 def evaluate_weights(cfg: ValConfig) -> int:
     """Run a detector over a data set and score what it finds."""
     from data.classification.dataset_yaml import is_classification
-    from data.dataset_yaml import read_description
+    from data.dataset_yaml import read_dataset_yaml
     from data.detection.records import coco_category_ids
-    from data.detection.split import read_views
+    from data.detection.split import read_split
     from data.media.image_files import read_image
     from engine.evaluation.full_images import evaluate_full_images
     from engine.evaluation.outputs import write_json, write_labels
@@ -57,7 +57,7 @@ def evaluate_weights(cfg: ValConfig) -> int:
     device = select_device(cfg.device)
     weights = cfg.weights or (newest_weights(),)
     labels_only = cfg.data is not None and is_classification(cfg.data)
-    given = read_description(cfg.data) if cfg.data and not labels_only else None
+    given = read_dataset_yaml(cfg.data) if cfg.data and not labels_only else None
     predictor = load_predictor(
         weights, device, half=cfg.half, nameless=given.names if given else None, task=None
     )
@@ -65,7 +65,7 @@ def evaluate_weights(cfg: ValConfig) -> int:
         from engine.evaluation.classification.command import validate_classifier
 
         return validate_classifier(cfg, weights, predictor)
-    description = given or read_description(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
+    description = given or read_dataset_yaml(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     check_classes(predictor.names, description, cfg.single_cls)
     imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, predictor)
     names = ("object",) if cfg.single_cls else description.names
@@ -75,7 +75,7 @@ def evaluate_weights(cfg: ValConfig) -> int:
         predictor = OneClass(predictor)
     like_detect = cfg.tile is not None or imgsz[0] != imgsz[1]  # a loader's views are square
     settings = detect_settings(cfg, predictor, description, imgsz) if like_detect else None
-    records = read_views(description, cfg.task, cfg.single_cls, whole=like_detect)
+    records = read_split(description, cfg.task, cfg.single_cls, whole=like_detect)
     folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
     title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {_shown(imgsz, settings)}"
     print(f"{title}, into {folder}")
@@ -98,13 +98,15 @@ def evaluate_weights(cfg: ValConfig) -> int:
 
 def score_file(cfg: ValConfig) -> int:
     """Score a results file against a COCO file: no model, no torch."""
-    from data.detection.coco_ground_truth import read_truth
+    from data.detection.coco_ground_truth import read_ground_truth
     from engine.evaluation.coco_results import Known, read_results
     from utils.run_folders import make_run_folder
 
     assert cfg.predictions is not None and cfg.annotations is not None
     read_image = image_reader(cfg.images)
-    truth = read_truth(cfg.annotations, cfg.images or Path(), honour_ignore=cfg.protocol == "tinyperson")
+    truth = read_ground_truth(
+        cfg.annotations, cfg.images or Path(), honour_ignore=cfg.protocol == "tinyperson"
+    )
     known = Known(
         cfg.annotations,
         {record.image_id: number for number, record in enumerate(truth.records)},
@@ -123,7 +125,7 @@ def score_file(cfg: ValConfig) -> int:
     title = f"{cfg.predictions} against {cfg.annotations}"
     print(f"{title}, into {folder}")
     scored = score(records, found, names, cfg.scoring(), cfg.max_dets, cfg.evaluator)
-    write_run(cfg, folder, title, Evaluation(scored, None, {}, None), read_image)
+    write_run(cfg, folder, title, EvaluationResult(scored, None, {}, None), read_image)
     return 0
 
 
@@ -141,7 +143,7 @@ def image_reader(folder: Path | None) -> ReadImage | None:
 
 
 def write_run(
-    cfg: ValConfig, folder: Path, title: str, evaluation: Evaluation, read_image: ReadImage | None
+    cfg: ValConfig, folder: Path, title: str, evaluation: EvaluationResult, read_image: ReadImage | None
 ) -> None:
     """Print the tables and write config, metrics, figures and report into the run folder."""
     from engine.evaluation.outputs import plot, report, write_metrics
@@ -158,7 +160,7 @@ def write_run(
         print(f"\n{folder / 'report.html'} shows where objects are lost")
 
 
-def check_classes(names: Sequence[str], description: DataDescription, single_cls: bool) -> None:
+def check_classes(names: Sequence[str], description: DatasetConfig, single_cls: bool) -> None:
     """Compare the classes of weights and data; other names in the same number are only noted.
 
     Raises:
@@ -178,7 +180,7 @@ def check_classes(names: Sequence[str], description: DataDescription, single_cls
 
 
 def detect_settings(
-    cfg: ValConfig, predictor: Predictor, description: DataDescription, imgsz: tuple[int, int]
+    cfg: ValConfig, predictor: Predictor, description: DatasetConfig, imgsz: tuple[int, int]
 ) -> DetectSettings:
     """Return how detect.py would look at full images; without --tile, in the data set's tiles."""
     from engine.inference.merging.merge import MergeRule

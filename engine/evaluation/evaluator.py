@@ -40,7 +40,7 @@ class View(Protocol):
     areas: NDArray
     crowd: NDArray
     ignore: NDArray  # (r, 4) regions where nothing counts, pixels of the view
-    window: tuple[int, int, int, int] | None
+    tile: tuple[int, int, int, int] | None
     parent: View | None
 
 
@@ -55,7 +55,7 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoringResult:
     """Truth, detections and metrics of some views: images, or tiles of them."""
 
     records: list[View]
@@ -73,7 +73,7 @@ class FirstBatch:
     targets: Tensor  # (n, 6) image, class, cx, cy, w, h as fractions
     found: list[Tensor]  # for each image (n, 6) x1, y1, x2, y2 in pixels of the input, confidence, class
 
-    def found_targets(self, conf_thres: float) -> NDArray[np.float32]:
+    def detection_targets(self, conf_thres: float) -> NDArray[np.float32]:
         """(n, 7) detections like targets, with the confidence as a seventh column."""
         height, width = self.images.shape[2:]
         parts = [np.zeros((0, 7), np.float32)]
@@ -87,11 +87,11 @@ class FirstBatch:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """What `evaluate` returns."""
 
-    views: Scored  # as the network sees them: full images, or tiles
-    whole: Scored | None  # tiled data: the full images, detections of the tiles merged
+    views: ScoringResult  # as the network sees them: full images, or tiles
+    whole: ScoringResult | None  # tiled data: the full images, detections of the tiles merged
     seconds: dict[str, float]  # "inference" and "nms" of a view, on average; empty where nothing ran
     first_batch: FirstBatch | None  # None where nothing ran
 
@@ -101,7 +101,7 @@ class Evaluation:
         return self.views.metrics
 
     @property
-    def images(self) -> Scored:
+    def images(self) -> ScoringResult:
         """The images as they are on disk, whether the network saw them whole or in tiles."""
         return self.whole or self.views
 
@@ -124,7 +124,7 @@ def evaluate(
     evaluator: Evaluator = "hotcoco",
     progress: bool = True,
     gather: Callable[[Any], list[Any]] = lambda own: [own],
-) -> Evaluation:
+) -> EvaluationResult:
     """Detect on every view of the loader and score what was found.
 
     Args:
@@ -156,11 +156,11 @@ def evaluate(
     found = Detections.stack([rows[i] for i in seen])
     views = score(records, found, names, protocol, max_dets, evaluator)
     whole = None
-    if any(record.window for record in records):
+    if any(record.tile for record in records):
         images, merged = _whole_images(loader.dataset.records, rows, iou_thres)
-        limits = max_dets or whole_limits(images, protocol)
+        limits = max_dets or full_image_limits(images, protocol)
         whole = score(images, Detections.stack(merged), names, protocol, limits, evaluator)
-    return Evaluation(
+    return EvaluationResult(
         views, whole, {key: value / max(len(own), 1) for key, value in seconds.items()}, first_batch
     )
 
@@ -196,7 +196,7 @@ def _detect(
         seconds["inference"] += middle - start
         seconds["nms"] += _now(device) - middle
         for index, placed, boxes in zip(batch.indices, batch.letterboxes, found, strict=True):
-            rows[index] = placed.to_view(boxes).numpy()
+            rows[index] = placed.to_image(boxes).numpy()
         if first_batch is None:
             first_batch = FirstBatch(batch.images, batch.targets, found)
     return rows, first_batch, seconds
@@ -230,8 +230,8 @@ def _whole_images(
     complete = {key: members for key, members in tiles.items() if all(i in rows for i in members)}
     merged = []
     for members in complete.values():
-        windows = [views[i].window or (0, 0, views[i].width, views[i].height) for i in members]
-        merged.append(merge_tiles([rows[i] for i in members], windows, iou_thres))
+        boxes_xyxy = [views[i].tile or (0, 0, views[i].width, views[i].height) for i in members]
+        merged.append(merge_tiles([rows[i] for i in members], boxes_xyxy, iou_thres))
     return [images[key] for key in complete], merged
 
 
@@ -242,21 +242,23 @@ def score(
     protocol: ScoringProtocol = PROTOCOLS["coco"],
     max_dets: Sequence[int] | None = None,
     evaluator: Evaluator = "hotcoco",
-) -> Scored:
+) -> ScoringResult:
     """Score detections in the views of `records`, numbered in their order; see `evaluate`."""
-    truth, detections = settle_regions(truth_of(records), found, protocol)
+    truth, detections = settle_regions(ground_truth_of(records), found, protocol)
     metrics = evaluate_detections(truth, detections, names, protocol, max_dets, evaluator)
-    return Scored(list(records), found, truth, detections, metrics)
+    return ScoringResult(list(records), found, truth, detections, metrics)
 
 
-def truth_of(records: Iterable[View]) -> GroundTruth:
+def ground_truth_of(records: Iterable[View]) -> GroundTruth:
     """Return the truth of some views as columns."""
     fields = ("boxes_xyxy", "classes", "areas", "crowd", "ignore")
     views = list(records)
     return GroundTruth.stack(*([getattr(view, field) for view in views] for field in fields))
 
 
-def whole_limits(images: Sequence[View], protocol: ScoringProtocol = PROTOCOLS["coco"]) -> tuple[int, ...]:
+def full_image_limits(
+    images: Sequence[View], protocol: ScoringProtocol = PROTOCOLS["coco"]
+) -> tuple[int, ...]:
     """Return the protocol's detection limits and, if it is larger, the objects in the fullest image."""
     limits = protocol.max_dets
     fullest = max((int((~image.crowd).sum()) for image in images), default=0)

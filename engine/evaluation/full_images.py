@@ -13,10 +13,10 @@ from tqdm import tqdm
 from data.detection.image_record import ImageRecord
 from data.media.image_files import ImageReadError, read_image
 from data.media.large_image import LargeImage, open_large
-from engine.evaluation.evaluator import Evaluation, score, whole_limits
+from engine.evaluation.evaluator import EvaluationResult, full_image_limits, score
 from engine.evaluation.metrics import PROTOCOLS, Detections, Evaluator
 from engine.evaluation.metrics.protocols import Protocol
-from engine.inference.pipeline import DetectSettings, Stages, find_all
+from engine.inference.pipeline import DetectSettings, StageTimes, detect_images
 from engine.runtimes import Predictor
 from utils.errors import UserError
 
@@ -36,7 +36,7 @@ def evaluate_full_images(
     max_dets: Sequence[int] | None = None,
     evaluator: Evaluator = "hotcoco",
     progress: bool = True,
-) -> Evaluation:
+) -> EvaluationResult:
     """Detect on full images as `settings` say, in tiles for one, and score what comes out.
 
     Args:
@@ -55,8 +55,8 @@ def evaluate_full_images(
     """
     seen: list[Any] = []  # ImageRecord
     rows: list[np.ndarray] = []
-    total = Stages()
-    full_images = find_all(predictor, _read(records), settings, report=_leave_out)
+    total = StageTimes()
+    full_images = detect_images(predictor, _read(records), settings, report=_leave_out)
     for found in tqdm(
         full_images, "val", len(records), False, unit="full image", dynamic_ncols=True, disable=not progress
     ):
@@ -67,10 +67,10 @@ def evaluate_full_images(
         total.post += found.stages.post
     if not seen:
         raise UserError("none of the images could be read")
-    limits = max_dets or whole_limits(seen, protocol)
+    limits = max_dets or full_image_limits(seen, protocol)
     scored = score(seen, Detections.stack(rows), names, protocol, limits, evaluator)
     seconds = {"preprocessing": total.pre, "inference": total.inference, "nms": total.post}
-    return Evaluation(scored, None, {key: value / len(seen) for key, value in seconds.items()}, None)
+    return EvaluationResult(scored, None, {key: value / len(seen) for key, value in seconds.items()}, None)
 
 
 def _read(records: Iterable[ImageRecord]) -> Iterator[_FullImage]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.evaluation.analysis import IOU, Analysis, analyze
-from engine.evaluation.evaluator import Evaluation, Scored
+from engine.evaluation.evaluator import EvaluationResult, ScoringResult
 from engine.evaluation.metrics.tables import align, class_table, metrics_dict, size_table, sizes_line
 from engine.evaluation.report.plots import (
     plot_batch,
@@ -22,7 +22,7 @@ from engine.evaluation.report.size_plots import plot_by_size, plot_errors_by_siz
 from engine.inference.outputs.writers import write_coco_results, write_yolo_labels
 
 
-def report(evaluation: Evaluation, per_class: bool = True) -> str:
+def report(evaluation: EvaluationResult, per_class: bool = True) -> str:
     """Return the tables for the terminal."""
     views, whole = evaluation.views, evaluation.whole
     several = per_class and len(views.metrics.names) > 1
@@ -42,7 +42,7 @@ def report(evaluation: Evaluation, per_class: bool = True) -> str:
     return "\n".join(lines)
 
 
-def limit_notes(scored: Scored) -> list[str]:
+def limit_notes(scored: ScoringResult) -> list[str]:
     """Warn where an image holds more objects of a class than detections count."""
     truth, limit = scored.truth, scored.metrics.protocol.max_dets[-1]
     key = truth.image * len(scored.metrics.names) + truth.classes
@@ -56,7 +56,7 @@ def limit_notes(scored: Scored) -> list[str]:
     ]
 
 
-def write_metrics(evaluation: Evaluation, path: Path) -> None:
+def write_metrics(evaluation: EvaluationResult, path: Path) -> None:
     """Write metrics.json; the numbers of full images are under "whole"."""
     content = metrics_dict(evaluation.metrics)
     if evaluation.whole:
@@ -66,7 +66,7 @@ def write_metrics(evaluation: Evaluation, path: Path) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def write_json(evaluation: Evaluation, path: Path, category_ids: Sequence[int] | None) -> None:
+def write_json(evaluation: EvaluationResult, path: Path, category_ids: Sequence[int] | None) -> None:
     """Write predictions.json, of full images where the data set is tiled."""
     scored = evaluation.images
     ids = [record.image_id for record in scored.records]
@@ -74,7 +74,7 @@ def write_json(evaluation: Evaluation, path: Path, category_ids: Sequence[int] |
     print(f"{count} detections in {path}")
 
 
-def write_labels(evaluation: Evaluation, folder: Path, with_confidence: bool) -> None:
+def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bool) -> None:
     """Write a text file an image, named like it; images of one name keep their subfolders."""
     scored = evaluation.images
     paths = [Path(record.path) for record in scored.records]
@@ -89,7 +89,7 @@ def write_labels(evaluation: Evaluation, folder: Path, with_confidence: bool) ->
     print(f"{len(names)} label files in {folder}")
 
 
-def plot(evaluation: Evaluation, folder: Path) -> Analysis:
+def plot(evaluation: EvaluationResult, folder: Path) -> Analysis:
     """Draw what `analyze` finds in the images, and the first batch, as PNG files; return the analysis."""
     analysis = analyze(evaluation.images)
     metrics, curves, best = analysis.scored.metrics, analysis.curves, analysis.confidence
@@ -109,5 +109,5 @@ def plot(evaluation: Evaluation, folder: Path) -> Analysis:
     if batch is not None:
         plot_batch(batch.images, batch.targets, names, folder / "val_batch0_labels.png", "truth")
         title = f"detections with confidence ≥ {best:.3f}, where F1 is best"
-        plot_batch(batch.images, batch.found_targets(best), names, folder / "val_batch0_pred.png", title)
+        plot_batch(batch.images, batch.detection_targets(best), names, folder / "val_batch0_pred.png", title)
     return analysis

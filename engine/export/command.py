@@ -74,9 +74,9 @@ def main(cfg: ExportConfig) -> int:
 def _names(data: Path | None) -> tuple[str, ...] | None:
     if data is None:
         return None
-    from data.dataset_yaml import read_description
+    from data.dataset_yaml import read_dataset_yaml
 
-    return read_description(data).names
+    return read_dataset_yaml(data).names
 
 
 def _trained_on(predictor: TorchPredictor) -> Path:

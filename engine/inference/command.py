@@ -24,11 +24,11 @@ from engine.inference.tile_options import parse_tile
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from data.dataset_yaml import DataDescription
+    from data.dataset_yaml import DatasetConfig
     from data.media.frame import Frame
     from data.media.sources import Source
     from engine.inference.outputs.files import Output
-    from engine.inference.pipeline import DetectSettings, Found
+    from engine.inference.pipeline import DetectionResult, DetectSettings
     from engine.inference.progress import Report
     from engine.inference.tracking import Tracks
     from engine.runtimes import Predictor
@@ -39,7 +39,7 @@ __all__ = ["DetectConfig", "Detector", "main"]
 def main(cfg: DetectConfig) -> int:
     """Detect, print a line for each image and a summary; 1 where sources had to be left out."""
     from data.media.sources import open_source
-    from engine.inference.pipeline import find_all
+    from engine.inference.pipeline import detect_images
     from engine.inference.progress import Report
     from engine.inference.test_time_augmentation import TestTimeAugmentation
     from engine.inference.tracking import Tracks
@@ -64,7 +64,7 @@ def main(cfg: DetectConfig) -> int:
     print(f"{' + '.join(map(str, weights))} on {predictor.device}: {source}{tiles}")
     report = Report(source.count, predictor.names, not cfg.quiet)
     source.report = lambda line: report.warn(f"left out: {line}")
-    found = find_all(predictor, source, settings, report=source.leave_out)
+    found = detect_images(predictor, source, settings, report=source.leave_out)
     code = 0
     with ExitStack() as stack:
         stack.enter_context(closing(report))
@@ -93,12 +93,12 @@ def _make_folder(cfg: DetectConfig, source: Source) -> Path:
     return folder
 
 
-def _description(cfg: DetectConfig) -> DataDescription | None:
+def _description(cfg: DetectConfig) -> DatasetConfig | None:
     if cfg.data is None:
         return None
-    from data.dataset_yaml import read_description
+    from data.dataset_yaml import read_dataset_yaml
 
-    return read_description(cfg.data)
+    return read_dataset_yaml(cfg.data)
 
 
 def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSettings:
@@ -131,12 +131,12 @@ def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSett
 
 
 def _open_outputs(
-    cfg: DetectConfig, folder: Path | None, description: DataDescription | None, tracks: Tracks | None
+    cfg: DetectConfig, folder: Path | None, description: DatasetConfig | None, tracks: Tracks | None
 ) -> list[Output]:
     from engine.inference.outputs import files as out
     from engine.inference.outputs.heat_map import HeatMap
 
-    chosen: list[Output] = [out.Window()] if cfg.view_img else []
+    chosen: list[Output] = [out.Display()] if cfg.view_img else []
     if tracks is not None:
         chosen.append(tracks)
     if folder is None:
@@ -161,7 +161,7 @@ def _open_outputs(
 
 def _write(
     cfg: DetectConfig,
-    found_frames: Iterator[Found[Frame]],
+    found_frames: Iterator[DetectionResult[Frame]],
     predictor: Predictor,
     outputs: list[Output],
     report: Report,

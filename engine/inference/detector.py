@@ -120,12 +120,14 @@ class Detector:
 
         from data.media.large_image import overview
         from engine.inference.outputs.files import DRAWN_SIDE
-        from engine.inference.pipeline import find_all
+        from engine.inference.pipeline import detect_images
         from engine.inference.tracking import Tracking
         from utils.ultralytics_adapter import make_results
 
         follow = Tracking(track, conf) if track else None
-        with closing(find_all(self.predictor, source, settings, report=source.leave_out)) as found_frames:
+        with closing(
+            detect_images(self.predictor, source, settings, report=source.leave_out)
+        ) as found_frames:
             for found in found_frames:
                 frame = found.item
                 rows, ids = follow(frame, found.rows) if follow else (found.rows, None)

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.detection.tiling import Tiling, tile_windows
+from data.detection.tiling import Tiling, tile_boxes
 from data.letterbox import Letterbox, letterbox
 from data.media.image_files import ImageReadError
 from data.media.large_image import LargeImage
 from engine.inference.merging.merge import MergeRule, merge_tiles
 from engine.runtimes import Predictor
 from utils.nms import non_max_suppression
-from utils.prefetch import ahead
+from utils.prefetch import prefetch
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class HasImage(Protocol):
 
     @property
     def image(self) -> np.ndarray | LargeImage:
-        """(H, W, 3) uint8 BGR, or a file that is read by windows."""
+        """(H, W, 3) uint8 BGR, or a file that is read by tiles."""
         ...
 
 
@@ -71,7 +71,7 @@ Item = TypeVar("Item", bound=HasImage)
 
 
 @dataclass
-class Stages:
+class StageTimes:
     """Seconds spent on preprocessing, in the network, and on NMS and merging."""
 
     pre: float = 0.0
@@ -80,7 +80,7 @@ class Stages:
 
 
 @dataclass(frozen=True, eq=False)
-class Found(Generic[Item]):
+class DetectionResult(Generic[Item]):
     """What is in an image.
 
     Attributes:
@@ -95,23 +95,23 @@ class Found(Generic[Item]):
     rows: np.ndarray
     shape: tuple[int, int]
     tiles: int
-    stages: Stages
+    stages: StageTimes
 
 
 @dataclass(eq=False)
 class _Job(Generic[Item]):
-    """An image on its way: where its windows are, and what was found in those that are done."""
+    """An image on its way: where its tiles are, and what was found in those that are done."""
 
     item: Item
-    windows: np.ndarray  # (T, 4) x0, y0, x1, y1
+    tiles: np.ndarray  # (T, 4) x0, y0, x1, y1
     shape: tuple[int, int] = (0, 0)
     found: list[np.ndarray] = field(default_factory=list)
-    stages: Stages = field(default_factory=Stages)
+    stages: StageTimes = field(default_factory=StageTimes)
 
 
 @dataclass(eq=False)
 class _View(Generic[Item]):
-    """One window of an image as the network sees it."""
+    """One tile of an image as the network sees it."""
 
     job: _Job[Item]
     pixels: np.ndarray  # (h, w, 3) uint8 RGB
@@ -123,20 +123,20 @@ class _ImageItem:
     image: np.ndarray | LargeImage
 
 
-def find_objects(
+def detect_image(
     predictor: Predictor, image: np.ndarray | LargeImage, settings: DetectSettings
-) -> Found[Any]:
+) -> DetectionResult[Any]:
     """Detect on one image, (H, W, 3) uint8 BGR."""
-    return next(find_all(predictor, [_ImageItem(image)], settings, threads=False))
+    return next(detect_images(predictor, [_ImageItem(image)], settings, threads=False))
 
 
-def find_all(
+def detect_images(
     predictor: Predictor,
     items: Iterable[Item],
     settings: DetectSettings,
     threads: bool = True,
     report: Callable[[str], None] | None = None,
-) -> Generator[Found[Item], None, None]:
+) -> Generator[DetectionResult[Item], None, None]:
     """Detect on every image, in order; images and tiles of the same shape share batches.
 
     Args:
@@ -145,16 +145,16 @@ def find_all(
         settings: how.
         threads: read, prepare, compute and finish at the same time, a batch or two ahead, where that is
             faster (see `Predictor.overlaps`).
-        report: is called with one line for an image of which a window cannot be read, and which is then left
+        report: is called with one line for an image of which a tile cannot be read, and which is then left
             out; None raises instead.
 
     Raises:
-        ImageReadError: a window cannot be read.
+        ImageReadError: a tile cannot be read.
     """
     if not (threads and predictor.overlaps):
         return _finish(_infer(_prepare(items, predictor, settings, report), predictor), settings)
-    prepared = ahead(_prepare(ahead(items), predictor, settings, report))
-    return ahead(_finish(ahead(_infer(prepared, predictor)), settings))
+    prepared = prefetch(_prepare(prefetch(items), predictor, settings, report))
+    return prefetch(_finish(prefetch(_infer(prepared, predictor)), settings))
 
 
 def _prepare(
@@ -196,11 +196,11 @@ def _views(
 ) -> Iterator[_View[Item]]:
     stride = None if predictor.imgsz else predictor.stride
     for item in items:
-        job = _Job(item, _windows(item.image, settings))
-        for window in job.windows.tolist():
+        job = _Job(item, _tile_boxes(item.image, settings))
+        for tile in job.tiles.tolist():
             start = time.perf_counter()
             try:
-                pixels, box = _fit(item.image, window, settings.imgsz, stride)
+                pixels, box = _fit(item.image, tile, settings.imgsz, stride)
             except ImageReadError as error:
                 if report is None:
                     raise
@@ -211,21 +211,21 @@ def _views(
             yield _View(job, pixels, box)
 
 
-def _windows(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.ndarray:
+def _tile_boxes(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.ndarray:
     """(T, 4) int x0, y0, x1, y1."""
     height, width = image.shape[:2]
     whole = np.array([[0, 0, width, height]])
     if settings.tiling is None or max(width, height) < settings.tile_from:
         return whole
-    windows = tile_windows(width, height, settings.tiling.size, settings.tiling.overlap)
-    return np.concatenate((windows, whole)) if settings.whole and len(windows) > 1 else windows
+    tiles = tile_boxes(width, height, settings.tiling.size, settings.tiling.overlap)
+    return np.concatenate((tiles, whole)) if settings.whole and len(tiles) > 1 else tiles
 
 
 def _fit(
-    image: np.ndarray | LargeImage, window: Sequence[int], size: tuple[int, int], stride: int | None
+    image: np.ndarray | LargeImage, tile: Sequence[int], size: tuple[int, int], stride: int | None
 ) -> tuple[np.ndarray, Letterbox]:
-    """One window of an image as an input, (h, w, 3) uint8 RGB, and where it lies there."""
-    x0, y0, x1, y1 = window
+    """One tile of an image as an input, (h, w, 3) uint8 RGB, and where it lies there."""
+    x0, y0, x1, y1 = tile
     if isinstance(image, LargeImage) and image.shape[:2] == (y1 - y0, x1 - x0):
         small = image.overview(2 * max(size))
         pixels, box = letterbox(small, size, stride)
@@ -252,8 +252,8 @@ def _infer(
 
 def _finish(
     outputs: Iterable[tuple[list[_View[Item]], Tensor]], settings: DetectSettings
-) -> Generator[Found[Item], None, None]:
-    """NMS in every window; an image is done when all of its windows are."""
+) -> Generator[DetectionResult[Item], None, None]:
+    """NMS in every tile; an image is done when all of its tiles are."""
     for batch, pred in outputs:
         start = time.perf_counter()
         kept = non_max_suppression(
@@ -268,20 +268,20 @@ def _finish(
         share = (time.perf_counter() - start) / len(batch)
         for view, rows in zip(batch, kept, strict=True):
             job = view.job
-            job.found.append(view.box.to_view(rows.cpu().numpy()))
+            job.found.append(view.box.to_image(rows.cpu().numpy()))
             job.stages.post += share
-            if len(job.found) == len(job.windows):
+            if len(job.found) == len(job.tiles):
                 yield _merge(job, settings)
 
 
-def _merge(job: _Job[Item], settings: DetectSettings) -> Found[Item]:
+def _merge(job: _Job[Item], settings: DetectSettings) -> DetectionResult[Item]:
     start = time.perf_counter()
     rows = job.found[0]
-    if len(job.windows) > 1:
+    if len(job.tiles) > 1:
         rule = settings.merge or MergeRule(threshold=settings.iou_thres)
-        rows = merge_tiles(job.found, job.windows, rule, settings.max_det, settings.agnostic)
+        rows = merge_tiles(job.found, job.tiles, rule, settings.max_det, settings.agnostic)
     job.stages.post += time.perf_counter() - start
-    return Found(job.item, rows, job.shape, len(job.windows), job.stages)
+    return DetectionResult(job.item, rows, job.shape, len(job.tiles), job.stages)
 
 
 def _now(predictor: Predictor) -> float:

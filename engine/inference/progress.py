@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data.media.frame import Frame
 from engine.inference.outputs.files import Result
-from engine.inference.pipeline import Found, Stages
+from engine.inference.pipeline import DetectionResult, StageTimes
 
 
 class Report:
@@ -27,12 +27,12 @@ class Report:
     def __init__(self, total: int | None, names: Sequence[str], lines: bool):
         self.names, self.lines = names, lines
         self.frames = self.objects = 0
-        self.stages = Stages()
+        self.stages = StageTimes()
         self.start = time.perf_counter()
         # a bar only where somebody watches it; shows how many, frames a second and the time left
         self.bar = tqdm(total=total, unit="frame", dynamic_ncols=True, smoothing=0.05, disable=None)
 
-    def add(self, found: Found[Frame], result: Result) -> None:
+    def add(self, found: DetectionResult[Frame], result: Result) -> None:
         """Count a frame, once it was written."""
         self.frames += 1
         self.objects += len(result.rows)
@@ -60,7 +60,7 @@ class Report:
         """Print what was found, how fast, where it is, and what could not be read."""
         if self.frames:
             seconds = time.perf_counter() - self.start
-            mean = Stages(*(value / self.frames for value in vars(self.stages).values()))
+            mean = StageTimes(*(value / self.frames for value in vars(self.stages).values()))
             counted = f"{number(self.objects, 'object')} in {number(self.frames, 'image')}"
             print(f"{counted}, {self.frames / seconds:.1f} a second; mean of an image: {_times(mean)}")
         if unique is not None:
@@ -78,7 +78,7 @@ def number(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def _line(found: Found[Frame], result: Result, names: Sequence[str]) -> str:
+def _line(found: DetectionResult[Frame], result: Result, names: Sequence[str]) -> str:
     """Return 'image 1/4 a.jpg: 416x320 12 trees, pre 1.2 ms, inference 20.1 ms, NMS 0.5 ms'."""
     frame = result.frame
     kind = "stream" if frame.address else "video" if frame.is_video else "image"
@@ -91,6 +91,6 @@ def _line(found: Found[Frame], result: Result, names: Sequence[str]) -> str:
     return f"{head}: {size} {objects or 'nothing'}, {_times(found.stages)}"
 
 
-def _times(stages: Stages) -> str:
+def _times(stages: StageTimes) -> str:
     parts = (("pre", stages.pre), ("inference", stages.inference), ("NMS", stages.post))
     return ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in parts)

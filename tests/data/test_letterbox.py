@@ -31,14 +31,14 @@ def test_boxes_come_back_exactly(width: int, height: int, size: tuple[int, int],
     y0, y1 = sorted(shares[2:])
     boxes = np.array([[x0 * width, y0 * height, x1 * width, y1 * height]])
     np.testing.assert_allclose(
-        placed.to_view(placed.to_network(boxes)), boxes, atol=1e-8 * max(width, height)
+        placed.to_image(placed.to_network(boxes)), boxes, atol=1e-8 * max(width, height)
     )
 
 
 def test_boxes_from_the_border_are_clipped_to_the_view_and_further_columns_stay() -> None:
     placed = Letterbox(0.5, 10.0, 20.0, 100, 60)
     rows = torch.tensor([[0.0, 0.0, 500.0, 500.0, 0.9, 3.0]])
-    assert placed.to_view(rows).tolist() == [[0.0, 0.0, 100.0, 60.0, 0.8999999761581421, 3.0]]
+    assert placed.to_image(rows).tolist() == [[0.0, 0.0, 100.0, 60.0, 0.8999999761581421, 3.0]]
     assert rows[0, 2] == 500  # the argument is left alone
 
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from engine.evaluation import command as val
-from engine.evaluation.classification.metrics import Classified
+from engine.evaluation.classification.metrics import ClassificationResult
 from engine.export import command as export
 from engine.inference import command as detect
 from engine.runtimes import load_predictor
@@ -69,7 +69,7 @@ def test_val_counts_what_it_writes(data: Path, weights: Path, tmp_path: Path, ca
 def test_metrics_equal_slow_counts() -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=(40, 7)).astype(np.float32), rng.integers(0, 6, 40)
-    found = Classified(scores, labels, tuple("abcdefg"), 0.0)
+    found = ClassificationResult(scores, labels, tuple("abcdefg"), 0.0)
     for k in (1, 5):
         hits = [labels[i] in sorted(range(7), key=lambda c: -scores[i, c])[:k] for i in range(40)]
         assert found.top(k) == pytest.approx(np.mean(hits))
@@ -104,10 +104,10 @@ def test_detect_labels_images_and_videos(weights: Path, tmp_path: Path) -> None:
 
 
 def test_detect_shows_images_as_training_did(data: Path, weights: Path, tmp_path: Path) -> None:
-    from data.classification.dataset_yaml import read_class_description
+    from data.classification.dataset_yaml import read_classification_yaml
     from data.classification.reading import read_split
 
-    description = read_class_description(data)
+    description = read_classification_yaml(data)
     inputs = read_split(description, "val", description.view(12)).pixels[:1].repeat(3, 3)
     predictor = load_predictor(weights, task="classify")
     expected = predictor(torch.from_numpy(inputs).permute(0, 3, 1, 2) / 255).softmax(1).max().item()

@@ -14,7 +14,7 @@ import yaml
 
 from data.converters import FORMATS
 from data.converters.ground_truth import AnnotatedImage, hold_out
-from data.dataset_yaml import read_description
+from data.dataset_yaml import read_dataset_yaml
 from data.detection.records import ImageRecord, coco_category_ids, read_records
 from tests import published_sets
 from tools import convert
@@ -39,7 +39,7 @@ def convert_set(tmp_path: Path) -> Callable[..., Path]:
 
 
 def records(target: Path, split: str = "train") -> list[ImageRecord]:
-    found, problems = read_records(read_description(target / "data.yaml"), split)
+    found, problems = read_records(read_dataset_yaml(target / "data.yaml"), split)
     assert not problems
     return found
 
@@ -89,7 +89,7 @@ def test_xview_drops_types_without_a_class_and_holds_images_out(
     assert (len(train), len(val)) == (8, 2)
     (record,) = [record for record in train + val if record.path.name == "0.tif"]
     assert boxes(record) == [[5, 5, 6, 15, 14], [59, 0, 0, 10, 10]]
-    assert coco_category_ids(read_description(target / "data.yaml"), "train")[:2] == (11, 12)
+    assert coco_category_ids(read_dataset_yaml(target / "data.yaml"), "train")[:2] == (11, 12)
     said = capsys.readouterr().out
     assert "boxes of type 75 dropped, which has no class: 1" in said
     assert "boxes of 1395.tif dropped, an image that is not there: 1" in said
@@ -112,7 +112,7 @@ def test_xml_files_of_ones_own_bring_their_own_classes(convert_set: Callable, tm
     text = "<annotation><size><width>64</width><height>48</height></size>{}</annotation>"
     published_sets.write(source / "a.xml", text.format(published_sets.voc_object("drone", "2 3 10 9", 0)))
     target = convert_set("voc")
-    assert read_description(target / "data.yaml").names == ("drone",)
+    assert read_dataset_yaml(target / "data.yaml").names == ("drone",)
     assert boxes(records(target)[0]) == [[0, 1, 2, 10, 9]]
 
 

@@ -8,19 +8,19 @@ from pathlib import Path
 import cv2
 import pytest
 
-from data.dataset_yaml import DataDescription
+from data.dataset_yaml import DatasetConfig
 from tests.dataset_fixtures import write_image
 from tools.doctor import DoctorConfig, main
 from utils.cli import parse
 from utils.errors import UserError
 
-Make = Callable[..., DataDescription]
+Make = Callable[..., DatasetConfig]
 ROW = "0 .5 .5 .25 .5\n"
 
 
 @pytest.fixture
 def examine(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str]]:
-    def run(description: DataDescription, **options: object) -> tuple[int, str]:
+    def run(description: DatasetConfig, **options: object) -> tuple[int, str]:
         folder = tmp_path / "runs"
         code = main(DoctorConfig(description.file, project=folder, **{"plots": False} | options))
         return code, capsys.readouterr().out
@@ -29,7 +29,7 @@ def examine(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., tupl
 
 
 @pytest.fixture
-def with_val(yolo_set: Make) -> DataDescription:
+def with_val(yolo_set: Make) -> DatasetConfig:
     """Two training images and another to validate on."""
     description = yolo_set(ROW, ROW, extra="val: images/val\n")
     write_image(description.path / "images/val/9.jpg", seed=9)
@@ -38,14 +38,14 @@ def with_val(yolo_set: Make) -> DataDescription:
     return description
 
 
-def test_a_sound_data_set_passes(with_val: DataDescription, examine: Callable) -> None:
+def test_a_sound_data_set_passes(with_val: DatasetConfig, examine: Callable) -> None:
     code, said = examine(with_val)
     assert code == 0
     assert "no broken images, bad labels or copies across splits" in said
     assert "ERROR" not in said
 
 
-def test_every_bad_label_and_broken_image_is_listed(with_val: DataDescription, examine: Callable) -> None:
+def test_every_bad_label_and_broken_image_is_listed(with_val: DatasetConfig, examine: Callable) -> None:
     (with_val.path / "labels/train/000.txt").write_text(ROW + "5 .5 .5 .1 .1\nx\n")
     (with_val.path / "labels/val/9.txt").write_text("0 .5 .5 0 .1\n")
     (with_val.path / "images/train/001.jpg").write_bytes(b"broken")
@@ -56,7 +56,7 @@ def test_every_bad_label_and_broken_image_is_listed(with_val: DataDescription, e
     assert "ERROR: broken images in train: 1" in said
 
 
-def test_the_same_image_in_two_splits_is_a_leak(with_val: DataDescription, examine: Callable) -> None:
+def test_the_same_image_in_two_splits_is_a_leak(with_val: DatasetConfig, examine: Callable) -> None:
     shutil.copy(with_val.path / "images/train/000.jpg", with_val.path / "images/val/copy.jpg")
     code, said = examine(with_val, similar=False)
     assert code == 1
@@ -64,7 +64,7 @@ def test_the_same_image_in_two_splits_is_a_leak(with_val: DataDescription, exami
     assert "000.jpg = " in said and "copy.jpg" in said
 
 
-def test_a_re_encoded_image_in_two_splits_is_a_leak(with_val: DataDescription, examine: Callable) -> None:
+def test_a_re_encoded_image_in_two_splits_is_a_leak(with_val: DatasetConfig, examine: Callable) -> None:
     image = cv2.imread(str(with_val.path / "images/train/000.jpg"))
     cv2.imwrite(str(with_val.path / "images/val/again.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 40])
     code, said = examine(with_val)
@@ -73,7 +73,7 @@ def test_a_re_encoded_image_in_two_splits_is_a_leak(with_val: DataDescription, e
     assert examine(with_val, similar=False)[0] == 0
 
 
-def test_copies_within_a_split_are_worth_a_remark(with_val: DataDescription, examine: Callable) -> None:
+def test_copies_within_a_split_are_worth_a_remark(with_val: DatasetConfig, examine: Callable) -> None:
     os.link(with_val.path / "images/train/000.jpg", with_val.path / "images/train/twin.jpg")
     code, said = examine(with_val)
     assert code == 0
@@ -92,7 +92,7 @@ def test_long_lists_are_cut_unless_all_are_wanted(yolo_set: Make, examine: Calla
     assert "000.txt:25:" in examine(description, list_all=True)[1]
 
 
-def test_one_split_can_be_looked_at_alone(with_val: DataDescription, examine: Callable) -> None:
+def test_one_split_can_be_looked_at_alone(with_val: DatasetConfig, examine: Callable) -> None:
     (with_val.path / "labels/val/9.txt").write_text("x\n")
     assert examine(with_val, split="train")[0] == 0
     assert examine(with_val, split="val")[0] == 1
@@ -109,7 +109,7 @@ def test_treecrowns_at_a_small_input_are_advised_to_keep_their_size(
     assert "advice: none" in capsys.readouterr().out
 
 
-def test_bad_options_are_named(with_val: DataDescription, examine: Callable) -> None:
+def test_bad_options_are_named(with_val: DatasetConfig, examine: Callable) -> None:
     with pytest.raises(UserError, match="no key 'test'; it has train, val"):
         examine(with_val, split="test")
     with pytest.raises(UserError, match="yolov5q"):

@@ -7,17 +7,17 @@ import time
 
 import pytest
 
-from utils.prefetch import ahead
+from utils.prefetch import prefetch
 
 
 def test_order_is_kept_through_chained_stages():
-    squares = ahead(x * x for x in ahead(range(200)))
+    squares = prefetch(x * x for x in prefetch(range(200)))
     assert list(squares) == [x * x for x in range(200)]
 
 
 def test_stage_is_never_more_than_depth_items_ahead():
     made = []
-    items = ahead((made.append(i) or i for i in range(100)), depth=3)
+    items = prefetch((made.append(i) or i for i in range(100)), depth=3)
     for i in range(20):
         assert next(items) == i
         time.sleep(0.002)
@@ -33,7 +33,7 @@ def test_stage_works_while_its_items_are_used():
         meet.wait()
         yield 1
 
-    items = ahead(stage())
+    items = prefetch(stage())
     assert next(items) == 0
     meet.wait()
     assert list(items) == [1]
@@ -44,7 +44,7 @@ def test_error_of_a_stage_is_raised_where_its_items_are_taken():
         yield 1
         raise ValueError("no second")
 
-    items = ahead(ahead(broken()))
+    items = prefetch(prefetch(broken()))
     assert next(items) == 1
     with pytest.raises(ValueError, match="no second"):
         next(items)
@@ -61,7 +61,7 @@ def test_closing_stops_every_stage_and_closes_the_source():
             closed.set()
 
     before = threading.active_count()
-    items = ahead(ahead(endless()))
+    items = prefetch(prefetch(endless()))
     next(items)
     items.close()
     assert closed.wait(5)

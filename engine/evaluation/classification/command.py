@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.classification.dataset_yaml import read_class_description
+from data.classification.dataset_yaml import read_classification_yaml
 from data.classification.loader import ClassLoader
 from data.classification.reading import read_split
 from engine.evaluation.classification.metrics import classify
@@ -37,7 +37,7 @@ def validate_classifier(cfg: ValConfig, weights: Sequence[Path], predictor: Pred
         UserError: an option is for detectors, or data and weights do not fit.
     """
     refuse_options(cfg, OF_DETECTORS)
-    description = read_class_description(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
+    description = read_classification_yaml(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     side = square_side(cfg.imgsz, predictor)
     images = read_split(description, cfg.task, description.view(side))
     if len(images.names) != len(predictor.names):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
-class Classified:
+class ClassificationResult:
     """What a classifier says of labeled images.
 
     Attributes:
@@ -72,7 +72,7 @@ class Classified:
 @torch.no_grad()
 def classify(
     predict: Callable[[Tensor], Tensor], loader: Iterable[Any], names: tuple[str, ...], device: torch.device
-) -> Classified:
+) -> ClassificationResult:
     """Run a classifier over all batches of a loader.
 
     Args:
@@ -90,4 +90,4 @@ def classify(
         found.append(F.log_softmax(logits, 1))
         labels.append(batch.labels)
     every = torch.cat(labels).numpy()
-    return Classified(torch.cat(found).numpy(), every, names, seconds / len(every))
+    return ClassificationResult(torch.cat(found).numpy(), every, names, seconds / len(every))

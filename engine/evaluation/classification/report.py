@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.classification.metrics import Classified
+from engine.evaluation.classification.metrics import ClassificationResult
 from engine.evaluation.metrics.tables import align
 from engine.evaluation.report.plots import DPI, color_of, draw_confusion, make_figure
 
@@ -18,7 +18,7 @@ GALLERY = 40  # images
 COLUMNS = 8  # of the gallery
 
 
-def report(classified: Classified, per_class: bool = True) -> str:
+def report(classified: ClassificationResult, per_class: bool = True) -> str:
     """Return the tables for the terminal."""
     values, counts = classified.values, np.bincount(classified.labels, minlength=len(classified.names))
     total = [f"{value:.4f}" for value in values.values() if value is not None]
@@ -29,7 +29,7 @@ def report(classified: Classified, per_class: bool = True) -> str:
     return f"{align(rows)}\n\nper image: {1000 * classified.seconds:.2f} ms in the network"
 
 
-def write_metrics(classified: Classified, path: Path) -> None:
+def write_metrics(classified: ClassificationResult, path: Path) -> None:
     """Write metrics.json."""
     content = {
         **classified.values,
@@ -40,7 +40,7 @@ def write_metrics(classified: Classified, path: Path) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_predictions(classified: Classified, where: Sequence[str], path: Path) -> None:
+def write_predictions(classified: ClassificationResult, where: Sequence[str], path: Path) -> None:
     """Write predictions.csv: a line an image."""
     names, confidence = classified.names, np.exp(classified.log_probabilities.max(1))
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -68,7 +68,7 @@ def plot_images(pixels: NDArray, captions: Sequence[str], png: Path, title: str)
     figure.savefig(png)
 
 
-def plot_mistakes(classified: Classified, pixels: NDArray, png: Path) -> None:
+def plot_mistakes(classified: ClassificationResult, pixels: NDArray, png: Path) -> None:
     """Draw the wrong images with the highest loss: what they are, and what they were taken for."""
     worst, names = classified.worst(GALLERY), classified.names
     sure = np.exp(classified.log_probabilities.max(1))
@@ -98,7 +98,7 @@ def plot_strides(rows: Sequence[dict[str, str]], png: Path) -> None:
 
 
 def write_evaluation(
-    classified: Classified, pixels: NDArray, where: Sequence[str], folder: Path, plots: bool
+    classified: ClassificationResult, pixels: NDArray, where: Sequence[str], folder: Path, plots: bool
 ) -> None:
     """Write metrics.json, predictions.csv and, with `plots`, the images into a run folder."""
     write_metrics(classified, folder / "metrics.json")

@@ -94,7 +94,7 @@ def _feed_hotcoco(truth: GroundTruth, detections: Detections, num_classes: int) 
     from hotcoco import COCO, COCOeval
 
     images, categories = _header(truth, num_classes)
-    coco_truth = COCO.from_arrays(
+    coco_ground_truth = COCO.from_arrays(
         images,
         categories,
         truth.image + FIRST_ID,
@@ -109,7 +109,7 @@ def _feed_hotcoco(truth: GroundTruth, detections: Detections, num_classes: int) 
     rows[:, 1:5] = _xywh(detections.boxes_xyxy)
     rows[:, 5] = detections.scores
     rows[:, 6] = detections.classes
-    return COCOeval(coco_truth, coco_truth.load_res(rows), "bbox")
+    return COCOeval(coco_ground_truth, coco_ground_truth.load_res(rows), "bbox")
 
 
 def _feed_pycocotools(truth: GroundTruth, detections: Detections, num_classes: int) -> Any:

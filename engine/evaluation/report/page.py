@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation.analysis import Analysis
-from engine.evaluation.evaluator import Evaluation, Scored
+from engine.evaluation.evaluator import EvaluationResult, ScoringResult
 from engine.evaluation.metrics import error_gains
 from engine.evaluation.metrics.by_size import box_areas, error_counts
 from engine.evaluation.metrics.tables import Table, class_table, shown, size_table, sizes_line
@@ -50,7 +50,7 @@ class Section:
 def write_report(
     file: Path,
     title: str,
-    evaluation: Evaluation,
+    evaluation: EvaluationResult,
     analysis: Analysis,
     config: Mapping[str, Any],
     read_image: ReadImage | None = None,
@@ -117,7 +117,7 @@ def findings(analysis: Analysis) -> list[str]:
     return result
 
 
-def sections(evaluation: Evaluation) -> list[Section]:
+def sections(evaluation: EvaluationResult) -> list[Section]:
     """Return the tables of the views and, where they are tiles, of the full images."""
     if evaluation.whole is None:
         return [_section("Images", evaluation.views)]
@@ -127,7 +127,7 @@ def sections(evaluation: Evaluation) -> list[Section]:
     ]
 
 
-def _section(title: str, scored: Scored) -> Section:
+def _section(title: str, scored: ScoringResult) -> Section:
     metrics = scored.metrics
     per_class = len(metrics.names) > 1
     return Section(title, [class_table(metrics, per_class), size_table(metrics)], limit_notes(scored))

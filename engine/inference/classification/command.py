@@ -16,26 +16,26 @@ import cv2
 import numpy as np
 import torch
 
-from data.classification.resize import View
+from data.classification.resize import InputTransform
 from data.media.frame import Frame
 from data.media.large_image import overview
 from data.media.sources import Source
 from engine.inference.classification.drawing import draw_lines
 from engine.inference.outputs.files import (
     DRAWN_SIDE,
+    Display,
     Frames,
     Media,
     Output,
     Result,
     Style,
     UniqueNames,
-    Window,
 )
 from engine.inference.sizes import square_side
 from engine.runtimes import Predictor
 from utils.cli import refuse_options
 from utils.errors import UserError
-from utils.prefetch import ahead
+from utils.prefetch import prefetch
 from utils.run_folders import make_run_folder
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def label(cfg: DetectConfig, source: Source, weights: tuple[Path, ...], predicto
         raise UserError(f"--imgsz takes one side for a classifier, got {' '.join(map(str, cfg.imgsz))}")
     side = square_side(cfg.imgsz[0] if cfg.imgsz else None, predictor)
     shown = predictor.config.get("resize")
-    view = View(min(shown, side) if isinstance(shown, int) else side, side)
+    view = InputTransform(min(shown, side) if isinstance(shown, int) else side, side)
     print(f"{' + '.join(map(str, weights))} on {predictor.device}: {source}")
     results = _label_all(cfg, source, predictor, view)
     start, count, code = time.perf_counter(), 0, 0
@@ -110,19 +110,19 @@ def label(cfg: DetectConfig, source: Source, weights: tuple[Path, ...], predicto
 
 
 def _label_all(
-    cfg: DetectConfig, source: Source, predictor: Predictor, view: View
+    cfg: DetectConfig, source: Source, predictor: Predictor, view: InputTransform
 ) -> Generator[Labeled, None, None]:
     """Read a little ahead, run the network on batches and yield frame by frame."""
     style = Style(None, not cfg.hide_labels, not cfg.hide_conf)
     size = cfg.batch_size or (1 if source.count is None else 8)
     name_of, rows = UniqueNames(), np.zeros((0, 6), np.float32)
-    with closing(ahead(source)) as frames:
+    with closing(prefetch(source)) as frames:
         while batch := list(islice(frames, size)):
             for frame, best in zip(batch, _best(batch, predictor, view), strict=True):
                 yield Labeled(frame, name_of(frame.path), rows, predictor.names, style, best=best)
 
 
-def _best(frames: list[Frame], predictor: Predictor, view: View) -> list[list[tuple[int, float]]]:
+def _best(frames: list[Frame], predictor: Predictor, view: InputTransform) -> list[list[tuple[int, float]]]:
     """Return the most probable classes of each frame."""
     inputs = [cv2.cvtColor(view(_pixels(frame, view)), cv2.COLOR_BGR2RGB) for frame in frames]
     images = torch.from_numpy(np.stack(inputs)).to(predictor.device).permute(0, 3, 1, 2).float() / 255
@@ -133,7 +133,7 @@ def _best(frames: list[Frame], predictor: Predictor, view: View) -> list[list[tu
     ]
 
 
-def _pixels(frame: Frame, view: View) -> np.ndarray:
+def _pixels(frame: Frame, view: InputTransform) -> np.ndarray:
     """(H, W, 3) uint8 BGR; of what is read by windows, an overview."""
     if isinstance(frame.image, np.ndarray):
         return frame.image
@@ -149,7 +149,7 @@ def _make_folder(cfg: DetectConfig, source: Source) -> Path:
 
 
 def _open_outputs(cfg: DetectConfig, folder: Path | None) -> list[Output]:
-    chosen: list[Output] = [Window()] if cfg.view_img else []
+    chosen: list[Output] = [Display()] if cfg.view_img else []
     if folder is None:
         return chosen
     if not cfg.nosave:

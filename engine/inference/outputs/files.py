@@ -295,7 +295,7 @@ class Crops:
         """Nothing is open."""
 
 
-class Window:
+class Display:
     """A window on the screen that shows each frame; a key goes on to the next image, q ends the run."""
 
     TITLE = "YOLOv5-SPD"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from data.classification.dataset_yaml import read_class_description
+from data.classification.dataset_yaml import read_classification_yaml
 from data.classification.images import ImageSet
 from data.classification.loader import Augmentation, ClassBatch, ClassLoader
 from data.classification.reading import read_split
@@ -58,7 +58,7 @@ class ClassificationTask(Task):
     shown = ("top1", "top5", "loss")
 
     def __init__(self, data: Path) -> None:
-        self.description = read_class_description(data)
+        self.description = read_classification_yaml(data)
         self.recipe = self.description.recipe
         self.details = {"resize": self.description.resize}  # detect.py then shows images alike
 

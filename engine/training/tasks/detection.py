@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from data.augment.render import Augmentation
-from data.dataset_yaml import read_description
+from data.dataset_yaml import read_dataset_yaml
 from data.detection.batch import Batch
 from data.detection.dataset import AugmentOn, DetectionDataset, validation_set
 from data.detection.image_weights import image_weights
 from data.detection.loader import BatchLoader, build_loader
-from data.detection.split import read_views
+from data.detection.split import read_split
 from engine.evaluation.evaluator import evaluate
 from engine.training.autoanchor import suit_anchors
 from engine.training.hyperparameters import Hyperparameters, read_hyp
@@ -57,7 +57,7 @@ class DetectionTask(Task):
     shown = ("AP50", "AP", "AP_S")
 
     def __init__(self, data: Path) -> None:
-        self.description = read_description(data)
+        self.description = read_dataset_yaml(data)
         self.names = self.description.names
         self.recipe = self.description.recipe
         tile = self.description.tile
@@ -85,7 +85,7 @@ class DetectionTask(Task):
         on = cfg.augment_on
         if on == "auto":
             on = self._faster(cfg, hyp, device, workers)
-        val = validation_set(read_views(self.description, "val", cfg.single_cls), cfg.imgsz, cache=cfg.cache)
+        val = validation_set(read_split(self.description, "val", cfg.single_cls), cfg.imgsz, cache=cfg.cache)
         return (
             self._train_loader(cfg, hyp, device, workers, on),
             build_loader(val, cfg.batch_size * 2, False, workers, world=self.world),
@@ -96,7 +96,7 @@ class DetectionTask(Task):
     ) -> BatchLoader:
         strength = {field.name: getattr(hyp, field.name) for field in dataclasses.fields(Augmentation)}
         dataset = DetectionDataset(
-            read_views(self.description, "train", cfg.single_cls),
+            read_split(self.description, "train", cfg.single_cls),
             cfg.imgsz,
             Augmentation(**strength),
             rect=cfg.rect,
@@ -118,7 +118,7 @@ class DetectionTask(Task):
         chosen = min(forms, key=lambda on: seconds[on])
         shown = ", ".join(f"{on} {1000 * seconds[on]:.1f} ms" for on in forms)
         print(f"--augment-on {chosen}: a batch takes {shown}")
-        return self.world.from_main(chosen)
+        return self.world.broadcast(chosen)
 
     def new_model(
         self,

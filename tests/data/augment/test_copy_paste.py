@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from data.augment.copy_paste import LARGEST, Patch, paste
-from data.augment.plan import View, draw_plan
+from data.augment.plan import LoadedImage, draw_plan
 from data.augment.render import Augmentation, augmented, draw_pixels
 
 SIZE = 256
 
 
-def scene(seed: int = 0, count: int = 6, side: tuple[int, int] = (8, 20)) -> View:
+def scene(seed: int = 0, count: int = 6, side: tuple[int, int] = (8, 20)) -> LoadedImage:
     """Small bright objects of random pixels on a dark ground, apart from each other."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 60, (SIZE, SIZE, 3), np.uint8)
@@ -21,10 +21,10 @@ def scene(seed: int = 0, count: int = 6, side: tuple[int, int] = (8, 20)) -> Vie
         w, h = rng.integers(*side, 2)
         image[y : y + h, x : x + w] = rng.integers(150, 255, (h, w, 3), np.uint8)
         boxes.append([x, y, x + w, y + h])
-    return View(image, np.array(boxes, np.float32), np.arange(count) % 3)
+    return LoadedImage(image, np.array(boxes, np.float32), np.arange(count) % 3)
 
 
-def plan_of(view: View, seed: int, **strength: float):
+def plan_of(view: LoadedImage, seed: int, **strength: float):
     augmentation = Augmentation(copy_paste=1.0, **strength)
     return draw_plan(view, lambda: scene(seed + 1), augmentation, (SIZE, SIZE), np.random.default_rng(seed))
 
@@ -92,7 +92,7 @@ def test_a_patch_fades_towards_its_border() -> None:
 
 def test_large_crowded_and_cut_off_objects_are_no_sources() -> None:
     dark = np.zeros((SIZE, SIZE, 3), np.uint8)
-    large = View(dark, np.array([[20, 20, 22 + LARGEST, 60]], np.float32), np.zeros(1, int))
+    large = LoadedImage(dark, np.array([[20, 20, 22 + LARGEST, 60]], np.float32), np.zeros(1, int))
     touching = large._replace(
         boxes_xyxy=np.array([[50, 50, 60, 60], [54, 54, 64, 64]], np.float32), classes=np.zeros(2, int)
     )
@@ -104,7 +104,7 @@ def test_large_crowded_and_cut_off_objects_are_no_sources() -> None:
 def test_the_same_numbers_paste_the_same_and_off_draws_none() -> None:
     view = scene(5)
 
-    def sample(seed: int, copy_paste: float) -> tuple[View, float]:
+    def sample(seed: int, copy_paste: float) -> tuple[LoadedImage, float]:
         rng = np.random.default_rng(seed)
         augmentation = Augmentation(copy_paste=copy_paste, mosaic=0.5, translate=0.1, fliplr=0.5)
         return augmented(view, lambda: scene(6), augmentation, SIZE, rng), rng.random()

@@ -10,10 +10,10 @@ import torch
 
 from data.augment.device import PlannedBatch, render
 from data.augment.render import Augmentation
-from data.dataset_yaml import DataDescription
+from data.dataset_yaml import DatasetConfig
 from data.detection.batch import Batch
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord, truth_arrays
+from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.loader import build_loader
 
 PLAIN = Augmentation()
@@ -34,7 +34,7 @@ def records(tmp_path: Path) -> list[ImageRecord]:
         image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height))
         boxes = np.array([[20, 20, 34, 30], [50, 60, 66, 70], [60, 20, 70, 34]], np.float32)
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), image)
-        truth = truth_arrays(boxes, [0, 1, 0], crowd=[False, False, number == 1])
+        truth = ground_truth_arrays(boxes, [0, 1, 0], crowd=[False, False, number == 1])
         found.append(ImageRecord(tmp_path / f"{number}.png", number, width, height, *truth))
     return found
 
@@ -98,7 +98,7 @@ def test_workers_send_only_pixels_that_are_seen(records: list[ImageRecord]) -> N
 
 
 def test_a_broken_image_leaves_its_quarter_gray_and_is_reported(
-    yolo_set: Callable[..., DataDescription], capsys: pytest.CaptureFixture[str]
+    yolo_set: Callable[..., DatasetConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     from data.detection.records import read_records
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.augment.plan import View, draw_colors, mosaic_places
+from data.augment.plan import LoadedImage, draw_colors, mosaic_places
 from data.augment.render import Augmentation, augmented, change_colors, color_table
 from data.augment.warp import draw_warped, warp_boxes
 from data.letterbox import letterbox
@@ -20,12 +20,12 @@ STRONG = Augmentation(
 )
 
 
-def rectangle(number: int, width: int = 120, height: int = 90) -> View:
+def rectangle(number: int, width: int = 120, height: int = 90) -> LoadedImage:
     """A rectangle of one color, its class, on black."""
     image = np.zeros((height, width, 3), np.uint8)
     x, y = 20 + 7 * number, 15 + 5 * number
     image[y : y + 40, x : x + 50] = COLORS[number]
-    return View(image, np.array([[x, y, x + 50, y + 40]], np.float32), np.array([number]))
+    return LoadedImage(image, np.array([[x, y, x + 50, y + 40]], np.float32), np.array([number]))
 
 
 def others() -> object:
@@ -42,7 +42,7 @@ def pixels_of(image: np.ndarray, number: int) -> np.ndarray | None:
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
-def assert_boxes_follow_pixels(view: View) -> None:
+def assert_boxes_follow_pixels(view: LoadedImage) -> None:
     found = dict(zip(view.classes.tolist(), view.boxes_xyxy, strict=True))
     for number in range(4):
         hull = pixels_of(view.image, number)

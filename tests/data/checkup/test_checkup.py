@@ -12,7 +12,7 @@ from data.checkup import advice, sizes
 from data.checkup.advice import Facts, advise
 from data.checkup.copies import read_fingerprints, same_bytes, similar
 from data.checkup.plots import plot_facts
-from data.detection.image_record import ImageRecord, truth_arrays
+from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.tiling import Tiling, tile_records
 
 COCO_ANCHORS = np.array(
@@ -29,7 +29,7 @@ def record(
     crowd: Sequence[bool] = (),
 ) -> ImageRecord:
     labels = list(classes) or [0] * len(boxes)
-    return ImageRecord(path, 1, width, height, *truth_arrays(boxes, labels, None, list(crowd) or None))
+    return ImageRecord(path, 1, width, height, *ground_truth_arrays(boxes, labels, None, list(crowd) or None))
 
 
 def squares(*sides: float) -> list[list[float]]:

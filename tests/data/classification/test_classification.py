@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from data.classification.dataset_yaml import is_classification, read_class_description
+from data.classification.dataset_yaml import is_classification, read_classification_yaml
 from data.classification.images import ImageSet
 from data.classification.loader import Augmentation, ClassLoader, mix, shift_and_flip
 from data.classification.reading import read_split
-from data.classification.resize import View
-from data.dataset_yaml import read_description
+from data.classification.resize import InputTransform
+from data.dataset_yaml import read_dataset_yaml
 from tests.classification_cases import (
     NAMES10,
     cifar_binary,
@@ -28,7 +28,7 @@ DATA = Path(__file__).parents[3] / "data"
 
 
 def read(file: Path, split: str, imgsz: int) -> ImageSet:
-    description = read_class_description(file)
+    description = read_classification_yaml(file)
     return read_split(description, split, description.view(imgsz))
 
 
@@ -203,16 +203,16 @@ def test_a_mistake_in_the_yaml_is_named(tmp_path: Path, changes: dict, message: 
 
 def test_each_kind_of_data_set_says_which_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="for classification; this needs one with boxes"):
-        read_description(DATA / "mnist5k.yaml")
+        read_dataset_yaml(DATA / "mnist5k.yaml")
     with pytest.raises(UserError, match="task: classify"):
-        read_class_description(DATA / "treecrowns.yaml")
+        read_classification_yaml(DATA / "treecrowns.yaml")
     assert not is_classification(DATA / "treecrowns.yaml")
 
 
 @pytest.mark.parametrize(("name", "side"), [("mnist5k", 28), ("mnist5k-14", 14), ("mnist5k-7", 7)])
 def test_mnist5k_is_balanced_and_averaged_to_low_resolution(name: str, side: int) -> None:
     full, low = DATA / "mnist5k.yaml", DATA / f"{name}.yaml"
-    imgsz = read_class_description(low).recipe["imgsz"]
+    imgsz = read_classification_yaml(low).recipe["imgsz"]
     digits, small = read(full, "val", 28), read(low, "val", imgsz)
     assert np.bincount(small.labels).tolist() == [100] * 10
     n, border = 28 // side, (imgsz - side) // 2
@@ -225,14 +225,14 @@ def test_mnist5k_is_balanced_and_averaged_to_low_resolution(name: str, side: int
 
 def test_a_view_smaller_than_its_images_is_refused() -> None:
     with pytest.raises(UserError, match="--imgsz 16 does not hold"):
-        read_class_description(DATA / "mnist5k.yaml").view(16)
+        read_classification_yaml(DATA / "mnist5k.yaml").view(16)
 
 
 def test_a_view_shows_the_central_square() -> None:
     image = np.zeros((4, 8, 3), np.uint8)
     image[:, 2:6] = 9
-    assert (View(4, 4)(image) == 9).all()
-    assert View(2, 5)(image).sum() == 2 * 2 * 3 * 9
+    assert (InputTransform(4, 4)(image) == 9).all()
+    assert InputTransform(2, 5)(image).sum() == 2 * 2 * 3 * 9
 
 
 def images(count: int = 7, side: int = 6) -> ImageSet:

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.dataset_yaml import DataDescription, read_description
+from data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from data.detection.coco_json import read_coco
 from data.detection.records import coco_category_ids, read_records, survey_records
 from utils.errors import UserError
 
 
-def coco(root: Path) -> DataDescription:
+def coco(root: Path) -> DatasetConfig:
     """data/coco.yaml, its `path` pointing at the miniature."""
     text = Path("data/coco.yaml").read_text().replace("path: ../datasets/coco", f"path: {root}")
     (root / "coco.yaml").write_text(text)
-    return read_description(root / "coco.yaml")
+    return read_dataset_yaml(root / "coco.yaml")
 
 
 def test_coco_is_read_straight_from_its_instances_file(coco_root: Path) -> None:
@@ -70,7 +70,7 @@ def test_without_either_layout_both_places_are_named(coco_root: Path) -> None:
 def test_a_json_split_finds_its_categories_by_name(coco_root: Path) -> None:
     file = coco_root / "own.yaml"
     file.write_text("val: annotations/instances_val2017.json\nnames: [stop sign, toothbrush, person]")
-    description = read_description(file)
+    description = read_dataset_yaml(file)
     records, _ = read_records(description, "val")
     assert records[0].classes.tolist() == [1, 2]
     assert coco_category_ids(description, "val") == (13, 90, 1)
@@ -82,9 +82,9 @@ def test_the_yaml_may_say_where_the_images_are(coco_root: Path) -> None:
     file = coco_root / "own.yaml"
     file.write_text(text)
     with pytest.raises(UserError, match=r"images: \{val: folder\}"):
-        read_records(read_description(file), "val")
+        read_records(read_dataset_yaml(file), "val")
     file.write_text(text + "images: {val: elsewhere}")
-    assert len(read_records(read_description(file), "val")[0]) == 3
+    assert len(read_records(read_dataset_yaml(file), "val")[0]) == 3
 
 
 def test_missing_and_resized_images_are_reported_and_left_out(coco_root: Path) -> None:
@@ -116,10 +116,10 @@ def test_boxes_of_no_size_or_outside_are_dropped_and_counted(coco_root: Path) ->
     ]
 
 
-def three_classes(root: Path) -> DataDescription:
+def three_classes(root: Path) -> DatasetConfig:
     file = root / "three.yaml"
     file.write_text("val: annotations/instances_val2017.json\nnames: [person, stop sign, toothbrush]")
-    return read_description(file)
+    return read_dataset_yaml(file)
 
 
 def broken(change: Callable[[dict], Any], coco_root: Path) -> Path:

@@ -13,16 +13,16 @@ import torch
 
 import data.detection.image_store
 from data.augment.render import Augmentation
-from data.dataset_yaml import DataDescription
+from data.dataset_yaml import DatasetConfig
 from data.detection.batch import Batch
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord, truth_arrays
+from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.loader import build_loader
 from data.detection.records import read_records
 from data.detection.tiling import Tiling, tile_records
 from data.media.image_files import read_image
 
-Make = Callable[..., DataDescription]
+Make = Callable[..., DatasetConfig]
 ALL = Augmentation(0.015, 0.7, 0.4, 5, 0.1, 0.5, 2, 0.0, 0.5, 0.5, 0.7, 0.3, 0.5, 0.5)
 ROW = "1 0.5 0.5 0.25 0.5\n"
 
@@ -36,7 +36,7 @@ def image_with_boxes(folder: Path, width: int, height: int, name: str = "a.png")
             image[y : y + 16, x : x + 16] = 255
             boxes.append([x, y, x + 16, y + 16])
     assert cv2.imwrite(str(folder / name), image)
-    return ImageRecord(folder / name, name, width, height, *truth_arrays(boxes, [0] * len(boxes)))
+    return ImageRecord(folder / name, name, width, height, *ground_truth_arrays(boxes, [0] * len(boxes)))
 
 
 def assert_same(left: list[Batch], right: list[Batch]) -> None:

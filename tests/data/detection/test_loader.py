@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from data.augment.crops import random_window
+from data.augment.crops import random_crop
 from data.augment.render import Augmentation
 from data.detection.batch import Batch
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord, truth_arrays
+from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.image_weights import image_weights
 from data.detection.loader import build_loader
 from engine.training.multi_scale import rescaled, scaled_side
@@ -30,7 +30,7 @@ def records(tmp_path: Path) -> list[ImageRecord]:
         width, height = [(64, 32), (32, 64), (64, 64)][number % 3]
         image = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), image)
-        truth = truth_arrays([[10, 10, 30, 30]] * (number % 4), [number % 2] * (number % 4))
+        truth = ground_truth_arrays([[10, 10, 30, 30]] * (number % 4), [number % 2] * (number % 4))
         found.append(ImageRecord(tmp_path / f"{number}.png", number, width, height, *truth))
     return found
 
@@ -158,7 +158,7 @@ def large(tmp_path: Path) -> ImageRecord:
     image = np.zeros((400, 500, 3), np.uint8)
     image[300:312, 420:436] = 255
     assert cv2.imwrite(str(tmp_path / "large.png"), image)
-    return ImageRecord(tmp_path / "large.png", 0, 500, 400, *truth_arrays([[420, 300, 436, 312]], [0]))
+    return ImageRecord(tmp_path / "large.png", 0, 500, 400, *ground_truth_arrays([[420, 300, 436, 312]], [0]))
 
 
 def test_crops_show_the_full_image_s_own_pixels_mostly_around_objects(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_windows_lie_inside_the_full_image(tmp_path: Path) -> None:
     record, rng = large(tmp_path), np.random.default_rng(0)
     for shape in ((96, 96), (1000, 64), (400, 500)):
         for _ in range(30):
-            x0, y0, x1, y1 = random_window(record, shape, rng)
+            x0, y0, x1, y1 = random_crop(record, shape, rng)
             assert 0 <= x0 < x1 <= 500
             assert 0 <= y0 < y1 <= 400
             assert (y1 - y0, x1 - x0) == (min(shape[0], 400), min(shape[1], 500))

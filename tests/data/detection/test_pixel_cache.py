@@ -13,7 +13,7 @@ import pytest
 import data.detection.image_store
 import data.detection.pixel_cache
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord, truth_arrays
+from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.image_store import ImageStore
 from data.detection.loader import build_loader
 from data.detection.tiling import Tiling, tile_records
@@ -31,7 +31,7 @@ def records(tmp_path: Path) -> list[ImageRecord]:
     for number, (width, height) in enumerate(SIZES):
         image = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
         assert cv2.imwrite(str(folder / f"{number}.png"), image)
-        truth = truth_arrays([[10, 10, 40, 30]], [0])
+        truth = ground_truth_arrays([[10, 10, 40, 30]], [0])
         found.append(ImageRecord(folder / f"{number}.png", number, width, height, *truth))
     return found
 
@@ -62,7 +62,7 @@ def test_tiles_and_crops_come_from_the_full_image_s_own_pixels(
 ) -> None:
     tiles = tile_records(records[:1], Tiling(96, 0.2))
     store = ImageStore(tiles, cache, side=64)
-    x0, y0, x1, y1 = tiles[-1].window or (0, 0, 0, 0)
+    x0, y0, x1, y1 = tiles[-1].tile or (0, 0, 0, 0)
     np.testing.assert_array_equal(store.source(tiles[-1]), read_image(tiles[-1].path)[y0:y1, x0:x1])
 
 

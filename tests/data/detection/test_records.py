@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 import data.detection.records
-from data.dataset_yaml import DataDescription, read_description
+from data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from data.detection.records import read_records, survey_records
 from data.media.image_files import read_image, read_size
 from utils.errors import UserError
 
-Make = Callable[..., DataDescription]
+Make = Callable[..., DatasetConfig]
 ROW = "0 0.5 0.5 0.25 0.5\n"
 
 
@@ -40,7 +40,7 @@ def test_a_list_file_names_images_relative_to_itself(yolo_set: Make) -> None:
     (description.path / "some.txt").write_text("./images/train/002.jpg\n\nimages/train/000.jpg\n")
     file = description.path / "list.yaml"
     file.write_text("val: some.txt\nnames: [car]")
-    records, _ = read_records(read_description(file), "val")
+    records, _ = read_records(read_dataset_yaml(file), "val")
     assert [record.path.name for record in records] == ["002.jpg", "000.jpg"]
     assert all(len(record.classes) == 1 for record in records)
 
@@ -51,7 +51,7 @@ def test_several_sources_make_one_split_with_unique_ids(yolo_set: Make) -> None:
     os.link(description.path / "images/train/000.jpg", description.path / "images/more/000.jpg")
     file = description.path / "two.yaml"
     file.write_text("val: [images/train, images/more]\nnames: [car]")
-    records, _ = read_records(read_description(file), "val")
+    records, _ = read_records(read_dataset_yaml(file), "val")
     assert len({record.image_id for record in records}) == 2
 
 
@@ -93,7 +93,7 @@ def test_an_empty_folder_an_empty_list_and_a_missing_split_are_named(tmp_path: P
     (tmp_path / "list.txt").write_text("\n")
     file = tmp_path / "a.yaml"
     file.write_text("train: images\nval: list.txt\ntest: nowhere\nnames: [car]")
-    description = read_description(file)
+    description = read_dataset_yaml(file)
     with pytest.raises(UserError, match=r"no images in the folder .*images"):
         read_records(description, "train")
     with pytest.raises(UserError, match=r"list.txt names no image"):
@@ -102,7 +102,7 @@ def test_an_empty_folder_an_empty_list_and_a_missing_split_are_named(tmp_path: P
         read_records(description, "test")
     file.write_text("train: images\nnames: [car]")
     with pytest.raises(UserError, match="no key 'val'; it describes train"):
-        read_records(read_description(file), "val")
+        read_records(read_dataset_yaml(file), "val")
 
 
 def test_a_split_of_broken_images_only_is_an_error(yolo_set: Make) -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.dataset_yaml import read_description
-from data.detection.image_record import ImageRecord, truth_arrays
+from data.dataset_yaml import read_dataset_yaml
+from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.records import read_records
-from data.detection.tiling import Tiling, crop_record, tile_records, tile_windows
+from data.detection.tiling import Tiling, crop_record, tile_boxes, tile_records
 
 sides = st.integers(1, 400)
 overlaps = st.floats(0, 0.9)
@@ -19,14 +19,14 @@ overlaps = st.floats(0, 0.9)
 
 def record_of(boxes: np.ndarray, width: int = 300, height: int = 200, **truth: np.ndarray) -> ImageRecord:
     classes = np.arange(len(boxes))
-    return ImageRecord(Path("a.jpg"), 7, width, height, *truth_arrays(boxes, classes, **truth))
+    return ImageRecord(Path("a.jpg"), 7, width, height, *ground_truth_arrays(boxes, classes, **truth))
 
 
 @given(sides, sides, st.integers(1, 200), overlaps)
 def test_tiles_cover_the_image_and_stay_inside(width: int, height: int, size: int, overlap: float) -> None:
     size = max(size, 20)
     covered = np.zeros((height, width), bool)
-    for x0, y0, x1, y1 in tile_windows(width, height, size, overlap):
+    for x0, y0, x1, y1 in tile_boxes(width, height, size, overlap):
         assert 0 <= x0 < x1 <= width
         assert 0 <= y0 < y1 <= height
         assert (x1 - x0, y1 - y0) == (min(size, width), min(size, height))
@@ -42,8 +42,8 @@ def test_a_box_no_larger_than_the_overlap_lies_whole_in_some_tile(
     if size * overlap - 1 < side:
         return
     x = data.draw(st.floats(0, max(width - side, 0)))
-    windows = tile_windows(width, size, size, overlap)
-    assert ((windows[:, 0] <= x) & (x + side <= windows[:, 2] + 1e-9)).any() or width < side
+    tiles = tile_boxes(width, size, size, overlap)
+    assert ((tiles[:, 0] <= x) & (x + side <= tiles[:, 2] + 1e-9)).any() or width < side
 
 
 @given(st.lists(st.tuples(st.floats(0, 299), st.floats(0, 199)), max_size=20))
@@ -66,7 +66,7 @@ def test_a_box_belongs_to_a_tile_from_the_least_share_of_its_area_on() -> None:
 def test_boxes_are_clipped_and_shifted_to_the_tile() -> None:
     tile = crop_record(record_of(np.array([[40, 30, 80, 90]])), (50, 60, 114, 124), 0.1)
     np.testing.assert_allclose(tile.boxes_xyxy, [[0, 0, 30, 30]])
-    assert tile.window == (50, 60, 114, 124)
+    assert tile.tile == (50, 60, 114, 124)
     assert (tile.width, tile.height, tile.image_id) == (64, 64, 7)
 
 
@@ -85,7 +85,7 @@ def test_a_image_that_fits_one_tile_stays_whole() -> None:
 
 @pytest.mark.parametrize(("split", "tiles", "crowns"), [("train", 56, 574), ("val", 12, 279)])
 def test_treecrowns_ship_exact_and_tiled(split: str, tiles: int, crowns: int) -> None:
-    description = read_description("data/treecrowns.yaml")
+    description = read_dataset_yaml("data/treecrowns.yaml")
     records, problems = read_records(description, split, cache=False)
     assert problems == []
     boxes = records[0].boxes_xyxy
@@ -94,7 +94,7 @@ def test_treecrowns_ship_exact_and_tiled(split: str, tiles: int, crowns: int) ->
     assert description.tile is not None
     found = tile_records(records, description.tile)
     assert len(found) == tiles
-    whole = {tuple(box) for tile in found for box in tile.boxes_xyxy + np.tile(tile.window[:2], 2)}
+    whole = {tuple(box) for tile in found for box in tile.boxes_xyxy + np.tile(tile.tile[:2], 2)}
     assert (
         len({tuple(box) for box in boxes} - whole) <= 0.005 * crowns
     )  # all but the largest lie whole in a tile

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset_yaml import DataDescription
+from data.dataset_yaml import DatasetConfig
 from data.detection.records import read_records
 from data.detection.yolo_labels import label_path, read_labels
 from utils.errors import UserError
 
 NAMES = ("car", "person")
-Make = Callable[..., DataDescription]
+Make = Callable[..., DatasetConfig]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from data.detection.tiling import Tiling
 from data.media import large_image
 from data.media.image_files import ImageReadError, read_image
 from data.media.large_image import LargeImage, open_large
-from engine.inference.pipeline import DetectSettings, find_objects
+from engine.inference.pipeline import DetectSettings, detect_image
 from tests.rectangles import RectangleFinder, draw_image, run, save
 
 rasterio = pytest.importorskip("rasterio")
@@ -61,10 +61,10 @@ def test_detection_by_windows_finds_the_same(tmp_path):
     image = draw_image(*boxes, size=(400, 600))
     large = open_large(save(tmp_path / "a.tif", image))
     settings = DetectSettings((320, 320), tiling=Tiling(160), whole=True)
-    whole, windows = (find_objects(RectangleFinder(), one, settings).rows for one in (image, large))
+    whole, windows = (detect_image(RectangleFinder(), one, settings).rows for one in (image, large))
     np.testing.assert_allclose(windows[np.lexsort(windows.T)], whole[np.lexsort(whole.T)], atol=0.6)
     assert len(windows) == len(boxes)
-    unscaled = find_objects(RectangleFinder(), large, DetectSettings((320, 320)))
+    unscaled = detect_image(RectangleFinder(), large, DetectSettings((320, 320)))
     assert unscaled.shape == (224, 320) and len(unscaled.rows) == len(boxes)
 
 

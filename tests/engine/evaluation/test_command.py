@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset_yaml import read_description
+from data.dataset_yaml import read_dataset_yaml
 from data.detection.dataset import DetectionDataset
 from data.detection.loader import build_loader
-from data.detection.split import read_views
+from data.detection.split import read_split
 from engine.evaluation import command as val
 from engine.evaluation.config import ValConfig
-from engine.evaluation.evaluator import evaluate, whole_limits
+from engine.evaluation.evaluator import evaluate, full_image_limits
 from engine.evaluation.outputs import limit_notes, report, write_metrics
 from engine.inference.sizes import input_size
 from utils.errors import UserError
@@ -63,7 +63,7 @@ def oracle(dataset, order):
 
 
 def loader_of(data_yaml, imgsz=64, **options):
-    dataset = DetectionDataset(read_views(read_description(data_yaml), "val"), imgsz, **options)
+    dataset = DetectionDataset(read_split(read_dataset_yaml(data_yaml), "val"), imgsz, **options)
     return build_loader(dataset, 2, shuffle=False, workers=0)
 
 
@@ -91,7 +91,7 @@ def test_tiles_are_scored_and_merged_into_whole_images(data_yaml):
     assert evaluation.metrics.images > 6
     assert evaluation.metrics.values["AP"] == pytest.approx(1)
     whole = evaluation.whole
-    assert [record.window for record in whole.records] == [None] * 3
+    assert [record.tile for record in whole.records] == [None] * 3
     assert whole.metrics.objects.sum() == 18
     assert whole.metrics.values["AP"] == pytest.approx(1)
     text = report(evaluation)
@@ -103,9 +103,9 @@ def test_limit_of_whole_images_is_that_of_the_fullest():
     def draw_image(objects, crowds=0):
         return SimpleNamespace(crowd=np.arange(objects + crowds) < crowds)
 
-    assert whole_limits([draw_image(5), draw_image(100)]) == (1, 10, 100)
-    assert whole_limits([draw_image(279), draw_image(3)]) == (1, 10, 100, 279)
-    assert whole_limits([draw_image(90, crowds=200)]) == (1, 10, 100)
+    assert full_image_limits([draw_image(5), draw_image(100)]) == (1, 10, 100)
+    assert full_image_limits([draw_image(279), draw_image(3)]) == (1, 10, 100, 279)
+    assert full_image_limits([draw_image(90, crowds=200)]) == (1, 10, 100)
 
 
 def test_more_objects_than_the_limit_are_warned_about(data_yaml):
@@ -181,7 +181,7 @@ def test_predictions_json_scores_like_the_run(weights, data_yaml, tmp_path):
     folder = tmp_path / "runs" / "exp"
     results = json.loads((folder / "predictions.json").read_text())
     assert results
-    views = read_views(read_description(data_yaml), "val")
+    views = read_split(read_dataset_yaml(data_yaml), "val")
     rows = [
         [
             [x, y, x + w, y + h, row["score"], row["category_id"]]
@@ -191,9 +191,9 @@ def test_predictions_json_scores_like_the_run(weights, data_yaml, tmp_path):
         ]
         for view in views
     ]
-    from engine.evaluation.evaluator import truth_of
+    from engine.evaluation.evaluator import ground_truth_of
 
-    again = evaluate_detections(truth_of(views), Detections.stack(rows), ["car", "person"]).values
+    again = evaluate_detections(ground_truth_of(views), Detections.stack(rows), ["car", "person"]).values
     for key, value in json.loads((folder / "metrics.json").read_text()).items():
         if key in TWELVE:
             assert again[key] == (None if value is None else pytest.approx(value, abs=1e-3)), key

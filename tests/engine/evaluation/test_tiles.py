@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data.dataset_yaml import read_description
-from data.detection.split import read_views
+from data.dataset_yaml import read_dataset_yaml
+from data.detection.split import read_split
 from engine.evaluation import command as val
 from engine.evaluation.config import ValConfig
 from engine.evaluation.full_images import evaluate_full_images
@@ -80,7 +80,7 @@ def test_classes_may_be_treated_as_one(data_yaml, tmp_path, finder):
 
 def test_full_image_that_broke_since_it_was_listed_is_left_out(data_yaml, tmp_path, finder, capsys):
     save(tmp_path / "images" / "b.png", draw_image(size=(100, 100)))
-    records = read_views(read_description(data_yaml), "val", whole=True)
+    records = read_split(read_dataset_yaml(data_yaml), "val", whole=True)
     (tmp_path / "images" / "a.png").write_bytes(b"")
     evaluation = evaluate_full_images(finder, records, NAMES, DetectSettings((160, 160)), progress=False)
     assert [record.path.name for record in evaluation.images.records] == ["b.png"]

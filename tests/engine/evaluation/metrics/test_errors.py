@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.evaluation.analysis import analyze
-from engine.evaluation.evaluator import Scored
+from engine.evaluation.evaluator import ScoringResult
 from engine.evaluation.metrics import (
     PROTOCOLS,
     Detections,
@@ -87,7 +87,7 @@ def test_bins_hold_every_area_once():
 
 def scored(truth, found, names=NAMES, protocol="coco"):
     metrics = evaluate_detections(truth, found, names, PROTOCOLS[protocol])
-    return Scored([], found, truth, found, metrics)
+    return ScoringResult([], found, truth, found, metrics)
 
 
 def test_curves_over_size_equal_evaluations_of_each_size():

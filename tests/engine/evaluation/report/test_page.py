@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.evaluation.evaluator import Evaluation, Scored
+from engine.evaluation.evaluator import EvaluationResult, ScoringResult
 from engine.evaluation.metrics import PROTOCOLS, evaluate_detections
 from engine.evaluation.outputs import plot
 from engine.evaluation.report.gallery import _cut_out, crops, missed_small, sure_mistakes
@@ -32,7 +32,7 @@ def draw_image(path):
 def report_of(folder, truth, found, protocol="coco", **options):
     records = [SimpleNamespace(path=Path(f"{i}.jpg")) for i in range(truth.num_images)]
     metrics = evaluate_detections(truth, found, NAMES, PROTOCOLS[protocol])
-    evaluation = Evaluation(Scored(records, found, truth, found, metrics), None, {}, None)
+    evaluation = EvaluationResult(ScoringResult(records, found, truth, found, metrics), None, {}, None)
     analysis = plot(evaluation, folder)
     write_report(folder / "report.html", "<b>run</b>", evaluation, analysis, {"sizes": ["0", "8"]}, **options)
     return (folder / "report.html").read_text(encoding="utf-8")
@@ -98,7 +98,7 @@ def analysis_of(truth, found):
 
     metrics = evaluate_detections(truth, found, NAMES)
     records = [SimpleNamespace(path=Path(f"{i}.jpg")) for i in range(truth.num_images)]
-    return analyze(Scored(records, found, truth, found, metrics))
+    return analyze(ScoringResult(records, found, truth, found, metrics))
 
 
 def test_the_worst_misses_are_small_and_unseen_ones_first():

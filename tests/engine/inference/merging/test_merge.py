@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.detection.tiling import tile_windows
+from data.detection.tiling import tile_boxes
 from engine.inference.merging.merge import MergeRule, merge_tiles
 from utils.overlap import iou_matrix
 
@@ -91,7 +91,7 @@ def perfect_tiles(objects, windows, least=0.05):
 @pytest.mark.parametrize("size", [(6, 6), (30, 22), (60, 90), (160, 130)])
 @pytest.mark.parametrize("seam", ["vertical", "horizontal", "both"])
 def test_an_object_at_every_offset_of_a_seam_comes_out_whole_exactly_once(size, overlap, seam):
-    windows = tile_windows(300, 300, 100, overlap)
+    windows = tile_boxes(300, 300, 100, overlap)
     step = max(1, max(size) // 8)
     for offset in range(2, 298 - max(size), step):
         x = offset if seam != "horizontal" else 20
@@ -106,7 +106,7 @@ def test_an_object_at_every_offset_of_a_seam_comes_out_whole_exactly_once(size, 
 
 
 def test_neighbors_along_a_seam_stay_apart():
-    windows = tile_windows(180, 100, 100, 0.2)
+    windows = tile_boxes(180, 100, 100, 0.2)
     rows = [(58, 5, 84, 30), (85, 5, 118, 30), (60, 40, 110, 60), (70, 62, 112, 90)]
     objects = np.array(rows, float)
     merged = merge_tiles(perfect_tiles(objects, windows), windows)[:, :4]
@@ -114,7 +114,7 @@ def test_neighbors_along_a_seam_stay_apart():
 
 
 def test_the_whole_image_finds_what_is_larger_than_a_tile():
-    windows = np.concatenate((tile_windows(300, 300, 100, 0.2), [[0, 0, 300, 300]]))
+    windows = np.concatenate((tile_boxes(300, 300, 100, 0.2), [[0, 0, 300, 300]]))
     objects = np.array([[30.0, 20, 280, 290], [150, 150, 162, 162]])
     tiles = perfect_tiles(objects, windows, least=0.03)
     merged = merge_tiles(tiles, windows)[:, :4]
