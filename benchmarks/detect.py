@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import opt, run, validate
+from utils.cli import run
 from utils.errors import UserError
+from utils.options import Options, opt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ SIDE = 640
 
 
 @dataclass(frozen=True)
-class DetectBenchmark:
+class DetectBenchmark(Options):
     """Compare detection end to end."""
 
     weights: Path | None = opt(None, "our network (default: --cfg with random weights)")
@@ -51,10 +52,6 @@ class DetectBenchmark:
     )
     only: Literal["media", "tiles"] | None = opt(None, "one part only")
     quick: bool = opt(False, "small sizes: shows that it runs, not how fast")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def main(cfg: DetectBenchmark) -> int:
@@ -156,7 +153,7 @@ def _in_runtime(runtime: str, weights: Path, name: str, folder: Path) -> tuple[P
     copy = folder / weights.name
     if copy != weights:
         copy.write_bytes(weights.read_bytes())
-    export.main(export.ExportConfig(copy, imgsz=(SIDE,), dynamic=True, include=(runtime,)))  # type: ignore[arg-type]
+    export.main(export.ExportConfig.of(weights=copy, imgsz=(SIDE,), dynamic=True, include=(runtime,)))
     ours = load_predictor(copy.with_name(copy.stem + export.SUFFIXES[runtime]))
     fresh = yolo(name)
     fresh.model.pt_path = str(folder / f"{name}.pt")  # beside which it exports

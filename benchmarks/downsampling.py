@@ -25,15 +25,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import as_plain, opt, run, validate
+from utils.cli import run
 from utils.errors import UserError, suggest
+from utils.options import Options, opt
 
 DEFAULT = "strided,max,spd,spectral,diffstride,hybrid"
 FREE = {"seeds", "downsample", "jobs", "device", "folder"}  # may change when a study goes on
 
 
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(Options):
     """Compare ways of downsampling on a classification data set."""
 
     data: Path = opt("data/mnist5k-14.yaml", "data-set YAML for classification, or a folder")
@@ -49,7 +50,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        validate(self)
+        super().__post_init__()
         if self.device not in ("", "cpu", "cuda"):
             raise UserError(f"--device takes cpu or cuda, got {self.device}")
 
@@ -131,7 +132,7 @@ def remember(cfg: StudyConfig) -> None:
     """
     import yaml
 
-    terms = {key: value for key, value in as_plain(cfg).items() if key not in FREE}
+    terms = {key: value for key, value in cfg.plain().items() if key not in FREE}
     file = cfg.folder / "study.yaml"
     if file.exists():
         before = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -195,12 +196,12 @@ def train_one(cfg: StudyConfig, training: Training) -> float:
 
     from engine.training import command as train
 
-    options = train.TrainConfig(
+    options = train.TrainConfig.of(
         cfg=str(cfg.folder / f"{training.operator}.yaml"),
         data=cfg.data,
-        hyp=cfg.hyp,  # type: ignore[arg-type]
-        epochs=cfg.epochs,  # type: ignore[arg-type]
-        batch_size=cfg.batch_size,  # type: ignore[arg-type]
+        hyp=cfg.hyp,
+        epochs=cfg.epochs,
+        batch_size=cfg.batch_size,
         seed=training.seed,
         device=_device,
         noval=True,  # the last epoch's weights count

@@ -30,13 +30,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.evaluation.metrics import Detections, GroundTruth, evaluate_detections
-from utils.cli import opt, run, validate
+from utils.cli import run
+from utils.options import Options, opt
 
 OBJECTS = 7.3  # of an image, as in COCO's validation images
 
 
 @dataclass(frozen=True)
-class EvalBenchmark:
+class EvalBenchmark(Options):
     """Compare our evaluation with hotcoco on arrays and with pycocotools."""
 
     images: int = opt(5000, "images", min=1)
@@ -45,10 +46,6 @@ class EvalBenchmark:
     repeats: int = opt(3, "times the fast sides run", min=1)
     quick: bool = opt(False, "250 images with 100 detections each")
     side: Literal["all", "ours", "hotcoco", "pycocotools"] = opt("all", "run one side only")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def made_up(images: int, per_image: int, classes: int) -> tuple[GroundTruth, Detections]:

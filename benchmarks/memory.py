@@ -15,21 +15,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import opt, run, validate
+from utils.cli import run
+from utils.options import Options, opt
 
 
 @dataclass(frozen=True)
-class MemoryBenchmark:
+class MemoryBenchmark(Options):
     """Print this process's memory at ten points of a long video."""
 
     video: Path = opt("street.avi", "video that is looped")
     weights: Path | None = opt(None, "network (default: the newest run's best.pt)")
     frames: int = opt(10_000, "frames to detect on", min=10)
     imgsz: int | None = opt(None, "input side, px (default: as trained)", "--img", min=32)
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def main(cfg: MemoryBenchmark) -> int:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import opt, run, validate
+from utils.cli import run
+from utils.options import Options, opt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,17 +34,13 @@ CONF, IOU, MAX_DET = 0.001, 0.6, 300
 
 
 @dataclass(frozen=True)
-class NmsBenchmark:
+class NmsBenchmark(Options):
     """Compare non-max suppression with its bare algorithm and with a plain loop."""
 
     boxes: int = opt(25_200, "boxes of an image, 25,200 at 640 px", min=1)
     classes: int = opt(80, "classes", min=1)
     repeats: int = opt(5, "times the fast sides run", min=1)
     quick: bool = opt(False, "3,000 boxes of 10 classes")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def made_up_output(boxes: int, classes: int) -> Tensor:

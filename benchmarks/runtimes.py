@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import opt, run, validate
+from utils.cli import run
 from utils.errors import UserError
+from utils.options import Options, opt
 
 if TYPE_CHECKING:
     from engine.runtimes import Predictor
@@ -32,7 +33,7 @@ Format = Literal["onnx", "openvino", "torchscript"]
 
 
 @dataclass(frozen=True)
-class RuntimeBenchmark:
+class RuntimeBenchmark(Options):
     """Compare formats and precisions of one network."""
 
     weights: Path | None = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
@@ -43,10 +44,6 @@ class RuntimeBenchmark:
     rounds: int = opt(20, "batches that are timed", min=1)
     threads: int | None = opt(None, "threads of the CPU (default: all)", min=1)
     quick: bool = opt(False, "a few rounds, no 16 and 8 bits: shows that it runs")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def main(cfg: RuntimeBenchmark) -> int:
@@ -100,7 +97,9 @@ def _exports(cfg: RuntimeBenchmark, copy: Path, data: Path, imgsz: tuple[int, in
                 continue
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
-                    wanted = export.ExportConfig(copy, data, (format,), imgsz, cfg.batch_size)
+                    wanted = export.ExportConfig.of(
+                        weights=copy, data=data, include=(format,), imgsz=imgsz, batch_size=cfg.batch_size
+                    )
                     code = export.main(replace(wanted, half=precision == "fp16", int8=precision == "int8"))
             except UserError as error:
                 print(f"{format} {precision}: left out, {error}", file=sys.stderr)

@@ -38,7 +38,8 @@ from benchmarks.spd_forms import (
     training_network,
 )
 from benchmarks.spd_memory import Load, peak_megabytes
-from utils.cli import opt, run, validate
+from utils.cli import run
+from utils.options import Options, opt
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ SLOWER = 1.05  # times the original: below, it is noise
 
 
 @dataclass(frozen=True)
-class SpdBenchmark:
+class SpdBenchmark(Options):
     """Compare the forms of SPD-Conv with each other and with a strided convolution."""
 
     scale: str = opt("n", "scale letter of the networks: n, s, m or l")
@@ -64,10 +65,6 @@ class SpdBenchmark:
     onnx: bool = opt(True, "export the networks and time ONNX Runtime and OpenVINO, too")
     memory: bool = opt(True, "measure peak memory, too")
     quick: bool = opt(False, "small images and one round, to see that it runs")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 class Table:

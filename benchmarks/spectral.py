@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.race import print_ratios, race
-from utils.cli import opt, run, validate
+from utils.cli import run
+from utils.options import Options, opt
 
 if TYPE_CHECKING:
     import torch
@@ -32,17 +33,13 @@ SHAPES = [(32, 64, 32), (32, 128, 16), (32, 256, 8), (32, 512, 4), (4, 64, 80), 
 
 
 @dataclass(frozen=True)
-class SpectralBenchmark:
+class SpectralBenchmark(Options):
     """Compare matrix products with Fourier transforms."""
 
     device: str = opt("cpu", "cpu or the number of a GPU")
     rounds: int = opt(9, "times each side runs, in turns", min=1)
     threads: int = opt(1, "threads of the CPU", min=1)
     quick: bool = opt(False, "only a few small sizes, to see that it runs")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def layers(fixed_grid: bool) -> dict[str, Callable[[Method], nn.Module]]:

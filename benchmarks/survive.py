@@ -20,23 +20,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import opt, run, validate
+from utils.cli import run
 from utils.errors import UserError
+from utils.options import Options, opt
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
-class SurviveConfig:
+class SurviveConfig(Options):
     """Kill and resume a training run."""
 
     kills: int = opt(20, "how often", min=1)
     epochs: int = opt(60, "epochs of both runs", min=2)
     seed: int = opt(0, "of the moments", min=0)
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def main(cfg: SurviveConfig) -> int:

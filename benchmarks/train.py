@@ -32,7 +32,8 @@ from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import opt, run, validate
+from utils.cli import run
+from utils.options import Options, opt
 
 STRENGTHS = {
     "hsv_h": 0.015,
@@ -46,7 +47,7 @@ STRENGTHS = {
 
 
 @dataclass(frozen=True)
-class TrainBenchmark:
+class TrainBenchmark(Options):
     """Compare our training path with Ultralytics'."""
 
     part: Literal["all", "loader", "step", "epoch"] = opt("all", "what to measure")
@@ -60,10 +61,6 @@ class TrainBenchmark:
     batch_size: int = opt(16, "images a batch", min=1)
     rounds: int = opt(3, "epochs that count", min=1)
     device: str = opt("cpu", "where images are made in the 'device' form")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def main(cfg: TrainBenchmark) -> int:

@@ -19,8 +19,9 @@ from models.detection_model import DetectionModel, Source
 from models.downsample import check_downsampler
 from models.layers.head import Detect
 from models.registry import find_block, make_layer
-from utils.cli import opt, run, validate
+from utils.cli import run
 from utils.errors import UserError, suggest
+from utils.options import Options, opt
 
 DETECT_SIDE, CLASSIFY_SIDE = 640, 32  # pixels
 PROBE = 128  # side of the black image that walks through the layers while they are built, pixels
@@ -185,7 +186,7 @@ def _set_activation(layers: list[nn.Module], text: str | None, where: str) -> No
 
 
 @dataclass(frozen=True)
-class BuildConfig:
+class BuildConfig(Options):
     """Print a model's layers, parameters and arithmetic: python -m models.build yolov5n-spd."""
 
     cfg: str = opt("yolov5n-spd", "model name with its scale letter, or the path of a YAML")
@@ -198,9 +199,6 @@ class BuildConfig:
     )
     num_classes: int | None = opt(None, "number of classes, instead of the YAML's", "--nc", min=1)
     downsample: str | None = opt(None, "downsample by this instead")
-
-    def __post_init__(self) -> None:
-        validate(self)
 
 
 def main(config: BuildConfig) -> None:

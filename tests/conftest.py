@@ -14,11 +14,18 @@ import yaml
 
 from tests.dataset_fixtures import coco_root, yolo_set  # noqa: F401  (fixtures)
 from tests.rectangles import RectangleFinder
+from utils.log import setup_logging
 
 torch.set_num_threads(1)
 os.environ.setdefault(
     "OPENCV_FFMPEG_LOGLEVEL", "-8"
 )  # read once, when a process first opens or writes a video
+
+
+@pytest.fixture(scope="session", autouse=True)
+def console() -> None:
+    """Messages are seen by tests as users see them."""
+    setup_logging()
 
 
 @pytest.fixture(scope="session")

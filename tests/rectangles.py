@@ -75,4 +75,4 @@ def read_video(path: Path) -> tuple[float, list[np.ndarray]]:
 
 def run(source, tmp_path, **options) -> tuple[int, Path]:
     options = {"weights": (Path("stub.pt"),), "project": tmp_path / "runs", "device": "cpu"} | options
-    return detect.main(DetectConfig(source=(str(source),), **options)), tmp_path / "runs" / "exp"
+    return detect.main(DetectConfig.of(source=(str(source),), **options)), tmp_path / "runs" / "exp"

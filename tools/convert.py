@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from utils.cli import opt, run, validate
+from utils.cli import run
 from utils.errors import UserError, suggest
+from utils.options import Options, opt
 
 if TYPE_CHECKING:
     from data.converters.ground_truth import Converted
@@ -22,7 +23,7 @@ NAMES = ("aitod", "coco", "dota", "sku110k", "sodad", "tinyperson", "uavdt", "vi
 
 
 @dataclass(frozen=True)
-class ConvertConfig:
+class ConvertConfig(Options):
     """Convert a published data set into COCO files and YOLO labels: FORMAT SOURCE TARGET."""
 
     format: str | None = opt(None, f"one of {', '.join(NAMES)} (or as the first argument)")
@@ -34,7 +35,7 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        validate(self)
+        super().__post_init__()
         for name in ("format", "source", "target"):
             if getattr(self, name) is None:
                 raise UserError(f"needs FORMAT SOURCE TARGET, got no {name}; formats: {', '.join(NAMES)}")

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.inference.detector import Detector
-from utils.cli import opt, run, validate
+from utils.cli import run
 from utils.errors import UserError
+from utils.options import Options, opt
 
 if TYPE_CHECKING:
     import gradio
@@ -34,7 +35,7 @@ LARGEST_TILE = 2048
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class DemoConfig(Options):
     """Serve a local page to try a detector on."""
 
     weights: Path = opt(None, ".pt, .onnx, .torchscript or OpenVINO (default: the newest run's best.pt)")
@@ -42,10 +43,6 @@ class DemoConfig:
     port: int = opt(7860, "the page is http://127.0.0.1:<port>", min=1, max=65535)
     max_size: int = opt(200, "largest file that may be dropped, MB", min=1)
     device: str = opt("", "cpu, 0, cuda:1, mps (default: the best there is)")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def main(cfg: DemoConfig) -> int:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from utils.cli import opt, run, validate
+from utils.cli import run
 from utils.errors import UserError
+from utils.options import Options, opt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,7 @@ LISTED = 10  # faults of a kind that are listed; more are counted
 
 
 @dataclass(frozen=True)
-class DoctorConfig:
+class DoctorConfig(Options):
     """Check a data set and say what it means for small objects."""
 
     data: Path = opt("data/treecrowns.yaml", "data-set YAML, or the name of one that ships")
@@ -46,10 +47,6 @@ class DoctorConfig:
     project: Path = opt("runs/doctor", "folder of runs")
     name: str = opt("exp", "name of this run")
     exist_ok: bool = opt(False, "write into an existing run folder")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def main(cfg: DoctorConfig) -> int:

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from engine.evaluation.config import MANY_CLASSES, ValConfig
 from engine.evaluation.evaluator import EvaluationResult, evaluate, score
-from engine.inference.tile_options import parse_tile
-from utils.cli import as_plain, save_config
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,12 +52,12 @@ def evaluate_weights(cfg: ValConfig) -> int:
     from utils.device import select_device
     from utils.run_folders import make_run_folder, newest_weights
 
-    device = select_device(cfg.device)
+    device = select_device(cfg.hardware.device)
     weights = cfg.weights or (newest_weights(),)
     labels_only = cfg.data is not None and is_classification(cfg.data)
     given = read_dataset_yaml(cfg.data) if cfg.data and not labels_only else None
     predictor = load_predictor(
-        weights, device, half=cfg.half, nameless=given.names if given else None, task=None
+        weights, device, half=cfg.hardware.half, nameless=given.names if given else None, task=None
     )
     if predictor.task == "classify":
         from engine.evaluation.classification.command import validate_classifier
@@ -73,24 +71,24 @@ def evaluate_weights(cfg: ValConfig) -> int:
         predictor = TestTimeAugmentation(predictor)
     if cfg.single_cls:
         predictor = OneClass(predictor)
-    like_detect = cfg.tile is not None or imgsz[0] != imgsz[1]  # a loader's views are square
+    like_detect = cfg.tiles.tile is not None or imgsz[0] != imgsz[1]  # a loader's views are square
     settings = detect_settings(cfg, predictor, description, imgsz) if like_detect else None
     records = read_split(description, cfg.task, cfg.single_cls, whole=like_detect)
-    folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+    folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {_shown(imgsz, settings)}"
     print(f"{title}, into {folder}")
-    scoring = (cfg.scoring(), cfg.max_dets, cfg.evaluator)
+    scoring = (cfg.score.scoring(), cfg.score.max_dets, cfg.score.evaluator)
     if settings is not None:
         evaluation = evaluate_full_images(predictor, records, names, settings, *scoring)
     else:
         loader = make_loader(cfg, predictor, records, imgsz[0])
-        thresholds = (cfg.conf_thres, cfg.iou_thres, kept_at_most(cfg, 300))
+        thresholds = (cfg.suppression.conf_thres, cfg.suppression.iou_thres, kept_at_most(cfg, 300))
         evaluation = evaluate(predictor, loader, names, device, *thresholds, *scoring)
-    if cfg.save_json:
+    if cfg.labels.save_json:
         ids = None if cfg.single_cls else coco_category_ids(description, cfg.task)
         write_json(evaluation, folder / "predictions.json", ids)
-    if cfg.save_txt:
-        write_labels(evaluation, folder / "labels", cfg.save_conf)
+    if cfg.labels.save_txt:
+        write_labels(evaluation, folder / "labels", cfg.labels.save_conf)
     used = replace(cfg, weights=weights, data=description.file, imgsz=max(imgsz))
     write_run(used, folder, title, evaluation, read_image)
     return 0
@@ -105,7 +103,7 @@ def score_file(cfg: ValConfig) -> int:
     assert cfg.predictions is not None and cfg.annotations is not None
     read_image = image_reader(cfg.images)
     truth = read_ground_truth(
-        cfg.annotations, cfg.images or Path(), honour_ignore=cfg.protocol == "tinyperson"
+        cfg.annotations, cfg.images or Path(), honour_ignore=cfg.score.protocol == "tinyperson"
     )
     known = Known(
         cfg.annotations,
@@ -121,10 +119,10 @@ def score_file(cfg: ValConfig) -> int:
     if cfg.single_cls:
         records, names = [replace(record, classes=record.classes * 0) for record in records], ("object",)
         found = replace(found, classes=found.classes * 0)
-    folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+    folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     title = f"{cfg.predictions} against {cfg.annotations}"
     print(f"{title}, into {folder}")
-    scored = score(records, found, names, cfg.scoring(), cfg.max_dets, cfg.evaluator)
+    scored = score(records, found, names, cfg.score.scoring(), cfg.score.max_dets, cfg.score.evaluator)
     write_run(cfg, folder, title, EvaluationResult(scored, None, {}, None), read_image)
     return 0
 
@@ -149,14 +147,14 @@ def write_run(
     from engine.evaluation.outputs import plot, report, write_metrics
 
     many = len(evaluation.metrics.names) > MANY_CLASSES
-    print(report(evaluation, per_class=cfg.verbose or not many))
-    save_config(cfg, folder / "config.yaml")
+    print(report(evaluation, per_class=cfg.log.verbose or not many))
+    cfg.save(folder / "config.yaml")
     write_metrics(evaluation, folder / "metrics.json")
     if cfg.plots:
         from engine.evaluation.report.page import write_report
 
         analysis = plot(evaluation, folder)
-        write_report(folder / "report.html", title, evaluation, analysis, as_plain(cfg), read_image)
+        write_report(folder / "report.html", title, evaluation, analysis, cfg.plain(), read_image)
         print(f"\n{folder / 'report.html'} shows where objects are lost")
 
 
@@ -188,26 +186,26 @@ def detect_settings(
     from engine.inference.sizes import tiling_for
 
     tiling, tile_from = description.tile, 0
-    if cfg.tile is not None:
-        tiling, tile_from = tiling_for(parse_tile(cfg.tile), cfg.overlap, predictor, imgsz)
-    threshold = cfg.iou_thres if cfg.tile_thres is None else cfg.tile_thres
+    if cfg.tiles.tile is not None:
+        tiling, tile_from = tiling_for(cfg.tiles.side, cfg.tiles.overlap, predictor, imgsz)
+    threshold = cfg.suppression.iou_thres if cfg.tiles.tile_thres is None else cfg.tiles.tile_thres
     return DetectSettings(
         imgsz=imgsz,
-        conf_thres=cfg.conf_thres,
-        iou_thres=cfg.iou_thres,
+        conf_thres=cfg.suppression.conf_thres,
+        iou_thres=cfg.suppression.iou_thres,
         max_det=kept_at_most(cfg, 1000),
         multi_label=True,
         tiling=tiling,
         tile_from=tile_from,
-        whole=cfg.tile_whole,
-        merge=MergeRule(cfg.tile_merge, cfg.tile_metric, threshold),
+        whole=cfg.tiles.tile_whole,
+        merge=MergeRule(cfg.tiles.tile_merge, cfg.tiles.tile_metric, threshold),
         batch_size=cfg.batch_size,
     )
 
 
 def kept_at_most(cfg: ValConfig, least: int) -> int:
     """Return --max-det, or as many as AP counts, but no fewer than `least`."""
-    return cfg.max_det or max(least, *(cfg.max_dets or cfg.scoring().max_dets))
+    return cfg.suppression.max_det or max(least, *(cfg.score.max_dets or cfg.score.scoring().max_dets))
 
 
 def _shown(imgsz: tuple[int, int], settings: DetectSettings | None) -> str:

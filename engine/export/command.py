@@ -52,9 +52,7 @@ def main(cfg: ExportConfig) -> int:
     predictor = load_predictor(cfg.weights, select_device(cfg.device), names=_names(cfg.data), task=None)
     assert isinstance(predictor, TorchPredictor)
     if predictor.task == "classify":
-        from utils.cli import refuse_options
-
-        refuse_options(cfg, ("data", "int8", "nms", "conf_thres", "iou_thres", "max_det"))
+        cfg.refuse_other_tasks("classify", str(cfg.weights))
     if cfg.int8 and cfg.data is None:
         cfg = replace(cfg, data=_trained_on(predictor))
     metadata = _metadata(cfg, predictor)
@@ -114,7 +112,7 @@ def _export(
     seconds = time.perf_counter() - start
     size = sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
     print(f"{format}: {size:.1f} MB, exported in {seconds:.1f} s")
-    probes = [replace(cfg, conf_thres=PROBED)] if cfg.nms and not cfg.int8 else []
+    probes = [cfg.replace(conf_thres=PROBED)] if cfg.nms and not cfg.int8 else []
     for probe in (*probes, cfg):
         draft = _write(probe, format, predictor, metadata, drafts)
         if not _proved(probe, format, predictor, _reload(draft, format), metadata):

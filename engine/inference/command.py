@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from engine.inference.config import DetectConfig
 from engine.inference.detector import Detector
-from engine.inference.tile_options import parse_tile
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def main(cfg: DetectConfig) -> int:
     description = _description(cfg)
     weights = cfg.weights or (newest_weights(),)
     names = description.names if description else None
-    device = select_device(cfg.device)
-    predictor = load_predictor(weights, device, half=cfg.half, names=names, task=None)
+    device = select_device(cfg.hardware.device)
+    predictor = load_predictor(weights, device, half=cfg.hardware.half, names=names, task=None)
     if predictor.task == "classify":
         from engine.inference.classification.command import label
 
@@ -62,7 +61,7 @@ def main(cfg: DetectConfig) -> int:
         predictor = TestTimeAugmentation(predictor)
     tiles = f", tiles of {settings.tiling.size} px" if settings.tiling else ""
     print(f"{' + '.join(map(str, weights))} on {predictor.device}: {source}{tiles}")
-    report = Report(source.count, predictor.names, not cfg.quiet)
+    report = Report(source.count, predictor.names, not cfg.log.quiet)
     source.report = lambda line: report.warn(f"left out: {line}")
     found = detect_images(predictor, source, settings, report=source.leave_out)
     code = 0
@@ -87,7 +86,7 @@ def main(cfg: DetectConfig) -> int:
 def _make_folder(cfg: DetectConfig, source: Source) -> Path:
     from utils.run_folders import make_run_folder
 
-    folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+    folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     if any(path.parent.resolve() == folder.resolve() for path in source.files):
         raise UserError(f"results in {folder} would overwrite the source; choose another --project or --name")
     return folder
@@ -113,19 +112,19 @@ def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSett
             known = ", ".join(f"{i} {name}" for i, name in enumerate(predictor.names))
             raise UserError(f"--classes {index}: the weights have no such class; choose from: {known}")
     imgsz = input_size(cfg.imgsz, predictor)
-    tiling, tile_from = tiling_for(parse_tile(cfg.tile), cfg.overlap, predictor, imgsz)
-    threshold = cfg.iou_thres if cfg.tile_thres is None else cfg.tile_thres
+    tiling, tile_from = tiling_for(cfg.tiles.side, cfg.tiles.overlap, predictor, imgsz)
+    threshold = cfg.suppression.iou_thres if cfg.tiles.tile_thres is None else cfg.tiles.tile_thres
     return DetectSettings(
         imgsz=imgsz,
-        conf_thres=min(cfg.conf_thres, LOW) if cfg.track else cfg.conf_thres,
-        iou_thres=cfg.iou_thres,
-        max_det=cfg.max_det,
+        conf_thres=min(cfg.suppression.conf_thres, LOW) if cfg.track else cfg.suppression.conf_thres,
+        iou_thres=cfg.suppression.iou_thres,
+        max_det=cfg.suppression.max_det or 1000,
         classes=cfg.classes,
         agnostic=cfg.agnostic_nms,
         tiling=tiling,
         tile_from=tile_from,
-        whole=cfg.tile_whole,
-        merge=MergeRule(cfg.tile_merge, cfg.tile_metric, threshold),
+        whole=cfg.tiles.tile_whole,
+        merge=MergeRule(cfg.tiles.tile_merge, cfg.tiles.tile_metric, threshold),
         batch_size=cfg.batch_size or (1 if live else 8),
     )
 
@@ -136,18 +135,18 @@ def _open_outputs(
     from engine.inference.outputs import files as out
     from engine.inference.outputs.heat_map import HeatMap
 
-    chosen: list[Output] = [out.Display()] if cfg.view_img else []
+    chosen: list[Output] = [out.Display()] if cfg.draw.view_img else []
     if tracks is not None:
         chosen.append(tracks)
     if folder is None:
         return chosen
-    if not cfg.nosave:
+    if not cfg.draw.nosave:
         chosen.append(out.Media(folder))
-    if cfg.save_frames:
+    if cfg.draw.save_frames:
         chosen.append(out.Frames(folder / "frames"))
-    if cfg.save_txt:
-        chosen.append(out.Labels(folder / "labels", cfg.save_conf))
-    if cfg.save_json:
+    if cfg.labels.save_txt:
+        chosen.append(out.Labels(folder / "labels", cfg.labels.save_conf))
+    if cfg.labels.save_json:
         ids = description.category_ids if description else None
         chosen.append(out.CocoResults(folder / "predictions.json", ids))
     if cfg.save_csv:
@@ -170,9 +169,9 @@ def _write(
     from engine.inference.outputs.files import Result, Style, UniqueNames
     from engine.inference.tracking import Tracking
 
-    style = Style(cfg.line_thickness, not cfg.hide_labels, not cfg.hide_conf)
+    style = Style(cfg.draw.line_thickness, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
     name_of = UniqueNames()
-    follow = Tracking(cfg.track, cfg.conf_thres) if cfg.track else None
+    follow = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
     for found in found_frames:
         frame = found.item
         rows, ids = follow(frame, found.rows) if follow else (found.rows, None)

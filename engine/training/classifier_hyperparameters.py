@@ -6,8 +6,8 @@ import dataclasses
 from typing import Literal
 
 from engine.training.hyperparameters import OptimizerSettings
-from utils.cli import opt
 from utils.errors import UserError
+from utils.options import opt
 
 
 @dataclasses.dataclass(frozen=True)

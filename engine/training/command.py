@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.training.config import FREE_ON_RESUME, OVERRIDES, TrainConfig
-from utils.cli import as_plain, flag_of
 from utils.errors import UserError
+from utils.options import flag_of
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ def train(cfg: TrainConfig, world: World) -> int:
     state = make_state(cfg, hyp, model, len(loaders[0]), checkpoint, world)
     run = None
     if world.is_main:
-        folder = folder or make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+        folder = folder or make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
         run = TrainRun(folder, cfg, hyp, state, task.kind, task.columns, task.details)
         if cfg.plots and not checkpoint:
             task.plot_data(folder, loaders[0])
@@ -195,15 +195,15 @@ def interrupted_run(cfg: TrainConfig) -> tuple[TrainConfig, Path, dict[str, Any]
 
     last = Path(cfg.resume or "")
     if cfg.resume == "newest":
-        runs = sorted(cfg.project.glob("*/weights/last.pt"), key=lambda file: file.stat().st_mtime)
+        runs = sorted(cfg.run.project.glob("*/weights/last.pt"), key=lambda file: file.stat().st_mtime)
         if not runs:
-            raise UserError(f"no run to resume in {cfg.project}; give the path of its last.pt")
+            raise UserError(f"no run to resume in {cfg.run.project}; give the path of its last.pt")
         last = runs[-1]
     checkpoint = read_checkpoint(last)
     if "training" not in checkpoint:
         raise UserError(f"{last} is of a finished run: start from it with --weights {last}")
-    saved = TrainConfig(**checkpoint["config"])
-    given, default, before = as_plain(cfg), as_plain(TrainConfig()), as_plain(saved)
+    saved = TrainConfig.of(**checkpoint["config"])
+    given, default, before = cfg.plain(), TrainConfig.of().plain(), saved.plain()
     for key, value in given.items():
         if key not in FREE_ON_RESUME and value not in (default[key], before[key]):
             raise UserError(f"--resume goes on with {flag_of(key)} {before[key]}, not {value}: leave it out")

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from engine.options import RunOptions
 from engine.training.loggers import check_loggers
-from utils.cli import opt, validate
 from utils.errors import UserError
+from utils.log import LogOptions
+from utils.options import Options, group, opt
 
 if TYPE_CHECKING:
     pass
@@ -26,7 +28,7 @@ FREE_ON_RESUME = {"resume", "device", "workers", "cache"}  # may differ from the
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Options):
     """Train a detector. What is left out comes from the data set's own recipe, where its YAML has one."""
 
     weights: Path | None = opt(None, "start from this checkpoint's weights, as far as they fit")
@@ -56,33 +58,44 @@ class TrainConfig:
     freeze: tuple[int, ...] = opt(
         (), "layers that stay as they are: one number is that many from the first, several are these", min=0
     )
-    multi_scale: bool = opt(False, "batches of half to one and a half times --imgsz")
-    rect: bool = opt(False, "batches of similar shape with little border, without mosaics and quarter turns")
-    image_weights: bool = opt(False, "show images of rare and hard classes more often")
+    multi_scale: bool = opt(False, "batches of half to one and a half times --imgsz", task="detect")
+    rect: bool = opt(
+        False, "batches of similar shape with little border, without mosaics and quarter turns", task="detect"
+    )
+    image_weights: bool = opt(False, "show images of rare and hard classes more often", task="detect")
     close_mosaic: int | None = opt(
-        None, "last epochs without mosaics, blends and pasted objects (default: the hyp file's)", min=0
+        None,
+        "last epochs without mosaics, blends and pasted objects (default: the hyp file's)",
+        min=0,
+        task="detect",
     )
     augment_on: Literal["auto", "cpu", "device"] = opt(
-        "auto", "make training images in worker processes, on the training device, or where it is faster"
+        "auto",
+        "make training images in worker processes, on the training device, or where it is faster",
+        task="detect",
     )
-    single_cls: bool = opt(False, "train one class, 'object', whatever the labels say")
+    single_cls: bool = opt(False, "train one class, 'object', whatever the labels say", task="detect")
     sync_bn: bool = opt(False, "several processes: BatchNorm sees the batches of all of them")
     compile: bool = opt(False, "torch.compile the network: minutes at the start, faster steps")
     cos_lr: bool = opt(False, "let the learning rate fall along a cosine instead of a line")
     patience: int = opt(100, "stop after this many epochs without a better fitness", min=1)
     seed: int = opt(0, "of weights, order and augmentation", min=0)
     amp: bool = opt(True, "mixed precision on CUDA")
-    autoanchor: bool = opt(True, "fit new anchors where the model's do not suit the boxes", "--auto-anchor")
-    cache: Literal["ram", "disk"] | None = opt(None, "keep decoded images in memory or on disk", const="ram")
+    autoanchor: bool = opt(
+        True, "fit new anchors where the model's do not suit the boxes", "--auto-anchor", task="detect"
+    )
+    cache: Literal["ram", "disk"] | None = opt(
+        None, "keep decoded images in memory or on disk", const="ram", task="detect"
+    )
     workers: int | None = opt(None, "processes that read images (default: by the machine)", min=0)
     device: str = opt("", "cpu, 0, cuda:1, mps (default: the best there is)")
     box_loss: Literal["ciou", "nwd", "ciou+nwd"] | None = opt(
-        None, "likeness of boxes; nwd is kinder to tiny ones (default: the hyp file's)"
+        None, "likeness of boxes; nwd is kinder to tiny ones (default: the hyp file's)", task="detect"
     )
     label_smoothing: float | None = opt(
         None, "class targets e/2 and 1 - e/2 (default: the hyp file's)", min=0, max=1
     )
-    mask_ignored: bool = opt(True, "no loss for what is found in crowds and regions to ignore")
+    mask_ignored: bool = opt(True, "no loss for what is found in crowds and regions to ignore", task="detect")
     noval: bool = opt(False, "evaluate after the last epoch only")
     nosave: bool = opt(False, "write weights after the last epoch only")
     save_period: int = opt(0, "keep the weights of every so many epochs as well, 0: none", min=0)
@@ -91,14 +104,13 @@ class TrainConfig:
         "where numbers go besides results.csv: wandb, mlflow (tensorboard: always, if installed)",
     )
     plots: bool = opt(True, "draw label statistics, training batches and results")
-    project: Path = opt("runs/train", "folder of runs")
-    name: str = opt("exp", "name of this run")
-    exist_ok: bool = opt(False, "write into an existing run folder")
+    run: RunOptions = group(RunOptions, project="runs/train")
+    log: LogOptions = group(LogOptions)
     resume: str | None = opt(None, "go on with this last.pt, or with the newest run", const="newest")
 
     def __post_init__(self) -> None:
         """Check every option."""
-        validate(self)
+        super().__post_init__()
         check_loggers(self.logger)
         if self.batch_size == 0:
             raise UserError("--batch-size must be at least 1, or -1 for as many as fit; got 0")

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from utils.cli import opt, validate
 from utils.errors import UserError, suggest
+from utils.options import Options, opt
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerSettings:
+class OptimizerSettings(Options):
     """What every training has: optimizer, schedule and moving average, with YOLOv5's values."""
 
     optimizer: Literal["SGD", "Adam", "AdamW"] = opt("SGD", "optimizer")
@@ -31,7 +31,7 @@ class OptimizerSettings:
     def __post_init__(self) -> None:
         """Check every value."""
         try:
-            validate(self)
+            super().__post_init__()
         except UserError as error:
             key = re.compile("^--[a-z0-9-]+")  # options are spelled as on a command line
             raise UserError(key.sub(lambda flag: flag[0][2:].replace("-", "_"), str(error))) from None

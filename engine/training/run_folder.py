@@ -11,7 +11,6 @@ from engine.training.loggers import make_loggers
 from engine.training.results_csv import append_row, drop_rows_from
 from engine.training.state import TrainState
 from models.checkpoint import read_checkpoint, save_checkpoint
-from utils.cli import as_plain, save_config
 
 Metrics = Mapping[str, Any]
 
@@ -41,7 +40,7 @@ class TrainRun:
     ) -> None:
         self.folder, self.state = folder, state
         self.task, self.columns, self.details = task, columns, dict(details)
-        self.config, self.hyp = as_plain(config), dataclasses.asdict(hyp)
+        self.config, self.hyp = config.plain(), dataclasses.asdict(hyp)
         self.save_period, self.nosave = config.save_period, config.nosave
         self.weights = folder / "weights"
         self.last, self.best = self.weights / "last.pt", self.weights / "best.pt"
@@ -49,8 +48,8 @@ class TrainRun:
         self.weights.mkdir(exist_ok=True)
         for unfinished in self.weights.glob(".*.tmp"):  # of a run that was killed while it wrote
             unfinished.unlink()
-        save_config(config, folder / "config.yaml")
-        save_config(hyp, folder / "hyp.yaml")
+        config.save(folder / "config.yaml")
+        hyp.save(folder / "hyp.yaml")
         drop_rows_from(self.csv, state.epoch)
         if state.epoch == state.batch == 0:
             self.save()

@@ -23,8 +23,9 @@ from models.detection_model import DetectionModel
 from models.summary import count_parameters
 from models.surgery.layers import POOLS, Where, downsampling_layers, plan_layers
 from models.surgery.report import SurgeryReport
-from utils.cli import opt, run, validate
+from utils.cli import run
 from utils.errors import UserError
+from utils.options import Options, opt
 
 EXAMPLE_SIDE = 128  # pixels, of the example where none is given
 TOLERANCE = 1e-4  # relative difference of outputs that the command accepts
@@ -158,7 +159,7 @@ def _measure(model: nn.Module, example: Tensor) -> tuple[int, dict[str, int]]:
 
 
 @dataclass(frozen=True)
-class SurgeryConfig:
+class SurgeryConfig(Options):
     """Replace a network's downsampling, its outputs unchanged, as a start for fine-tuning."""
 
     weights: Path = opt("yolov5s.pt", "checkpoint of ours or of YOLOv5")
@@ -167,10 +168,6 @@ class SurgeryConfig:
     where: tuple[str, ...] = opt((), "names or patterns of the layers to replace (default: all)")
     preserve: bool = opt(True, "keep the outputs; --no-preserve starts the new layers afresh")
     skip: bool = opt(False, "leave what cannot be replaced")
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        validate(self)
 
 
 def main(config: SurgeryConfig) -> int:

@@ -51,7 +51,7 @@ def weights(data: Path) -> Path:
 
 def test_val_counts_what_it_writes(data: Path, weights: Path, tmp_path: Path, capsys) -> None:
     options = {"weights": (weights,), "device": "cpu", "project": tmp_path}
-    assert val.main(val.ValConfig(**options)) == 0
+    assert val.main(val.ValConfig.of(**options)) == 0
     metrics = json.loads((tmp_path / "exp/metrics.json").read_text())
     with (tmp_path / "exp/predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -61,7 +61,7 @@ def test_val_counts_what_it_writes(data: Path, weights: Path, tmp_path: Path, ca
     assert np.sum(metrics["confusion"]) == 30
     assert {"confusion_matrix.png", "mistakes.png"} <= {path.name for path in (tmp_path / "exp").iterdir()}
     assert "the weights call the classes class 0" in capsys.readouterr().out
-    val.main(val.ValConfig(**options | {"weights": (weights, weights), "plots": False}))  # an ensemble
+    val.main(val.ValConfig.of(**options | {"weights": (weights, weights), "plots": False}))  # an ensemble
     again = json.loads((tmp_path / "exp2/metrics.json").read_text())
     assert again["loss"] == pytest.approx(metrics["loss"], rel=1e-5)
 
@@ -91,7 +91,7 @@ def test_detect_labels_images_and_videos(weights: Path, tmp_path: Path) -> None:
         video.write(np.zeros((32, 40, 3), np.uint8))
     video.release()
     options = {"save_txt": True, "save_csv": True, "device": "cpu", "project": tmp_path / "runs"}
-    assert detect.main(detect.DetectConfig(weights=(weights,), source=(str(source),), **options)) == 0
+    assert detect.main(detect.DetectConfig.of(weights=(weights,), source=(str(source),), **options)) == 0
     folder = tmp_path / "runs/exp"
     assert cv2.imread(str(folder / "0.png")).shape == (260, 260, 3)  # enlarged, so that words fit
     assert (folder / "film.mp4").exists() or (folder / "film.avi").exists()
@@ -114,7 +114,7 @@ def test_detect_shows_images_as_training_did(data: Path, weights: Path, tmp_path
     with np.load(data.parent / "test.npz") as content:
         cv2.imwrite(str(tmp_path / "a.png"), content["images"][0])
     options = {"save_txt": True, "nosave": True, "device": "cpu", "project": tmp_path / "runs"}
-    detect.main(detect.DetectConfig(weights=(weights,), source=(str(tmp_path / "a.png"),), **options))
+    detect.main(detect.DetectConfig.of(weights=(weights,), source=(str(tmp_path / "a.png"),), **options))
     first = (tmp_path / "runs/exp/labels/a.txt").read_text().split()[0]
     assert float(first) == pytest.approx(expected, abs=1e-5)
 
@@ -142,7 +142,7 @@ def test_options_of_detectors_are_refused_in_one_line(
     if command != "export":
         given["project"] = tmp_path
     with pytest.raises(UserError, match=message):
-        module.main(getattr(module, kind)(**given))
+        module.main(getattr(module, kind).of(**given))
     assert not list(tmp_path.iterdir())
 
 
@@ -164,7 +164,7 @@ def test_classifiers_export_to_equal_logits(name: str, tmp_path: Path) -> None:
                 value.copy_(torch.tensor([1.7, 2.3]))
         torch.save(content, file)
     formats = ("onnx", "openvino", "torchscript") if name == "resnet18-hybrid" else ("onnx",)
-    assert export.main(export.ExportConfig(weights=file, include=formats, dynamic=True)) == 0
+    assert export.main(export.ExportConfig.of(weights=file, include=formats, dynamic=True)) == 0
     expected = load_predictor(file, task="classify")
     images = torch.rand(3, 3, 32, 32)
     for path in ("net.onnx", "net_openvino_model", "net.torchscript")[: len(formats)]:

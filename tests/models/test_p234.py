@@ -61,7 +61,7 @@ def test_training_steps_lower_the_loss(name):
 def test_the_export_equals_pytorch_at_a_size_that_stride_32_refuses(tmp_path):
     model = build_model("yolov5n-spd-p234", num_classes=2)
     save_checkpoint(tmp_path / "best.pt", to_checkpoint(model))
-    assert export.main(ExportConfig(tmp_path / "best.pt", imgsz=(48, 80))) == 0
+    assert export.main(ExportConfig.of(weights=tmp_path / "best.pt", imgsz=(48, 80))) == 0
     ours, theirs = load_predictor(tmp_path / "best.pt"), load_predictor(tmp_path / "best.onnx")
     images = torch.rand(1, 3, 48, 80)
     torch.testing.assert_close(theirs(images), ours(images), atol=1e-3, rtol=1e-4)

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from utils.cli import as_plain, opt, parse, run, validate
+from utils.cli import parse, run
 from utils.errors import UserError, suggest
+from utils.log import LogOptions
+from utils.options import Options, group, opt, options_of
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     """An example."""
 
     data: Path = opt("data.yaml", "a path")
@@ -22,8 +25,25 @@ class Config:
     amp: bool = opt(True, "mixed precision")
     resume: str | None = opt(None, "resume", const="newest")
 
-    def __post_init__(self) -> None:
-        validate(self)
+
+@dataclass(frozen=True)
+class Folder(Options):
+    """Run folder."""
+
+    project: Path = opt("runs", "folder")
+    name: str = opt("exp", "name")
+
+
+@dataclass(frozen=True)
+class Grouped(Options):
+    """An example with groups."""
+
+    epochs: int = opt(3, "epochs", "--n-epochs", min=1)
+    amp: bool = opt(True, "mixed precision")
+    nosave: bool = opt(False, "save nothing")
+    mosaic: float = opt(1.0, "probability", task="detect")
+    run: Folder = group(Folder, project="runs/train")
+    log: LogOptions = group(LogOptions)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +71,7 @@ def test_options_parse_by_their_annotation(argv: list[str], field: str, expected
         (["--imgz", "3"], "unknown option --imgz. Did you mean '--imgsz'"),
         (["--imgsz", "8"], "--imgsz must be at least 32, got 8"),
         (["--conf-thres", "1.5"], "--conf-thres must be at most 1, got 1.5"),
-        (["--conf-thres", "nan"], "--conf-thres must be a number"),
+        (["--conf-thres", "nan"], "--conf-thres must be a finite number"),
         (["--mode", "fats"], "no choice 'fats'. Did you mean 'fast'? Choose from: exact, fast"),
         (["--imgsz", "big"], "invalid int value: 'big'"),
         (["stray"], "unexpected argument 'stray'"),
@@ -70,9 +90,19 @@ def test_a_config_made_in_python_is_checked_too() -> None:
 
 def test_plain_config_makes_the_same_config_again() -> None:
     config = Config(classes=(1, 2), imgsz=64)
-    plain = as_plain(config)
+    plain = config.plain()
     assert all(isinstance(value, (str, int, float, list, type(None))) for value in plain.values())
     assert Config(**plain) == config
+
+
+def test_help_shows_groups_and_one_spelling_of_each_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Grouped, ["--help"])
+    text = capsys.readouterr().out
+    assert "run folder:" in text and "messages:" in text
+    shown = re.findall(r"^  (--[a-z-]+)", text, re.MULTILINE)
+    assert len(shown) == len(set(shown)) == len(options_of(Grouped))
+    assert "--no-amp" in shown and "--nosave" in shown and "--no-nosave" not in text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from engine.evaluation.classification.metrics import classify
 from engine.evaluation.classification.report import report, write_evaluation
 from engine.inference.sizes import square_side
 from engine.runtimes import Predictor
-from utils.cli import refuse_options, save_config
 from utils.errors import UserError
 from utils.run_folders import make_run_folder
 
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_DATA = Path("data/mnist5k.yaml")
 MANY_CLASSES = 20  # more are listed with --verbose only
-OF_DETECTORS = (  # options of val.py without a meaning here
-    *("conf_thres", "iou_thres", "max_det", "protocol", "sizes", "max_dets", "evaluator", "single_cls"),
-    *("rect", "augment", "save_json", "save_txt", "save_conf", "tile", "overlap", "tile_whole"),
-    *("tile_merge", "tile_metric", "tile_thres"),
-)
 
 
 def validate_classifier(cfg: ValConfig, weights: Sequence[Path], predictor: Predictor) -> int:
@@ -36,7 +30,7 @@ def validate_classifier(cfg: ValConfig, weights: Sequence[Path], predictor: Pred
     Raises:
         UserError: an option is for detectors, or data and weights do not fit.
     """
-    refuse_options(cfg, OF_DETECTORS)
+    cfg.refuse_other_tasks("classify", " + ".join(map(str, weights)))
     description = read_classification_yaml(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     side = square_side(cfg.imgsz, predictor)
     images = read_split(description, cfg.task, description.view(side))
@@ -50,13 +44,13 @@ def validate_classifier(cfg: ValConfig, weights: Sequence[Path], predictor: Pred
             f"note: the weights call the classes {', '.join(predictor.names[:5])}, ..., "
             f"{description.file} calls them {', '.join(images.names[:5])}, ..."
         )
-    folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+    folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {side} px"
     print(f"{title}, into {folder}")
     loader = ClassLoader(images, cfg.batch_size)
     classified = classify(predictor, loader, images.names, predictor.device)
-    print(report(classified, cfg.verbose or len(images.names) <= MANY_CLASSES))
+    print(report(classified, cfg.log.verbose or len(images.names) <= MANY_CLASSES))
     used = replace(cfg, weights=tuple(weights), data=description.file, imgsz=side)
-    save_config(used, folder / "config.yaml")
+    used.save(folder / "config.yaml")
     write_evaluation(classified, images.pixels, images.where, folder, cfg.plots)
     return 0

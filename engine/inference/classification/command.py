@@ -33,7 +33,6 @@ from engine.inference.outputs.files import (
 )
 from engine.inference.sizes import square_side
 from engine.runtimes import Predictor
-from utils.cli import refuse_options
 from utils.errors import UserError
 from utils.prefetch import prefetch
 from utils.run_folders import make_run_folder
@@ -42,11 +41,6 @@ if TYPE_CHECKING:
     from engine.inference.config import DetectConfig
 
 SHOWN = 5  # classes
-OF_DETECTORS = (  # options of detect.py without a meaning here
-    *("data", "conf_thres", "iou_thres", "max_det", "classes", "agnostic_nms", "augment", "tile", "overlap"),
-    *("tile_whole", "tile_merge", "tile_metric", "tile_thres", "track", "save_conf", "save_json"),
-    *("save_crop", "heatmap", "line_thickness"),
-)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +71,7 @@ def label(cfg: DetectConfig, source: Source, weights: tuple[Path, ...], predicto
     Raises:
         UserError: an option is for detectors, or the size does not fit.
     """
-    refuse_options(cfg, OF_DETECTORS)
+    cfg.refuse_other_tasks("classify", " + ".join(map(str, weights)))
     if cfg.imgsz and len(set(cfg.imgsz)) > 1:
         raise UserError(f"--imgsz takes one side for a classifier, got {' '.join(map(str, cfg.imgsz))}")
     side = square_side(cfg.imgsz[0] if cfg.imgsz else None, predictor)
@@ -98,7 +92,7 @@ def label(cfg: DetectConfig, source: Source, weights: tuple[Path, ...], predicto
                 count += 1
                 for output in outputs:
                     output.add(result)
-                if not cfg.quiet:
+                if not cfg.log.quiet:
                     print(_line(result), flush=True)
         except KeyboardInterrupt:
             print("stopped; what was finished is saved")
@@ -113,7 +107,7 @@ def _label_all(
     cfg: DetectConfig, source: Source, predictor: Predictor, view: InputTransform
 ) -> Generator[Labeled, None, None]:
     """Read a little ahead, run the network on batches and yield frame by frame."""
-    style = Style(None, not cfg.hide_labels, not cfg.hide_conf)
+    style = Style(None, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
     size = cfg.batch_size or (1 if source.count is None else 8)
     name_of, rows = UniqueNames(), np.zeros((0, 6), np.float32)
     with closing(prefetch(source)) as frames:
@@ -142,21 +136,21 @@ def _pixels(frame: Frame, view: InputTransform) -> np.ndarray:
 
 
 def _make_folder(cfg: DetectConfig, source: Source) -> Path:
-    folder = make_run_folder(cfg.project, cfg.name, cfg.exist_ok)
+    folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     if any(path.parent.resolve() == folder.resolve() for path in source.files):
         raise UserError(f"results in {folder} would overwrite the source; choose another --project or --name")
     return folder
 
 
 def _open_outputs(cfg: DetectConfig, folder: Path | None) -> list[Output]:
-    chosen: list[Output] = [Display()] if cfg.view_img else []
+    chosen: list[Output] = [Display()] if cfg.draw.view_img else []
     if folder is None:
         return chosen
-    if not cfg.nosave:
+    if not cfg.draw.nosave:
         chosen.append(Media(folder))
-    if cfg.save_frames:
+    if cfg.draw.save_frames:
         chosen.append(Frames(folder / "frames"))
-    if cfg.save_txt:
+    if cfg.labels.save_txt:
         chosen.append(Texts(folder / "labels"))
     if cfg.save_csv:
         chosen.append(Csv(folder / "predictions.csv"))

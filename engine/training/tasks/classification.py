@@ -25,7 +25,6 @@ from models.build import build_model
 from models.classification.model import ClassificationModel
 from models.downsample.diffstride import DiffStride2d, learned_strides, stride_complexity
 from models.load import load_model, transfer_weights
-from utils.cli import refuse_options
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from engine.training.run_folder import TrainRun
 
 DEFAULT_MODEL = "resnet18-spd"
-DETECTORS_OPTIONS = (
-    "autoanchor", "mask_ignored", "multi_scale", "rect", "image_weights", "augment_on", "single_cls", "cache"
-)  # fmt: skip
 EVALUATED = 250  # images a batch where nobody says
 MANY_CLASSES = 20  # more are not listed
 
@@ -74,7 +70,7 @@ class ClassificationTask(Task):
         Raises:
             UserError: an option is for detectors, or the data cannot be used.
         """
-        refuse_options(cfg, DETECTORS_OPTIONS)
+        cfg.refuse_other_tasks("classify", str(cfg.cfg or cfg.weights or DEFAULT_MODEL))
         view = self.description.view(cfg.imgsz)
         train, val = (read_split(self.description, split, view) for split in ("train", "val"))
         if train.names != val.names:

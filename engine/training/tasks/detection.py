@@ -28,7 +28,6 @@ from engine.training.tasks.task import Task
 from models.build import build_model
 from models.detection_model import DetectionModel, require_detector
 from models.load import load_model, transfer_weights
-from utils.cli import as_plain
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -206,7 +205,7 @@ class DetectionTask(Task):
         write_metrics(evaluation, run.folder / "metrics.json")
         if cfg.plots:
             page, title = run.folder / "report.html", f"{run.best} on {cfg.data}"
-            write_report(page, title, evaluation, plot(evaluation, run.folder), as_plain(cfg), read_image)
+            write_report(page, title, evaluation, plot(evaluation, run.folder), cfg.plain(), read_image)
             print(f"\n{page} shows where objects are lost")
 
     def images(self, loader: BatchLoader, batch: Batch) -> list[str]:

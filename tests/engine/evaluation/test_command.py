@@ -152,7 +152,7 @@ def weights(tmp_path_factory):
 
 def config(weights, data_yaml, tmp_path, **options):
     defaults = {"workers": 0, "device": "cpu", "plots": False, "project": tmp_path / "runs"}
-    return ValConfig(weights=(weights,), data=data_yaml, **(defaults | options))
+    return ValConfig.of(weights=(weights,), data=data_yaml, **(defaults | options))
 
 
 def test_a_run_leaves_its_folder(weights, data_yaml, tmp_path, capsys):
@@ -304,7 +304,7 @@ def test_wrong_input_is_one_line_and_exit_code_two(weights, data_yaml, arguments
 
 def test_confidences_without_label_files_are_refused():
     with pytest.raises(UserError, match="give both"):
-        ValConfig(save_conf=True)
+        ValConfig.of(save_conf=True)
 
 
 def test_newest_weights_are_the_last_written(tmp_path):

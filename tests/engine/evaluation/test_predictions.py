@@ -60,7 +60,7 @@ def write_case(folder, seed=0, **changes):
 
 def config(folder, **options):
     files = {"predictions": folder / "results.json", "annotations": folder / "gt.json"}
-    return ValConfig(**(files | {"plots": False, "project": folder / "runs"} | options))
+    return ValConfig.of(**(files | {"plots": False, "project": folder / "runs"} | options))
 
 
 def metrics_of(folder, **options):
@@ -96,7 +96,7 @@ def test_neither_scores_nor_report_need_torch(tmp_path):
 import sys
 from engine.evaluation import command as val
 names = ("predictions", "annotations", "images", "project")
-val.main(val.ValConfig(**dict(zip(names, sys.argv[1:]))))
+val.main(val.ValConfig.of(**dict(zip(names, sys.argv[1:]))))
 sys.exit(bool({'torch', 'ultralytics', 'torchvision'} & set(sys.modules)))
 """
     files = [str(tmp_path / name) for name in ("results.json", "gt.json", ".", "runs")]
@@ -178,7 +178,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         config(tmp_path, **options)
     with pytest.raises(UserError, match="without those"):
-        ValConfig(images=tmp_path)
+        ValConfig.of(images=tmp_path)
 
 
 @pytest.mark.parametrize(

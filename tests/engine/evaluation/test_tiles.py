@@ -36,7 +36,7 @@ def data_yaml(tmp_path, boxes):
 
 def evaluate(data_yaml, tmp_path, **options):
     defaults = {"workers": 0, "device": "cpu", "plots": False, "project": tmp_path / "runs"}
-    val.main(ValConfig(weights=("stub.pt",), data=data_yaml, save_json=True, **(defaults | options)))
+    val.main(ValConfig.of(weights=("stub.pt",), data=data_yaml, save_json=True, **(defaults | options)))
     folder = tmp_path / "runs" / "exp"
     rows = [
         [x, y, x + w, y + h, entry["score"], entry["category_id"]]
@@ -101,4 +101,4 @@ def test_full_image_that_broke_since_it_was_listed_is_left_out(data_yaml, tmp_pa
 )
 def test_options_that_cannot_go_together_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        ValConfig(**options)
+        ValConfig.of(**options)

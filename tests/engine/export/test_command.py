@@ -64,7 +64,7 @@ def only_files(folder: Path) -> set[str]:
 
 
 def test_fixed_export_equals_pytorch_and_says_what_it_is(tiny, capsys):
-    assert export.main(ExportConfig(tiny, imgsz=(64, 96), batch_size=2, opset=17)) == 0
+    assert export.main(ExportConfig.of(weights=tiny, imgsz=(64, 96), batch_size=2, opset=17)) == 0
     assert "largest difference from PyTorch on 2 inputs" in capsys.readouterr().out
     assert only_files(tiny.parent) == {"best.pt", "best.onnx"}
 
@@ -84,7 +84,7 @@ def test_fixed_export_equals_pytorch_and_says_what_it_is(tiny, capsys):
 
 
 def test_dynamic_export_takes_any_batch_and_size(tiny, capfd):
-    assert export.main(ExportConfig(tiny, dynamic=True)) == 0
+    assert export.main(ExportConfig.of(weights=tiny, dynamic=True)) == 0
     assert capfd.readouterr().err == ""  # the exporter's own warnings are kept quiet
     ours, theirs = load_predictor(tiny), load_predictor(tiny.with_suffix(".onnx"))
     assert theirs.imgsz is None
@@ -103,7 +103,7 @@ def others(request, tmp_path_factory) -> tuple[Path, bool]:
     pytest.importorskip("openvino")
     tiny = save_tiny(tmp_path_factory.mktemp("others") / "best.pt")
     options = {"imgsz": (64, 96), "batch_size": 2, "dynamic": request.param}
-    assert export.main(ExportConfig(tiny, include=("openvino", "torchscript"), **options)) == 0
+    assert export.main(ExportConfig.of(weights=tiny, include=("openvino", "torchscript"), **options)) == 0
     return tiny, request.param
 
 
@@ -132,7 +132,7 @@ def test_one_file_may_be_used_by_several_threads(others, format):
 def test_16_bits_halve_the_file_and_keep_32_at_both_ends(tiny):
     pytest.importorskip("openvino")
     formats = ("onnx", "openvino", "torchscript")
-    assert export.main(ExportConfig(tiny, imgsz=(64,), half=True, include=formats)) == 0
+    assert export.main(ExportConfig.of(weights=tiny, imgsz=(64,), half=True, include=formats)) == 0
     images = torch.rand(1, 3, 64, 64)
     expected = load_predictor(tiny)(images)
     for format in formats:
@@ -146,7 +146,7 @@ def test_16_bits_halve_the_file_and_keep_32_at_both_ends(tiny):
 def test_nms_inside_the_file_finds_the_same_objects(tiny, capsys):
     pytest.importorskip("openvino"), pytest.importorskip("onnxslim")
     options = {"imgsz": (64, 96), "batch_size": 2, "dynamic": True, "include": ("onnx", "openvino")}
-    assert export.main(ExportConfig(tiny, nms=True, simplify=True, max_det=40, **options)) == 0
+    assert export.main(ExportConfig.of(weights=tiny, nms=True, simplify=True, max_det=40, **options)) == 0
     assert "objects are also among" in capsys.readouterr().out
     ours, images = load_predictor(tiny), torch.rand(3, 3, 64, 96)
     expected = non_max_suppression(ours(images), max_det=40)
@@ -170,7 +170,7 @@ def test_8_bits_are_calibrated_on_the_data_set_and_report_their_cost(tiny, tmp_p
             label.write_text("0 .5 .5 .3 .3\n")
     data = tmp_path / "d.yaml"
     data.write_text("path: set\ntrain: images/train\nval: images/val\nnames: [car, bus, x]\n")
-    assert export.main(ExportConfig(tiny, data=data, int8=True, imgsz=(64,))) == 0
+    assert export.main(ExportConfig.of(weights=tiny, data=data, int8=True, imgsz=(64,))) == 0
     assert "int8: AP " in capsys.readouterr().out
     predictor = load_predictor(by_format(tiny, "onnx", "_int8"))
     assert predictor.names == ["car", "bus", "x"]
@@ -191,7 +191,7 @@ def test_files_of_another_kind_are_one_clear_line(tmp_path, suffix):
 
 def test_released_spd_network_exports(tmp_path):
     shutil.copy(GOLDEN / "yolov5n_spd.pt", tmp_path)
-    assert export.main(ExportConfig(tmp_path / "yolov5n_spd.pt", imgsz=(64, 64))) == 0
+    assert export.main(ExportConfig.of(weights=tmp_path / "yolov5n_spd.pt", imgsz=(64, 64))) == 0
 
 
 def test_file_that_differs_is_not_kept_and_the_old_one_stays(tiny, monkeypatch, capsys):
@@ -199,7 +199,7 @@ def test_file_that_differs_is_not_kept_and_the_old_one_stays(tiny, monkeypatch, 
     monkeypatch.setattr(parity, "compare", lambda *_: parity.Difference(3.0, 0.5, False, 2))
     monkeypatch.setattr("engine.runtimes.onnx_export.export_onnx", lambda model, file, *_: file.touch())
     monkeypatch.setattr(export, "_reload", lambda *_: None)
-    assert export.main(ExportConfig(tiny)) == 1
+    assert export.main(ExportConfig.of(weights=tiny)) == 1
     assert "differ" in capsys.readouterr().err
     assert tiny.with_suffix(".onnx").read_text() == "old"
     assert only_files(tiny.parent) == {"best.pt", "best.onnx"}
@@ -212,7 +212,7 @@ def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
 
     monkeypatch.setattr("engine.runtimes.onnx_export.export_onnx", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        export.main(ExportConfig(tiny))
+        export.main(ExportConfig.of(weights=tiny))
     assert only_files(tiny.parent) == {"best.pt"}
 
 
@@ -233,5 +233,5 @@ def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
 )
 def test_wrong_options_are_one_clear_line(tiny, options, message):
     with pytest.raises(UserError, match=message):
-        export.main(ExportConfig(**({"weights": tiny} | options)))
+        export.main(ExportConfig.of(**({"weights": tiny} | options)))
     assert only_files(tiny.parent) == {"best.pt"}

@@ -203,7 +203,7 @@ def test_view_img_without_a_screen_is_refused_instead_of_crashing(monkeypatch):
     for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(UserError, match="needs a screen"):
-        DetectConfig(view_img=True)
+        DetectConfig.of(view_img=True)
 
 
 def command(*arguments) -> subprocess.CompletedProcess[str]:

@@ -70,18 +70,18 @@ def test_engine_of_another_gpu_is_refused(monkeypatch, engine):
 def test_export_says_what_is_missing_before_it_reads_the_weights(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(UserError, match=r"--include engine: .*pip install tensorrt"):
-        export.main(export.ExportConfig(tmp_path / "none.pt", include=("engine",)))
+        export.main(export.ExportConfig.of(weights=tmp_path / "none.pt", include=("engine",)))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("options", [{"int8": True}, {"nms": True}])
 def test_options_that_engines_do_not_have_are_refused(options):
     with pytest.raises(UserError, match="not for engine"):
-        export.ExportConfig(include=("onnx", "engine"), **options)
+        export.ExportConfig.of(include=("onnx", "engine"), **options)
 
 
 def test_dynamic_engines_take_every_size_that_is_compared():
-    config = export.ExportConfig(dynamic=True, batch_size=4)
+    config = export.ExportConfig.of(dynamic=True, batch_size=4)
     smallest, usual, largest = _shapes(METADATA)
     assert usual == (4, 3, 256, 320)
     for batch, height, width in export._shapes(config, METADATA):

@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(data: Path, project: Path, **changes: object) -> train.TrainConfig:
     options: dict = {"cfg": str(data.parent / "small.yaml"), "data": data, "device": "cpu", "plots": False}
-    return train.TrainConfig(**(options | {"project": project} | changes))
+    return train.TrainConfig.of(**(options | {"project": project} | changes))
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -81,7 +81,9 @@ def test_an_interrupted_classifier_resumes_to_the_same_numbers_and_weights(
     monkeypatch.setattr(engine.training.state.TrainState, "step", interrupted)
     train.main(config(data, tmp_path, name="stopped", **options))
     monkeypatch.undo()
-    assert train.main(train.TrainConfig(resume=str(tmp_path / "stopped/weights/last.pt"), device="cpu")) == 0
+    assert (
+        train.main(train.TrainConfig.of(resume=str(tmp_path / "stopped/weights/last.pt"), device="cpu")) == 0
+    )
     for file in ("results.csv", "strides.csv"):
         assert rows_of(tmp_path / "stopped" / file) == rows_of(tmp_path / "whole" / file)
     whole, stopped = (

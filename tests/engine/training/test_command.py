@@ -23,7 +23,7 @@ def config(squares: Path, project: Path, **changes: object) -> train.TrainConfig
         "cfg": "yolov5n", "data": squares / "squares.yaml", "hyp": squares / "hyp.yaml", "imgsz": 64,
         "batch_size": 2, "epochs": 4, "workers": 0, "device": "cpu", "project": project, "plots": False,
     }  # fmt: skip
-    return train.TrainConfig(**(options | changes))
+    return train.TrainConfig.of(**(options | changes))
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -96,15 +96,15 @@ def test_an_interrupted_run_resumes_to_the_same_losses_and_weights(
     assert len(rows_of(tmp_path / "stopped")) == 2
 
     with pytest.raises(UserError, match="--batch-size 2, not 4"):
-        train.main(train.TrainConfig(resume=str(last), batch_size=4))
-    assert train.main(train.TrainConfig(resume=str(last), device="cpu", workers=0)) == 0
+        train.main(train.TrainConfig.of(resume=str(last), batch_size=4))
+    assert train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0)) == 0
     assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
     whole, stopped = (
         read_checkpoint(tmp_path / name / "weights/last.pt")["weights"] for name in ("whole", "stopped")
     )
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
     with pytest.raises(UserError, match="finished run"):
-        train.main(train.TrainConfig(resume=str(last)))
+        train.main(train.TrainConfig.of(resume=str(last)))
 
 
 def test_weights_that_fit_are_copied_and_counted(
@@ -176,6 +176,6 @@ def test_help_imports_neither_torch_nor_opencv() -> None:
 
 def test_the_recipe_fills_only_what_was_left_out() -> None:
     recipe = {"imgsz": 320, "epochs": 7, "hyp": "data/hyps/small-data.yaml"}
-    cfg = train.with_recipe(train.TrainConfig(imgsz=128), recipe, DetectionTask.fallback)
+    cfg = train.with_recipe(train.TrainConfig.of(imgsz=128), recipe, DetectionTask.fallback)
     assert (cfg.imgsz, cfg.epochs, cfg.batch_size) == (128, 7, 16)
     assert read_hyp(cfg.hyp).optimizer == "AdamW"

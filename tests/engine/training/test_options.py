@@ -54,8 +54,8 @@ def test_several_numbers_freeze_these_layers_and_a_missing_one_is_refused(tmp_pa
 
 def test_flags_replace_hyperparameters_and_nothing_else() -> None:
     hyp = Hyperparameters(lr0=0.5, nominal_batch=16)
-    assert train.with_overrides(train.TrainConfig(), hyp) == hyp
-    changed = train.with_overrides(train.TrainConfig(nbs=128, box_loss="nwd", label_smoothing=0.1), hyp)
+    assert train.with_overrides(train.TrainConfig.of(), hyp) == hyp
+    changed = train.with_overrides(train.TrainConfig.of(nbs=128, box_loss="nwd", label_smoothing=0.1), hyp)
     assert (changed.nominal_batch, changed.box_loss, changed.label_smoothing) == (128, "nwd", 0.1)
     assert changed.lr0 == 0.5
 
@@ -95,7 +95,7 @@ def test_batch_size_minus_one_trains_with_what_fits(
 )
 def test_impossible_options_are_one_line(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        train.TrainConfig(**options)
+        train.TrainConfig.of(**options)
 
 
 def test_single_cls_trains_one_class(squares: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_options_of_a_batch_train_and_resume_exactly(
         sigterm_at_step(3, patch)
         assert train.main(config(squares, tmp_path, name="stopped", **options)) == 0
     last = tmp_path / "stopped/weights/last.pt"
-    assert train.main(train.TrainConfig(resume=str(last), device="cpu", workers=0)) == 0
+    assert train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0)) == 0
     assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
     train.main(config(squares, tmp_path, name="plain", **plain))
     assert rows_of(tmp_path / "plain") != rows_of(tmp_path / "whole")

@@ -48,7 +48,7 @@ def test_sigterm_saves_in_mid_epoch_and_the_resumed_run_ends_the_same(
     monkeypatch.undo()
     last = tmp_path / "stopped/weights/last.pt"
     assert read_checkpoint(last)["training"]["batch"] > 1
-    assert train.main(train.TrainConfig(resume=str(last), device="cpu", workers=0)) == 0
+    assert train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0)) == 0
     assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
     whole, stopped = weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped")
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
@@ -73,7 +73,7 @@ def test_sigterm_during_the_evaluation_keeps_the_trained_epoch(
     last = tmp_path / "stopped/weights/last.pt"
     training = read_checkpoint(last)["training"]
     assert (training["epoch"], training["batch"]) == (0, 1)
-    assert train.main(train.TrainConfig(resume=str(last), device="cpu", workers=0)) == 0
+    assert train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0)) == 0
     assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
 
 
@@ -96,7 +96,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_files_whole(
     weights = tmp_path / "exp/weights"
     assert {path.name for path in weights.iterdir()} == {"best.pt", "last.pt"}
     assert read_checkpoint(weights / "last.pt")["training"]["epoch"] == 1
-    assert train.main(train.TrainConfig(resume=str(weights / "last.pt"), device="cpu", workers=0)) == 0
+    assert train.main(train.TrainConfig.of(resume=str(weights / "last.pt"), device="cpu", workers=0)) == 0
     assert [row["epoch"] for row in rows_of(tmp_path / "exp")] == ["0", "1", "2"]
 
 
@@ -155,4 +155,4 @@ def test_a_resumed_run_refuses_data_that_has_changed(squares: Path, tmp_path: Pa
     (tmp_path / "list.txt").write_text("\n".join(files[:2]))
     last = tmp_path / "exp/weights/last.pt"
     with pytest.raises(UserError, match="the data set has changed: 2 batches an epoch, were 4"):
-        train.main(train.TrainConfig(resume=str(last), device="cpu", workers=0))
+        train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0))
