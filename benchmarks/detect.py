@@ -12,15 +12,12 @@ the time of one in a batch), and against SAHI with the same network; AP of both 
 from __future__ import annotations
 
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.errors import UserError

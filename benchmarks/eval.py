@@ -1,7 +1,7 @@
 """How long does it take to score 1.5 million detections, beside hotcoco on arrays and beside pycocotools?
 
-    python benchmarks/eval.py            # 5,000 images with 300 detections each; pycocotools takes minutes
-    python benchmarks/eval.py --quick
+    python -m benchmarks.eval            # 5,000 images with 300 detections each; pycocotools takes minutes
+    python -m benchmarks.eval --quick
 
 The three sides score the same columns and must find the same precision, bit by bit. "ours" is
 `evaluate_detections`: checks, hotcoco, and the tables of all classes. "hotcoco" hands it the same arrays
@@ -22,12 +22,9 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.evaluation.metrics import Detections, GroundTruth, evaluate_detections
 from utils.cli import run
@@ -164,7 +161,7 @@ def main(cfg: EvalBenchmark) -> int:
     options = [f"--{name}={value}" for name, value in sizes.items()]
     results = {}
     for side in SIDES:
-        command = [sys.executable, __file__, "--side", side, *options]
+        command = [sys.executable, "-m", "benchmarks.eval", "--side", side, *options]
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         took = results[side] = json.loads(answer)
         print(f"{side:<12} {took['seconds']:8.2f} s   peak {took['peak']:5.2f} GiB", flush=True)

@@ -5,15 +5,12 @@ python -m benchmarks.memory --weights best.pt --video street.avi --frames 10000
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.options import Options, opt

@@ -1,8 +1,8 @@
 """Is our suppression as fast as its bare algorithm, and how much faster than a plain loop?
 
-    python benchmarks/nms.py             # the plain loop takes about a minute
-    python benchmarks/nms.py --quick
-    python benchmarks/nms.py --boxes 102000 --classes 10
+    python -m benchmarks.nms             # the plain loop takes about a minute
+    python -m benchmarks.nms --quick
+    python -m benchmarks.nms --boxes 102000 --classes 10
 
 All sides get the same output of a detector and the settings of an evaluation (confidence .001, IoU .6, every
 class of a box, 300 kept), choose the candidates alike, run on one thread of the CPU and must keep the same
@@ -14,14 +14,10 @@ with all that are left, drops what overlaps, and goes on until none is left.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.options import Options, opt

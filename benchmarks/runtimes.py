@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from utils.cli import run
 from utils.errors import UserError
 from utils.options import Options, opt

@@ -1,8 +1,8 @@
 """What does SPD-Conv cost, and how much of it do fuse() and fast_training() save?
 
-    python benchmarks/spd.py
-    python benchmarks/spd.py --device 0 --batch-size 16
-    python benchmarks/spd.py --quick
+    python -m benchmarks.spd
+    python -m benchmarks.spd --device 0 --batch-size 16
+    python -m benchmarks.spd --quick
 
 Three ways to halve a map, as blocks and in whole YOLOv5 networks:
 
@@ -21,10 +21,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.race import race
 from benchmarks.spd_forms import (

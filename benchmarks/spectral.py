@@ -1,8 +1,8 @@
 """Is resampling by two matrix products faster than by Fourier transforms, and what do whole networks cost?
 
-    python benchmarks/spectral.py
-    python benchmarks/spectral.py --device 0
-    python benchmarks/spectral.py --quick
+    python -m benchmarks.spectral
+    python -m benchmarks.spectral --device 0
+    python -m benchmarks.spectral --quick
 
 First, spectral pooling and DiffStride at the sizes of ResNet-18 and of a detector, forward and with backward:
 the rule in models/downsample/fourier.py is read from this table. Then a training step of ResNet-18 with
@@ -11,13 +11,9 @@ DiffStride beside one with average pooling, on the fixed grid and as published.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.race import print_ratios, race
 from utils.cli import run

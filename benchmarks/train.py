@@ -1,7 +1,7 @@
 """How many images a second does the training path take, beside Ultralytics' own, in one run?
 
-    python benchmarks/train.py                       # every part, on the CPU
-    python benchmarks/train.py --part loader --rounds 5
+    python -m benchmarks.train                       # every part, on the CPU
+    python -m benchmarks.train --part loader --rounds 5
 
 The loader part draws training batches (mosaic, affine, color, flip, with the same strengths on both sides)
 from JPEG full images of 640 x 480 pixels, cut from those that ship, and does nothing with them. Every process
@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,8 +28,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.options import Options, opt

@@ -1,8 +1,7 @@
-"""Draw the images of docs/spd.md and docs/downsampling.md: `python docs/figures.py`."""
+"""Draw the figures of docs/spd.md and docs/downsampling.md: `python -m benchmarks.figures`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from matplotlib import pyplot as plt
@@ -22,7 +20,7 @@ from models.downsample.spd import space_to_depth
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 FULL_IMAGE = Path(__file__).parents[1] / "data/samples/treecrowns/images/val/yell_541000_4977000.jpg"
 CORNER, SIDE = (890, 720), 96  # left, top and side of the square shown, pixels
 OFFSETS = {0: "row 0, column 0", 1: "row 1, column 0", 2: "row 0, column 1", 3: "row 1, column 1"}
