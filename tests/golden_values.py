@@ -23,5 +23,6 @@ def read_golden(network: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def assert_close(ours: Tensor, reference: Tensor, relative: float) -> None:
-    """Compare with a tolerance relative to the largest reference value."""
+    """Compare in float64 with a tolerance relative to the largest reference value."""
+    ours, reference = ours.double(), reference.double()
     torch.testing.assert_close(ours, reference, rtol=0, atol=relative * reference.abs().max().item())

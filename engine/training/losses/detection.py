@@ -23,6 +23,7 @@ THREE_LEVELS, OTHER_LEVELS = (
     (4.0, 1.0, 0.25, 0.06, 0.02),
 )  # weights of objectness, finest first
 FOCAL_ALPHA = 0.25  # weight of positives, 1 - this of negatives, wherever the focal loss is on
+NEIGHBORS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))  # itself, left, up, right, down: (x, y) to subtract
 NEIGHBOR_REACH = 0.5  # of a cell: nearer than this to a neighboring cell, that cell predicts the object too
 
 
@@ -69,7 +70,7 @@ def assign(targets: Tensor, anchors: Tensor, grid: tuple[int, int], anchor_t: fl
     left, up = ((center % 1 < NEIGHBOR_REACH) & (center > 1)).T
     right, down = ((from_end % 1 < NEIGHBOR_REACH) & (from_end > 1)).T
     used = torch.stack((torch.ones_like(left), left, up, right, down))  # (5, N)
-    offsets = targets.new_tensor([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]]) * NEIGHBOR_REACH
+    offsets = targets.new_tensor(NEIGHBORS) * NEIGHBOR_REACH
 
     neighbor, anchor, target = (used[:, None] & fits[None]).nonzero(as_tuple=True)  # each (M,)
     cell = (center[target] - offsets[neighbor]).long()

@@ -24,35 +24,51 @@ def make_loss(state: TrainState, gains: list[float]) -> DetectionLoss:
     return DetectionLoss(state.model.head.anchors, 5, box=box, obj=obj, cls=cls)
 
 
-def test_24_steps_of_the_recipe_match_the_reference(golden: Path) -> None:
+# How far the reference's float32 losses are from the same steps in float64, by iteration, measured and tripled. They
+# grow tenfold every two steps: after eleven the comparison would only measure rounding, and stops.
+REFERENCE_ROUNDING = [2e-6] * 5 + [2e-5] * 2 + [5e-5] * 2 + [1e-4] * 2
+
+
+def test_the_recipes_steps_match_the_reference(golden: Path) -> None:
+    """In float64, so that one tolerance holds on every processor; rates, momenta and steps over 24 iterations."""
     with np.load(golden / "yolov5n.npz") as values:
         images, targets = torch.from_numpy(values["images_uint8"]), torch.from_numpy(values["targets"])
     with np.load(golden / "training_steps.npz") as values:
         expected = {key: values[key] for key in values.files}
     state = make_state(golden)
+    state.model.double()
+    state.ema.model.double()
+    network = state.network
+    state.network = lambda images: network(images.double())
     loss_fn = make_loss(state, expected["gains"].tolist())
     assert state.optimizer.param_groups[1]["weight_decay"] == pytest.approx(float(expected["weight_decay"]))
 
     items, rates, momenta, stepped = [], [], [], []
     for iteration in range(24):
-        items.append(state.step(images, (targets,), loss_fn, iteration).numpy())
+        items.append(state.step(images, (targets.double(),), loss_fn, iteration).numpy())
         rates.append([group["lr"] for group in state.optimizer.param_groups])
         momenta.append(state.optimizer.param_groups[0]["momentum"])
         stepped.append(state.last_step == iteration)
-    # Rounding grows: weights disturbed by 1e-7 differ by 1e-4 in the loss after 12 steps, by 3e-2 after 24.
-    np.testing.assert_allclose(items[:12], expected["items"][:12], rtol=5e-4)
-    np.testing.assert_allclose(items, expected["items"], rtol=5e-2)
+    for iteration, rounding in enumerate(REFERENCE_ROUNDING):
+        np.testing.assert_allclose(items[iteration], expected["items"][iteration], rtol=rounding)
     np.testing.assert_allclose(rates, expected["lr"], rtol=1e-9)
     np.testing.assert_allclose(momenta, expected["momentum"], rtol=1e-9)
     np.testing.assert_array_equal(stepped, expected["stepped"])
 
-    def norms(tensors: list[torch.Tensor]) -> np.ndarray:
-        return np.array([tensor.double().norm().item() for tensor in tensors])
+    # The weights after 24 steps carry 13 steps of the reference's rounding: the small ones up to 3e-2 (measured),
+    # the median 2e-5. A wrong decay or momentum moves the large ones by more than that.
+    def rounding_of(tensors: list[torch.Tensor], name: str) -> np.ndarray:
+        norms = np.array([tensor.norm().item() for tensor in tensors])
+        return np.abs(norms / expected[name] - 1)
 
-    np.testing.assert_allclose(norms([*state.model.parameters()]), expected["param_l2"], rtol=2e-2)
-    np.testing.assert_allclose(norms([*state.ema.model.parameters()]), expected["ema_l2"], rtol=2e-2)
     means = [value for key, value in state.model.state_dict().items() if key.endswith("running_mean")]
-    np.testing.assert_allclose(norms(means), expected["bn_mean_l2"], rtol=2e-2)
+    for tensors, name in (
+        ([*state.model.parameters()], "param_l2"),
+        ([*state.ema.model.parameters()], "ema_l2"),
+        (means, "bn_mean_l2"),
+    ):
+        rounding = rounding_of(tensors, name)
+        assert np.median(rounding) < 1e-3 and rounding.max() < 5e-2, name
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
