@@ -235,7 +235,7 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     )
     print(f"peak memory {memory:.2f} GB\n")
     print_head("", "seconds", "objects", "time of ours")
-    print_row("ours", f"{seconds:.2f}", len(found.rows), "1.00")
+    print_row("ours", f"{seconds:.2f}", len(found.detections), "1.00")
     print_row("tiles x time of one in a batch", f"{parts:.2f}", "", f"{parts / seconds:.2f}")
     one = replace(settings, tiling=None)
     try:
@@ -264,7 +264,7 @@ def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> 
     fine = replace(settings, conf_thres=0.001, iou_thres=0.6, max_det=3000)
     one = replace(fine, tiling=None)
     ways: dict[str, Callable[[], np.ndarray]] = {
-        "ours": lambda: detect_image(predictor, image, fine).rows,
+        "ours": lambda: detect_image(predictor, image, fine).detections.to_array(),
         "SAHI": lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap),
     }
     print()

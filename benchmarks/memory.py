@@ -32,7 +32,8 @@ def main(cfg: MemoryBenchmark) -> int:
 
     from benchmarks.markdown import print_head, print_row
     from data.media.sources import open_source
-    from engine.inference.outputs.files import Media, Result, Style
+    from engine.inference.outputs.media import Media
+    from engine.inference.outputs.result import FrameResult, Style
     from engine.inference.pipeline import DetectSettings, detect_images
     from engine.inference.sizes import input_size
     from engine.runtimes import load_predictor
@@ -51,7 +52,7 @@ def main(cfg: MemoryBenchmark) -> int:
         closing(detect_images(predictor, frames, settings)) as found_frames,
     ):
         for number, found in enumerate(found_frames, 1):
-            media.add(Result(found.item, "looped", found.rows, predictor.names, Style()))
+            media.add(FrameResult(found.item, "looped", found.detections, predictor.names, Style()))
             if number % (cfg.frames // 10) == 0:
                 memory, rate = process.memory_info().rss / 1e6, number / (time.perf_counter() - start)
                 print_row(number, f"{memory:.0f}", f"{rate:.1f}")

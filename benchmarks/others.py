@@ -83,7 +83,9 @@ def sahi_on_tiles(
             self.category_mapping = {str(i): name for i, name in enumerate(predictor.names)}
 
         def perform_inference(self, image: np.ndarray) -> None:
-            self._original_predictions = detect_image(predictor, image[..., ::-1], settings).rows
+            self._original_predictions = detect_image(
+                predictor, image[..., ::-1], settings
+            ).detections.to_array()
 
         def _create_object_prediction_list_from_original_predictions(
             self, shift_amount_list: Sequence[Any] = ((0, 0),), full_shape_list: Any = None

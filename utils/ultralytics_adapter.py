@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import cv2
 import numpy as np
 
+from utils.detections import Detections
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -178,8 +179,7 @@ def make_results(
     image: np.ndarray,
     path: str,
     names: Sequence[str],
-    rows: np.ndarray,
-    ids: np.ndarray | None = None,
+    detections: Detections,
     milliseconds: Mapping[str, float] | None = None,
 ) -> Results:
     """Return detections as Ultralytics' Results: boxes, plot(), save(), to_df(), to_json() and so on.
@@ -188,13 +188,14 @@ def make_results(
         image: (H, W, 3) BGR uint8.
         path: of the image or video.
         names: the classes.
-        rows: (n, 6) x1, y1, x2, y2 in pixels, confidence, class.
-        ids: (n,) numbers of followed objects.
+        detections: in pixels of the image.
         milliseconds: for "preprocess", "inference" and "postprocess".
     """
     import torch
 
-    columns = rows if ids is None else np.insert(rows, 4, ids, axis=1)
+    columns = detections.to_array()
+    if detections.track_ids is not None:
+        columns = np.insert(columns, 4, detections.track_ids, axis=1)
     boxes = torch.from_numpy(np.ascontiguousarray(columns, dtype=np.float32))
     results = load("ultralytics.engine.results").Results
     return results(image, path, dict(enumerate(names)), boxes=boxes, speed=dict(milliseconds or {}))

@@ -20,7 +20,8 @@ from engine.evaluation.metrics import (
     settle_regions,
 )
 from engine.evaluation.metrics.protocols import Protocol as ScoringProtocol
-from engine.inference.merging.merge import merge_tiles
+from engine.inference.merging.merge import MergeRule, merge_tiles
+from utils.detections import Detections as TileDetections
 from utils.errors import UserError
 
 if TYPE_CHECKING:  # torch is imported when something is detected, so that a command's --help need not
@@ -231,7 +232,8 @@ def _whole_images(
     merged = []
     for members in complete.values():
         boxes_xyxy = [views[i].tile or (0, 0, views[i].width, views[i].height) for i in members]
-        merged.append(merge_tiles([rows[i] for i in members], boxes_xyxy, iou_thres))
+        parts = [TileDetections.from_array(rows[i]) for i in members]
+        merged.append(merge_tiles(parts, boxes_xyxy, MergeRule(threshold=iou_thres)).to_array())
     return [images[key] for key in complete], merged
 
 

@@ -61,7 +61,7 @@ def evaluate_full_images(
         full_images, "val", len(records), False, unit="full image", dynamic_ncols=True, disable=not progress
     ):
         seen.append(found.item.record)
-        rows.append(found.rows)
+        rows.append(found.detections.to_array())
         total.pre += found.stages.pre
         total.inference += found.stages.inference
         total.post += found.stages.post

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from engine.evaluation.report.plots import (
     plot_precision_recall,
 )
 from engine.evaluation.report.size_plots import plot_by_size, plot_errors_by_size
-from engine.inference.outputs.writers import write_coco_results, write_yolo_labels
+from engine.inference.outputs.coco import CocoWriter
+from engine.inference.outputs.labels import yolo_lines
+from utils.detections import Detections
 
 
 def report(evaluation: EvaluationResult, per_class: bool = True) -> str:
@@ -70,8 +73,10 @@ def write_json(evaluation: EvaluationResult, path: Path, category_ids: Sequence[
     """Write predictions.json, of full images where the data set is tiled."""
     scored = evaluation.images
     ids = [record.image_id for record in scored.records]
-    count = write_coco_results(path, zip(ids, scored.found.per_image(), strict=True), category_ids)
-    print(f"{count} detections in {path}")
+    with closing(CocoWriter(path, category_ids)) as writer:
+        for image_id, rows in zip(ids, scored.found.per_image(), strict=True):
+            writer.write(image_id, Detections.from_array(rows))
+    print(f"{writer.count} detections in {path}")
 
 
 def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bool) -> None:
@@ -85,7 +90,8 @@ def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bo
     for name, record, rows in zip(names, scored.records, scored.found.per_image(), strict=True):
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_yolo_labels(file, rows, record.width, record.height, with_confidence)
+        text = yolo_lines(Detections.from_array(rows), record.width, record.height, with_confidence)
+        file.write_text(text, encoding="utf-8")
     print(f"{len(names)} label files in {folder}")
 
 

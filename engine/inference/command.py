@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from data.dataset_yaml import DatasetConfig
     from data.media.frame import Frame
     from data.media.sources import Source
-    from engine.inference.outputs.files import Output
+    from engine.inference.outputs.result import Output
     from engine.inference.pipeline import DetectionResult, DetectSettings
     from engine.inference.progress import Report
     from engine.inference.tracking import Tracks
@@ -36,7 +36,7 @@ __all__ = ["DetectConfig", "Detector", "main"]
 
 
 def main(cfg: DetectConfig) -> int:
-    """Detect, print a line for each image and a summary; 1 where sources had to be left out."""
+    """Detect, print a line for each image and a summary; 1 where sources had to be left"""
     from data.media.sources import open_source
     from engine.inference.pipeline import detect_images
     from engine.inference.progress import Report
@@ -132,27 +132,32 @@ def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSett
 def _open_outputs(
     cfg: DetectConfig, folder: Path | None, description: DatasetConfig | None, tracks: Tracks | None
 ) -> list[Output]:
-    from engine.inference.outputs import files as out
+    from engine.inference.outputs.coco import CocoResults
+    from engine.inference.outputs.crops import Crops
+    from engine.inference.outputs.csv_file import Csv
+    from engine.inference.outputs.display import Display
     from engine.inference.outputs.heat_map import HeatMap
+    from engine.inference.outputs.labels import Labels
+    from engine.inference.outputs.media import Frames, Media
 
-    chosen: list[Output] = [out.Display()] if cfg.draw.view_img else []
+    chosen: list[Output] = [Display()] if cfg.draw.view_img else []
     if tracks is not None:
         chosen.append(tracks)
     if folder is None:
         return chosen
     if not cfg.draw.nosave:
-        chosen.append(out.Media(folder))
+        chosen.append(Media(folder))
     if cfg.draw.save_frames:
-        chosen.append(out.Frames(folder / "frames"))
+        chosen.append(Frames(folder / "frames"))
     if cfg.labels.save_txt:
-        chosen.append(out.Labels(folder / "labels", cfg.labels.save_conf))
+        chosen.append(Labels(folder / "labels", cfg.labels.save_conf))
     if cfg.labels.save_json:
         ids = description.category_ids if description else None
-        chosen.append(out.CocoResults(folder / "predictions.json", ids))
+        chosen.append(CocoResults(folder / "predictions.json", ids))
     if cfg.save_csv:
-        chosen.append(out.Csv(folder / "predictions.csv"))
+        chosen.append(Csv(folder / "predictions.csv"))
     if cfg.save_crop:
-        chosen.append(out.Crops(folder / "crops"))
+        chosen.append(Crops(folder / "crops"))
     if cfg.heatmap:
         chosen.append(HeatMap(folder / "heatmaps"))
     return chosen
@@ -166,7 +171,7 @@ def _write(
     report: Report,
 ) -> None:
     """Follow the objects of every frame, where asked to, and hand the result to every output."""
-    from engine.inference.outputs.files import Result, Style, UniqueNames
+    from engine.inference.outputs.result import FrameResult, Style, UniqueNames
     from engine.inference.tracking import Tracking
 
     style = Style(cfg.draw.line_thickness, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
@@ -174,8 +179,8 @@ def _write(
     follow = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
     for found in found_frames:
         frame = found.item
-        rows, ids = follow(frame, found.rows) if follow else (found.rows, None)
-        result = Result(frame, name_of(frame.path), rows, predictor.names, style, ids)
+        detections = follow(frame, found.detections) if follow else found.detections
+        result = FrameResult(frame, name_of(frame.path), detections, predictor.names, style)
         for output in outputs:
             output.add(result)
         report.add(found, result)

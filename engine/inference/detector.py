@@ -119,7 +119,7 @@ class Detector:
         from contextlib import closing
 
         from data.media.large_image import overview
-        from engine.inference.outputs.files import DRAWN_SIDE
+        from engine.inference.outputs.result import DRAWN_SIDE
         from engine.inference.pipeline import detect_images
         from engine.inference.tracking import Tracking
         from utils.ultralytics_adapter import make_results
@@ -130,17 +130,17 @@ class Detector:
         ) as found_frames:
             for found in found_frames:
                 frame = found.item
-                rows, ids = follow(frame, found.rows) if follow else (found.rows, None)
+                detections = follow(frame, found.detections) if follow else found.detections
                 image, scale = overview(frame.image, DRAWN_SIDE)
                 if scale != 1:
-                    rows[:, :4] *= scale
+                    detections = detections.scaled(scale)
                 stages = found.stages
                 times = {
                     "preprocess": stages.pre * 1e3,
                     "inference": stages.inference * 1e3,
                     "postprocess": stages.post * 1e3,
                 }
-                yield make_results(image, frame.where, self.names, rows, ids, times)
+                yield make_results(image, frame.where, self.names, detections, times)
 
 
 def _open(source: Any, vid_stride: int) -> Source:

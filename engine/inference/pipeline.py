@@ -21,6 +21,7 @@ from data.media.image_files import ImageReadError
 from data.media.large_image import LargeImage
 from engine.inference.merging.merge import MergeRule, merge_tiles
 from engine.runtimes import Predictor
+from utils.detections import Detections
 from utils.nms import non_max_suppression
 from utils.prefetch import prefetch
 
@@ -81,18 +82,18 @@ class StageTimes:
 
 @dataclass(frozen=True, eq=False)
 class DetectionResult(Generic[Item]):
-    """What is in an image.
+    """The detections of an image.
 
     Attributes:
         item: what was looked at.
-        rows: (n, 6) float32 x1, y1, x2, y2 in pixels of the image, confidence, class; best first.
+        detections: in pixels of the image, best first.
         shape: height and width of the network's input, pixels.
         tiles: how many inputs the image took.
         stages: the time each stage took.
     """
 
     item: Item
-    rows: np.ndarray
+    detections: Detections
     shape: tuple[int, int]
     tiles: int
     stages: StageTimes
@@ -105,12 +106,12 @@ class _Job(Generic[Item]):
     item: Item
     tiles: np.ndarray  # (T, 4) x0, y0, x1, y1
     shape: tuple[int, int] = (0, 0)
-    found: list[np.ndarray] = field(default_factory=list)
+    done: list[Detections] = field(default_factory=list)  # of its tiles
     stages: StageTimes = field(default_factory=StageTimes)
 
 
 @dataclass(eq=False)
-class _View(Generic[Item]):
+class _TileInput(Generic[Item]):
     """One tile of an image as the network sees it."""
 
     job: _Job[Item]
@@ -162,14 +163,14 @@ def _prepare(
     predictor: Predictor,
     settings: DetectSettings,
     report: Callable[[str], None] | None,
-) -> Iterator[tuple[list[_View[Item]], Tensor]]:
+) -> Iterator[tuple[list[_TileInput[Item]], Tensor]]:
     """Cut, fit and stack; a batch ends when it is full or the shape changes."""
-    batch: list[_View[Item]] = []
-    for view in _views(items, predictor, settings, report):
-        if batch and batch[0].pixels.shape != view.pixels.shape:
+    batch: list[_TileInput[Item]] = []
+    for tile_input in _tile_inputs(items, predictor, settings, report):
+        if batch and batch[0].pixels.shape != tile_input.pixels.shape:
             yield _stacked(batch, predictor)
             batch = []
-        batch.append(view)
+        batch.append(tile_input)
         if len(batch) == settings.batch_size:
             yield _stacked(batch, predictor)
             batch = []
@@ -177,23 +178,23 @@ def _prepare(
         yield _stacked(batch, predictor)
 
 
-def _stacked(batch: list[_View[Item]], predictor: Predictor) -> tuple[list[_View[Item]], Tensor]:
+def _stacked(batch: list[_TileInput[Item]], predictor: Predictor) -> tuple[list[_TileInput[Item]], Tensor]:
     """Return a batch with its images, (T, 3, h, w) float on the device, channels last in memory."""
     start = time.perf_counter()
-    pixels = torch.from_numpy(np.stack([view.pixels for view in batch])).to(predictor.device)
+    pixels = torch.from_numpy(np.stack([tile_input.pixels for tile_input in batch])).to(predictor.device)
     images = pixels.permute(0, 3, 1, 2).float().div_(255)
     share = (_now(predictor) - start) / len(batch)
-    for view in batch:
-        view.job.stages.pre += share
+    for tile_input in batch:
+        tile_input.job.stages.pre += share
     return batch, images
 
 
-def _views(
+def _tile_inputs(
     items: Iterable[Item],
     predictor: Predictor,
     settings: DetectSettings,
     report: Callable[[str], None] | None,
-) -> Iterator[_View[Item]]:
+) -> Iterator[_TileInput[Item]]:
     stride = None if predictor.imgsz else predictor.stride
     for item in items:
         job = _Job(item, _tile_boxes(item.image, settings))
@@ -208,7 +209,7 @@ def _views(
                 break
             job.shape = (pixels.shape[0], pixels.shape[1])
             job.stages.pre += time.perf_counter() - start
-            yield _View(job, pixels, box)
+            yield _TileInput(job, pixels, box)
 
 
 def _tile_boxes(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.ndarray:
@@ -238,20 +239,20 @@ def _fit(
 
 
 def _infer(
-    batches: Iterable[tuple[list[_View[Item]], Tensor]], predictor: Predictor
-) -> Iterator[tuple[list[_View[Item]], Tensor]]:
+    batches: Iterable[tuple[list[_TileInput[Item]], Tensor]], predictor: Predictor
+) -> Iterator[tuple[list[_TileInput[Item]], Tensor]]:
     """Run the network: each batch with its (T, N, 5 + classes)."""
     for batch, images in batches:
         start = time.perf_counter()
         pred = predictor(images)
         share = (_now(predictor) - start) / len(batch)
-        for view in batch:
-            view.job.stages.inference += share
+        for tile_input in batch:
+            tile_input.job.stages.inference += share
         yield batch, pred
 
 
 def _finish(
-    outputs: Iterable[tuple[list[_View[Item]], Tensor]], settings: DetectSettings
+    outputs: Iterable[tuple[list[_TileInput[Item]], Tensor]], settings: DetectSettings
 ) -> Generator[DetectionResult[Item], None, None]:
     """NMS in every tile; an image is done when all of its tiles are."""
     for batch, pred in outputs:
@@ -266,22 +267,22 @@ def _finish(
             max_det=settings.max_det,
         )
         share = (time.perf_counter() - start) / len(batch)
-        for view, rows in zip(batch, kept, strict=True):
-            job = view.job
-            job.found.append(view.box.to_image(rows.cpu().numpy()))
+        for tile_input, rows in zip(batch, kept, strict=True):
+            job = tile_input.job
+            job.done.append(Detections.from_array(tile_input.box.to_image(rows.cpu().numpy())))
             job.stages.post += share
-            if len(job.found) == len(job.tiles):
+            if len(job.done) == len(job.tiles):
                 yield _merge(job, settings)
 
 
 def _merge(job: _Job[Item], settings: DetectSettings) -> DetectionResult[Item]:
     start = time.perf_counter()
-    rows = job.found[0]
+    detections = job.done[0]
     if len(job.tiles) > 1:
         rule = settings.merge or MergeRule(threshold=settings.iou_thres)
-        rows = merge_tiles(job.found, job.tiles, rule, settings.max_det, settings.agnostic)
+        detections = merge_tiles(job.done, job.tiles, rule, settings.max_det, settings.agnostic)
     job.stages.post += time.perf_counter() - start
-    return DetectionResult(job.item, rows, job.shape, len(job.tiles), job.stages)
+    return DetectionResult(job.item, detections, job.shape, len(job.tiles), job.stages)
 
 
 def _now(predictor: Predictor) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.media.frame import Frame
-from engine.inference.outputs.files import Result
+from engine.inference.outputs.result import FrameResult
 from engine.inference.pipeline import DetectionResult, StageTimes
 
 
@@ -32,10 +32,10 @@ class Report:
         # a bar only where somebody watches it; shows how many, frames a second and the time left
         self.bar = tqdm(total=total, unit="frame", dynamic_ncols=True, smoothing=0.05, disable=None)
 
-    def add(self, found: DetectionResult[Frame], result: Result) -> None:
+    def add(self, found: DetectionResult[Frame], result: FrameResult) -> None:
         """Count a frame, once it was written."""
         self.frames += 1
-        self.objects += len(result.rows)
+        self.objects += len(result.detections)
         self.stages.pre += found.stages.pre
         self.stages.inference += found.stages.inference
         self.stages.post += found.stages.post
@@ -78,13 +78,13 @@ def number(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def _line(found: DetectionResult[Frame], result: Result, names: Sequence[str]) -> str:
+def _line(found: DetectionResult[Frame], result: FrameResult, names: Sequence[str]) -> str:
     """Return 'image 1/4 a.jpg: 416x320 12 trees, pre 1.2 ms, inference 20.1 ms, NMS 0.5 ms'."""
     frame = result.frame
     kind = "stream" if frame.address else "video" if frame.is_video else "image"
     place = f" (frame {frame.number}/{frame.total or '?'})" if frame.is_video else ""
     tiles = f" x {found.tiles} tiles" if found.tiles > 1 else ""
-    counts = sorted(Counter(result.rows[:, 5].astype(int).tolist()).items())
+    counts = sorted(Counter(result.detections.class_ids.tolist()).items())
     objects = ", ".join(number(count, names[index]) for index, count in counts)
     size = f"{found.shape[0]}x{found.shape[1]}{tiles}"
     head = f"{kind} {frame.index}/{frame.files}{place} {frame.where}"

@@ -1,21 +1,22 @@
-"""Following objects through videos: a number for each, and how many there were of each class."""
+"""Tracking objects through videos: an id for each, and how many there were of each class."""
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from data.media.frame import Frame
-from engine.inference.outputs.files import Result
+from engine.inference.outputs.result import FrameResult
+from utils.detections import Detections
 from utils.errors import UserError
 from utils.ultralytics_adapter import TrackerKind, make_tracker
 
-LOW = 0.1  # confidence from which a tracker goes on with an object that it knows
+LOW = 0.1  # confidence that suffices to continue a known track
 
 
 class Tracking:
@@ -25,19 +26,22 @@ class Tracking:
         self.kind, self.conf_thres = kind, conf_thres
         self._trackers: dict[Path, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {}
 
-    def __call__(self, frame: Frame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, 6) detections of the next frame -> (m, 6) objects that are followed, and their (m,) numbers.
+    def __call__(self, frame: Frame, detections: Detections) -> Detections:
+        """Detections of the next frame -> tracked objects with their track ids, inside the frame.
 
         Raises:
             UserError: the frame is an image.
         """
         if not frame.is_video or not isinstance(frame.image, np.ndarray):
-            raise UserError(f"{frame.where}: objects are followed through videos and streams, not images")
+            raise UserError(f"{frame.where}: objects are tracked through videos and streams, not images")
         if frame.path not in self._trackers:
             if frame.seconds is None:  # only streams come side by side
                 self._trackers.clear()
             self._trackers[frame.path] = make_tracker(self.kind, self.conf_thres, LOW)
-        return self._trackers[frame.path](rows, frame.image)
+        rows, ids = self._trackers[frame.path](detections.to_array(), frame.image)
+        height, width = frame.image.shape[:2]
+        tracked = replace(Detections.from_array(rows), track_ids=ids.astype(np.int64))
+        return tracked.clipped(width, height)  # a track may predict beyond the frame
 
 
 @dataclass
@@ -49,21 +53,22 @@ class _Track:
 
 
 class Tracks:
-    """tracks.csv: a line for each object that was followed, with its class in most of its frames."""
+    """tracks.csv: a line per track, with its most frequent class."""
 
     def __init__(self, path: Path | None, names: Sequence[str]):
         self.path, self.names = path, names
         self._tracks: dict[tuple[str, int], _Track] = {}
 
-    def add(self, result: Result) -> None:
-        """Note who is in this frame."""
-        if result.ids is None:
+    def add(self, result: FrameResult) -> None:
+        """Count the tracks of a frame."""
+        ids, classes = result.detections.track_ids, result.detections.class_ids
+        if ids is None:
             return
-        for number, index in zip(result.ids.tolist(), result.rows[:, 5].astype(int).tolist(), strict=True):
-            track = self._tracks.setdefault((result.frame.where, number), _Track(result.frame.number))
+        for track_id, class_id in zip(ids.tolist(), classes.tolist(), strict=True):
+            track = self._tracks.setdefault((result.frame.where, track_id), _Track(result.frame.number))
             track.last = result.frame.number
             track.frames += 1
-            track.classes[index] += 1
+            track.classes[class_id] += 1
 
     def counts(self) -> dict[str, int]:
         """How many different objects there were of each class."""

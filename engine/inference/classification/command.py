@@ -21,18 +21,12 @@ from data.media.frame import Frame
 from data.media.large_image import overview
 from data.media.sources import Source
 from engine.inference.classification.drawing import draw_lines
-from engine.inference.outputs.files import (
-    DRAWN_SIDE,
-    Display,
-    Frames,
-    Media,
-    Output,
-    Result,
-    Style,
-    UniqueNames,
-)
+from engine.inference.outputs.display import Display
+from engine.inference.outputs.media import Frames, Media
+from engine.inference.outputs.result import DRAWN_SIDE, FrameResult, Output, Style, UniqueNames
 from engine.inference.sizes import square_side
 from engine.runtimes import Predictor
+from utils.detections import Detections
 from utils.errors import UserError
 from utils.prefetch import prefetch
 from utils.run_folders import make_run_folder
@@ -44,7 +38,7 @@ SHOWN = 5  # classes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Labeled(Result):
+class Labeled(FrameResult):
     """What a classifier says of one frame.
 
     Attributes:
@@ -109,11 +103,11 @@ def _label_all(
     """Read a little ahead, run the network on batches and yield frame by frame."""
     style = Style(None, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
     size = cfg.batch_size or (1 if source.count is None else 8)
-    name_of, rows = UniqueNames(), np.zeros((0, 6), np.float32)
+    name_of, nothing = UniqueNames(), Detections.empty()
     with closing(prefetch(source)) as frames:
         while batch := list(islice(frames, size)):
             for frame, best in zip(batch, _best(batch, predictor, view), strict=True):
-                yield Labeled(frame, name_of(frame.path), rows, predictor.names, style, best=best)
+                yield Labeled(frame, name_of(frame.path), nothing, predictor.names, style, best=best)
 
 
 def _best(frames: list[Frame], predictor: Predictor, view: InputTransform) -> list[list[tuple[int, float]]]:
@@ -171,7 +165,7 @@ class Texts:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: FrameResult) -> None:
         """Write one file."""
         assert isinstance(result, Labeled)
         lines = [f"{probability:.5f} {result.names[k]}\n" for k, probability in result.best]
@@ -191,7 +185,7 @@ class Csv:
         self._writer = csv.writer(self._file)
         self._writer.writerow(self.COLUMNS)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: FrameResult) -> None:
         """Append this frame's classes."""
         assert isinstance(result, Labeled)
         for rank, (k, probability) in enumerate(result.best, 1):

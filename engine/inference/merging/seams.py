@@ -1,6 +1,6 @@
-"""Objects that the side of a tile cuts: which boxes they are, which to drop, and which belong together.
+"""Objects cut by the side of a tile: which boxes are fragments, which to drop, and which belong together.
 
-Boxes are corners in pixels of the image, (n, 4) xyxy; the tiles are windows of the image.
+Boxes are corners in pixels of the image, (n, 4) xyxy; so are tiles.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from engine.inference.merging.neighbors import meeting_pairs
 from utils.overlap import areas
 
 CUT_MARGIN = 0.01  # a box this close to an inner side of its tile, as a share of the side, may be cut by it
-COVERED = 0.6  # a cut box goes when this share of it lies in a box that is whole,
+COVERED = 0.6  # a fragment is dropped when this share of it lies in a whole box,
 TRUSTED = 0.5  # unless the whole box is less than this share as confident
-ALIKE = 0.5  # two parts of an object have at least this IoU along the seam
+ALIKE = 0.5  # two fragments of an object have at least this IoU along the seam
 
 
 def cut_sides(boxes_xyxy: NDArray, sides: NDArray, tile: NDArray) -> NDArray[np.bool_]:
@@ -23,7 +23,7 @@ def cut_sides(boxes_xyxy: NDArray, sides: NDArray, tile: NDArray) -> NDArray[np.
     Args:
         boxes_xyxy: (n, 4).
         sides: (T, 4) left, top, right, bottom of each tile.
-        tile: (n,) the tile in which each box was found.
+        tile: (n,) the tile of each box.
     """
     if not len(boxes_xyxy):
         return np.zeros((0, 4), bool)
@@ -38,24 +38,24 @@ def covered(
     boxes_xyxy: NDArray, scores: NDArray, whole_xyxy: NDArray, whole_scores: NDArray, larger: bool = False
 ) -> NDArray[np.bool_]:
     """(n,) whether most of a box lies in a whole one that is confident enough, and `larger` if asked for."""
-    found = np.zeros(len(boxes_xyxy), bool)
+    is_covered = np.zeros(len(boxes_xyxy), bool)
     own, whole = areas(boxes_xyxy), areas(whole_xyxy)
     for i, j, shared in meeting_pairs(boxes_xyxy, whole_xyxy):
         explains = (shared / own[i] >= COVERED) & (whole_scores[j] >= TRUSTED * scores[i])
         if larger:
             explains &= whole[j] > own[i]
-        found[i[explains]] = True
-    return found
+        is_covered[i[explains]] = True
+    return is_covered
 
 
-def parts_of_one(
+def group_fragments(
     boxes_xyxy: NDArray, cut: NDArray, sides: NDArray, tile: NDArray, groups: NDArray
 ) -> NDArray[np.int64]:
-    """(n,) the number of the object to which each box belongs, equal for the parts of one object.
+    """(n,) the number of the object to which each box belongs, equal for the fragments of one object.
 
-    Two boxes are parts of one object when one is cut by its tile's right (bottom) side, the other by its
-    tile's left (top) side, both reach across what the two tiles share, and they lie alike along the seam. An
-    object larger than a tile is a chain of parts.
+    Two boxes are fragments of one object when one is cut by its tile's right (bottom) side, the other by its
+    tile's left (top) side, both reach across what the two tiles share, and their extents along the
+    seam agree. An object larger than a tile is a chain of fragments.
 
     Args:
         boxes_xyxy: (n, 4).
@@ -81,33 +81,32 @@ def parts_of_one(
 
 def _connected(n: int, first: NDArray, second: NDArray) -> NDArray[np.int64]:
     """(n,) the number, from 0, of each item's component; the pairs of linked items are (m,) and (m,)."""
-    labels = np.arange(n)
-    while True:
-        lowest = np.minimum(labels[first], labels[second])
-        before = labels.copy()
-        np.minimum.at(labels, first, lowest)
-        np.minimum.at(labels, second, lowest)
-        if (labels == before).all():
-            return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(first):
+        return np.arange(n)
+    graph = coo_array((np.ones(len(first), bool), (first, second)), (n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def cut_hulls(
-    boxes_xyxy: NDArray, cut: NDArray, hulls_xyxy: NDArray, labels: NDArray, sides: NDArray
+def cut_enclosing_boxes(
+    boxes_xyxy: NDArray, cut: NDArray, enclosing_xyxy: NDArray, labels: NDArray, sides: NDArray
 ) -> NDArray[np.bool_]:
-    """(m,) whether a side of the box around some parts is still one where a part of it is cut.
+    """(m,) whether an enclosing box still ends where one of its fragments is cut.
 
     Args:
-        boxes_xyxy: (n, 4) the parts.
+        boxes_xyxy: (n, 4) the fragments.
         cut: (n, 4) from `cut_sides`.
-        hulls_xyxy: (m, 4) the boxes around the parts.
-        labels: (n,) the hull of each part.
+        enclosing_xyxy: (m, 4) the enclosing boxes.
+        labels: (n,) the enclosing box of each fragment.
         sides: (T, 4) of the tiles.
     """
-    found = np.zeros(len(hulls_xyxy), bool)
+    still_cut = np.zeros(len(enclosing_xyxy), bool)
     if len(boxes_xyxy):
-        outermost = np.abs(boxes_xyxy - hulls_xyxy[labels]) <= _margin(sides).min()
-        np.logical_or.at(found, labels, (cut & outermost).any(1))
-    return found
+        outermost = np.abs(boxes_xyxy - enclosing_xyxy[labels]) <= _margin(sides).min()
+        np.logical_or.at(still_cut, labels, (cut & outermost).any(1))
+    return still_cut
 
 
 def _margin(sides: NDArray) -> NDArray:
@@ -116,7 +115,7 @@ def _margin(sides: NDArray) -> NDArray:
 
 
 def _meets(one: NDArray, sides: NDArray, axis: int) -> NDArray[np.bool_]:
-    """(T,) whether a tile begins inside `one`, or where it ends, along the axis, and goes on further."""
+    """(T,) whether a tile begins inside `one`, or where it ends, along the axis, and extends further."""
     low, high = sides[:, axis], sides[:, axis + 2]
     return (low > one[axis]) & (low <= one[axis + 2]) & (high > one[axis + 2])
 
@@ -124,7 +123,7 @@ def _meets(one: NDArray, sides: NDArray, axis: int) -> NDArray[np.bool_]:
 def _continue(
     boxes: NDArray, a: NDArray, b: NDArray, sides: NDArray, tile: NDArray, axis: int
 ) -> NDArray[np.bool_]:
-    """(A, B) whether part b goes on where part a, of one tile, is cut."""
+    """(A, B) whether fragment b continues where fragment a, of one tile, is cut."""
     margin = _margin(sides)
     strip_low = sides[tile[b], axis] + margin[tile[b]]
     strip_high = sides[tile[a], axis + 2] - margin[tile[a]]

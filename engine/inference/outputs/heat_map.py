@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from data.media.large_image import overview
-from engine.inference.outputs.files import DRAWN_SIDE, Result, write_image
+from engine.inference.outputs.media import write_image
+from engine.inference.outputs.result import DRAWN_SIDE, FrameResult
 
 GRID = 512  # cells along the longer side, in which objects are counted
 SPREAD = 1.0  # standard deviation of an object's warmth, in mean sides of all objects
@@ -22,7 +23,7 @@ class HeatMap:
         self._grids: dict[Path, _Grid] = {}
         folder.mkdir(exist_ok=True)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: FrameResult) -> None:
         """Count the objects of a frame."""
         path = result.frame.path
         if path not in self._grids:
@@ -41,7 +42,7 @@ class HeatMap:
 class _Grid:
     """Objects of one file, counted in cells."""
 
-    def __init__(self, first: Result):
+    def __init__(self, first: FrameResult):
         height, width = first.frame.image.shape[:2]
         self.scale = GRID / max(height, width)
         self.counts = np.zeros(
@@ -50,9 +51,9 @@ class _Grid:
         self.sides, self.objects = 0.0, 0
         self.last = first
 
-    def add(self, result: Result) -> None:
+    def add(self, result: FrameResult) -> None:
         """Count every object where its center is."""
-        boxes = result.rows[:, :4] * self.scale
+        boxes = result.detections.xyxy * self.scale
         centers = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int)
         height, width = self.counts.shape
         np.add.at(self.counts, (centers[:, 1].clip(0, height - 1), centers[:, 0].clip(0, width - 1)), 1)

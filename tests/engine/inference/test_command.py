@@ -150,7 +150,7 @@ def test_only_broken_files_leave_no_run_folder(tmp_path, finder):
 
 
 def test_interrupt_closes_every_file(tmp_path, finder, monkeypatch, capsys):
-    from engine.inference.outputs import files as outputs
+    from engine.inference.outputs import csv_file as outputs
 
     def interrupt(self, result):
         if result.frame.number == 4:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from data.media.frame import Frame
-from engine.inference.outputs.files import Media, Result
+from engine.inference.outputs.media import Media
+from engine.inference.outputs.result import FrameResult
 from tests.rectangles import draw_image, read_video, run, save, save_video
+from utils.detections import Detections
 from utils.errors import UserError
 from utils.ultralytics_adapter import make_tracker
 
@@ -90,7 +92,7 @@ def test_live_video_lasts_as_long_as_life(tmp_path):
     for number, seconds in enumerate((5.0, 5.5, 5.52, 7.0), 1):
         options = {"number": number, "total": None, "fps": 10.0, "seconds": seconds, "address": "0"}
         frame = Frame(image, tmp_path / "cam", **options)
-        media.add(Result(frame, "cam", np.zeros((0, 6), np.float32), ["a"]))
+        media.add(FrameResult(frame, "cam", Detections.empty(), ["a"]))
     media.close()
     fps, frames = read_video(tmp_path / "cam.mp4")
     assert fps == 10 and len(frames) == 21

@@ -1,0 +1,70 @@
+"""COCO's results format: the only writer of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from engine.inference.outputs.result import FrameResult
+from utils.detections import Detections
+
+
+class CocoWriter:
+    """COCO's results format, written image by image, so that memory stays flat over a long video.
+
+    Boxes have all their digits: what is read back scores exactly like what was written.
+
+    Args:
+        path: the JSON file; complete once `close` was called.
+        category_ids: COCO's id of each class; None takes the class numbers themselves.
+
+    Attributes:
+        count: detections written.
+    """
+
+    def __init__(self, path: Path, category_ids: Sequence[int] | None = None):
+        self.category_ids, self.count = category_ids, 0
+        self._file: TextIO = path.open("w", encoding="utf-8")
+        self._file.write("[")
+
+    def write(self, image_id: int | str, detections: Detections) -> None:
+        """Append the detections of an image."""
+        image = json.dumps(image_id, ensure_ascii=False)
+        low, high = np.hsplit(detections.xyxy.astype(np.float64), 2)
+        boxes = np.hstack((low, high - low)).tolist()
+        scores = detections.scores.astype(np.float32).astype("U32").tolist()  # fewest digits that read back
+        tracks = None if detections.track_ids is None else detections.track_ids.tolist()
+        for i, class_id in enumerate(detections.class_ids.tolist()):
+            category = class_id if self.category_ids is None else self.category_ids[class_id]
+            track = "" if tracks is None else f', "track_id": {tracks[i]}'
+            self._file.write(",\n" if self.count else "\n")
+            self._file.write(
+                f'{{"image_id": {image}, "category_id": {category}, "bbox": {boxes[i]}, '
+                f'"score": {scores[i]}{track}}}'
+            )
+            self.count += 1
+
+    def close(self) -> None:
+        """Close the list."""
+        self._file.write("\n]\n")
+        self._file.close()
+
+
+class CocoResults:
+    """predictions.json of a run, with an image id by each frame's name."""
+
+    def __init__(self, path: Path, category_ids: Sequence[int] | None = None):
+        self._writer = CocoWriter(path, category_ids)
+
+    def add(self, result: FrameResult) -> None:
+        """Append this frame's objects."""
+        name = result.frame_name
+        self._writer.write(int(name) if name.isdecimal() else name, result.detections)
+
+    def close(self) -> None:
+        """Close the list."""
+        self._writer.close()

@@ -1,0 +1,103 @@
+"""Annotated images, videos and frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data.media.frame import Frame
+from data.media.large_image import LargeImage
+from engine.inference.outputs.result import FrameResult
+from utils.errors import UserError
+
+
+class Media:
+    """Annotated images and videos, under the names of the originals."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._videos: dict[Path, _Video] = {}
+
+    def add(self, result: FrameResult) -> None:
+        """Write an image, or add a frame to its video; only streams are written side by side."""
+        frame = result.frame
+        if not frame.is_video:
+            suffix = ".jpg" if isinstance(frame.image, LargeImage) else frame.path.suffix
+            write_image(self.folder / f"{result.name}{suffix}", result.drawn)
+            return
+        if frame.path not in self._videos:
+            if frame.seconds is None:
+                self.close()
+            self._videos[frame.path] = _Video(self.folder / result.name, frame)
+        self._videos[frame.path].write(result.drawn, frame.seconds)
+
+    def close(self) -> None:
+        """Finish the videos at hand."""
+        for video in self._videos.values():
+            video.close()
+        self._videos.clear()
+
+
+class _Video:
+    """An MP4 file (MPEG-4 part 2), or Motion JPEG in AVI where OpenCV cannot write it."""
+
+    LONGEST_GAP = 10  # seconds of a live video that one frame fills at most
+
+    def __init__(self, stem: Path, first: Frame):
+        assert first.fps is not None
+        height, width = first.image.shape[:2]
+        self._size, self._fps = (width, height), first.fps
+        self._began, self._written = first.seconds or 0.0, 0
+        for suffix, codec in ((".mp4", "mp4v"), (".avi", "MJPG")):
+            self.path = stem.with_name(stem.name + suffix)
+            code = cv2.VideoWriter.fourcc(*codec)
+            self._writer = cv2.VideoWriter(str(self.path), code, first.fps, self._size)
+            if self._writer.isOpened():
+                return
+        raise UserError(
+            f"cannot write the video {stem}.mp4: OpenCV opens neither an MP4 nor an AVI file there"
+        )
+
+    def write(self, image: np.ndarray, seconds: float | None) -> None:
+        """Add a frame; a live one, seen after `seconds`, as often as keeps the video in real time."""
+        same = (image.shape[1], image.shape[0]) == self._size
+        image = image if same else cv2.resize(image, self._size)  # the writer would drop another size
+        times = 1
+        if seconds is not None:
+            due = int((seconds - self._began) * self._fps) + 1 - self._written
+            times = min(max(due, 0), int(self.LONGEST_GAP * self._fps) + 1)
+            self._written += max(due, 0)
+        for _ in range(times):
+            self._writer.write(image)
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+class Frames:
+    """frames/<name>_<number>.jpg: each annotated frame of the videos."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def add(self, result: FrameResult) -> None:
+        """Write one file for a frame of a video."""
+        if result.frame.is_video:
+            write_image(self.folder / f"{result.frame_name}.jpg", result.drawn)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Encode by the suffix and write; names may have any letters, which OpenCV's own writer cannot promise.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    done, encoded = cv2.imencode(path.suffix.lower(), image)
+    assert done, f"OpenCV reads but does not write {path.suffix}"
+    path.write_bytes(encoded.tobytes())
