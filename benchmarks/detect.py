@@ -255,7 +255,7 @@ def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> 
     from data.dataset_yaml import read_dataset_yaml
     from data.detection.records import read_records
     from engine.evaluation.evaluator import ground_truth_of
-    from engine.evaluation.metrics import Detections, evaluate_detections
+    from engine.evaluation.metrics import DetectionColumns, evaluate_detections
     from engine.inference.pipeline import detect_image
 
     description = read_dataset_yaml("data/treecrowns.yaml")
@@ -274,7 +274,7 @@ def _compare_ap(predictor: Predictor, settings: DetectSettings, tiling: Any) -> 
         best = rows[(-rows[:, 4]).argsort(kind="stable")]
         metrics = evaluate_detections(
             ground_truth_of(records),
-            Detections.stack([best]),
+            DetectionColumns.stack([best]),
             list(description.names),
             max_dets=(1, 10, 1000),
         )

@@ -26,7 +26,7 @@ from typing import Literal
 
 import numpy as np
 
-from engine.evaluation.metrics import Detections, GroundTruth, evaluate_detections
+from engine.evaluation.metrics import DetectionColumns, GroundTruthColumns, evaluate_detections
 from utils.cli import run
 from utils.options import Options, opt
 
@@ -45,24 +45,24 @@ class EvalBenchmark(Options):
     side: Literal["all", "ours", "hotcoco", "pycocotools"] = opt("all", "run one side only")
 
 
-def made_up(images: int, per_image: int, classes: int) -> tuple[GroundTruth, Detections]:
+def made_up(images: int, per_image: int, classes: int) -> tuple[GroundTruthColumns, DetectionColumns]:
     """Objects of all sizes, and detections around them in the class most of the time."""
     rng = np.random.default_rng(0)
     count = int(OBJECTS * images)
     image = np.sort(rng.integers(0, images, count))
     corner, size = rng.uniform(0, 500, (count, 2)), rng.lognormal(3.3, 1.0, (count, 2))
     boxes, labels = np.hstack((corner, corner + size)), rng.integers(0, classes, count)
-    truth = GroundTruth(images, image, boxes, labels, size.prod(1), rng.random(count) < 0.01)
+    truth = GroundTruthColumns(images, image, boxes, labels, size.prod(1), rng.random(count) < 0.01)
 
     total = images * per_image
     near = rng.integers(0, count, total)
     found = boxes[near] + rng.normal(0, 0.12, (total, 4)) * np.tile(size[near], 2)
     found[:, 2:] = np.maximum(found[:, 2:], found[:, :2])
     guess = np.where(rng.random(total) < 0.8, labels[near], rng.integers(0, classes, total))
-    return truth, Detections(images, image[near], found, rng.random(total) ** 3, guess)
+    return truth, DetectionColumns(images, image[near], found, rng.random(total) ** 3, guess)
 
 
-def ours(truth: GroundTruth, found: Detections, classes: int) -> np.ndarray:
+def ours(truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
     """Return the precision array of our evaluation."""
     return evaluate_detections(truth, found, [str(k) for k in range(classes)]).accumulated.precision
 
@@ -75,7 +75,7 @@ def header(images: int, classes: int) -> tuple[list[dict], list[dict]]:
     )
 
 
-def as_coco(truth: GroundTruth, found: Detections) -> tuple[np.ndarray, np.ndarray]:
+def as_coco(truth: GroundTruthColumns, found: DetectionColumns) -> tuple[np.ndarray, np.ndarray]:
     """Return boxes of the truth as x, y, w, h, and rows of seven numbers as `loadRes` takes them."""
     boxes = np.hstack((truth.boxes_xyxy[:, :2], truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]))
     size = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
@@ -83,7 +83,7 @@ def as_coco(truth: GroundTruth, found: Detections) -> tuple[np.ndarray, np.ndarr
     return boxes, rows
 
 
-def hotcoco_on_arrays(truth: GroundTruth, found: Detections, classes: int) -> np.ndarray:
+def hotcoco_on_arrays(truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
     """Return the precision array that hotcoco finds when it is fed directly."""
     from hotcoco import COCO, COCOeval
 
@@ -107,7 +107,7 @@ def hotcoco_on_arrays(truth: GroundTruth, found: Detections, classes: int) -> np
     return np.asarray(result["precision"])
 
 
-def pycocotools(truth: GroundTruth, found: Detections, classes: int) -> np.ndarray:
+def pycocotools(truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
     """Return the precision array of the reference."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -127,7 +127,7 @@ def pycocotools(truth: GroundTruth, found: Detections, classes: int) -> np.ndarr
     return coco_eval.eval["precision"]
 
 
-SIDES: dict[str, Callable[[GroundTruth, Detections, int], np.ndarray]] = {
+SIDES: dict[str, Callable[[GroundTruthColumns, DetectionColumns, int], np.ndarray]] = {
     "ours": ours,
     "hotcoco": hotcoco_on_arrays,
     "pycocotools": pycocotools,

@@ -119,12 +119,14 @@ def _fraction(value: float | None) -> str:
 
 
 def _score(predictor: Predictor, data: Path, imgsz: tuple[int, int]) -> tuple[float | None, float | None]:
-    """AP and AP_S on the validation views."""
+    """AP and AP_S on the validation images."""
     from data.detection.calibration import validation_loader
     from engine.evaluation.evaluator import evaluate
+    from engine.evaluation.predictions import predict_loader
 
     loader = validation_loader(data, imgsz, predictor.stride)
-    values = evaluate(predictor, loader, predictor.names, "cpu", progress=False).metrics.values
+    predictions = predict_loader(predictor, loader, "cpu", progress=False)
+    values = evaluate(predictions, predictor.names).metrics.values
     return values["AP"], values["AP_S"]
 
 

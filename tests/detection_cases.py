@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.evaluation.metrics import Detections, GroundTruth
+from engine.evaluation.metrics import DetectionColumns, GroundTruthColumns
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -32,7 +32,7 @@ def random_case(seed: int, images: int = 12, classes: int = 4, scale: float = 1.
     corners = rng.uniform(0, 250, (images, 3, 2))
     ignored = np.concatenate((corners, corners + rng.uniform(20, 120, corners.shape)), 2)
     ignored = [part[: 3 * (i % 2)] for i, part in enumerate(ignored)] if regions else []
-    return GroundTruth.stack(boxes, labels, areas, crowd, ignored), Detections.stack(found)
+    return GroundTruthColumns.stack(boxes, labels, areas, crowd, ignored), DetectionColumns.stack(found)
 
 
 def box(x, y, side):
@@ -40,5 +40,5 @@ def box(x, y, side):
 
 
 def one_image(boxes, rows, **columns):
-    truth = GroundTruth.stack([boxes], [[0] * len(boxes)], **columns)
-    return truth, Detections.stack([rows])
+    truth = GroundTruthColumns.stack([boxes], [[0] * len(boxes)], **columns)
+    return truth, DetectionColumns.stack([rows])

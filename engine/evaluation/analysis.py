@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from engine.evaluation.evaluator import ScoringResult
 from engine.evaluation.metrics import (
     ConfidenceCurves,
-    Detections,
+    DetectionColumns,
     Errors,
     Matching,
     SizeCurves,
@@ -31,7 +31,7 @@ class Analysis:
     scored: ScoringResult
     curves: ConfidenceCurves
     confidence: float  # where the mean F1 of the classes is best
-    working: Detections
+    working: DetectionColumns
     errors: Errors  # of `working`
     confusion: NDArray[np.int64]  # of `working`
     sizes: SizeCurves

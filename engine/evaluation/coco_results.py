@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.metrics import Detections
+from engine.evaluation.metrics import DetectionColumns
 from utils.errors import UserError
 
 PIECE = 1 << 22  # bytes parsed at once
@@ -35,7 +35,7 @@ class Known:
     sizes: Sequence[tuple[int, int]]  # of each image: width, height, px
 
 
-def read_results(file: Path, known: Known) -> tuple[Detections, list[str]]:
+def read_results(file: Path, known: Known) -> tuple[DetectionColumns, list[str]]:
     """Return the detections of a results file and what is odd about them, one line each.
 
     Raises:
@@ -62,7 +62,7 @@ def read_results(file: Path, known: Known) -> tuple[Detections, list[str]]:
     notes = _check_boxes(file, boxes_xywh, np.array(known.sizes)[image])
     notes += _doubles(file, image, classes, boxes_xywh, scores)
     boxes_xywh[:, 2:] += boxes_xywh[:, :2]
-    return Detections(len(known.images), image, boxes_xywh, scores, classes), notes
+    return DetectionColumns(len(known.images), image, boxes_xywh, scores, classes), notes
 
 
 def _pieces(file: Path) -> Iterator[list[Any]]:

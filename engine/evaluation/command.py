@@ -9,42 +9,51 @@ python val.py --predictions results.json --annotations instances_val2017.json --
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.evaluation.config import MANY_CLASSES, ValConfig
-from engine.evaluation.evaluator import EvaluationResult, evaluate, score
+from engine.evaluation.evaluator import EvaluationResult, Scoring, evaluate
+from engine.evaluation.predictions import Predictions, predict_full_images, predict_loader
+from engine.inference.merging.merge import MergeRule
 from utils.errors import UserError
+from utils.log import RESULT
 
 if TYPE_CHECKING:
     from data.dataset_yaml import DatasetConfig
     from data.detection.loader import BatchLoader
     from data.detection.records import ImageRecord
+    from engine.evaluation.classification.metrics import ClassificationResult
     from engine.evaluation.report.gallery import ReadImage
     from engine.inference.pipeline import DetectSettings
     from engine.runtimes import Predictor
 
-__all__ = ["EvaluationResult", "ValConfig", "evaluate", "main"]
 
+LOG = logging.getLogger(__name__)
 DEFAULT_DATA = Path("data/treecrowns.yaml")
 
 
 def main(cfg: ValConfig) -> int:
     """Evaluate, print the tables and write the run folder."""
+    run_evaluation(cfg)
+    return 0
+
+
+def run_evaluation(cfg: ValConfig) -> EvaluationResult | ClassificationResult:
+    """Evaluate weights or a results file; print the tables, write the run folder and return the numbers."""
     return score_file(cfg) if cfg.predictions else evaluate_weights(cfg)
 
 
-def evaluate_weights(cfg: ValConfig) -> int:
-    """Run a detector over a data set and score what it finds."""
+def evaluate_weights(cfg: ValConfig) -> EvaluationResult | ClassificationResult:
+    """Run a network over a data set and score its predictions."""
     from data.classification.dataset_yaml import is_classification
     from data.dataset_yaml import read_dataset_yaml
     from data.detection.records import coco_category_ids
     from data.detection.split import read_split
     from data.media.image_files import read_image
-    from engine.evaluation.full_images import evaluate_full_images
     from engine.evaluation.outputs import write_json, write_labels
     from engine.inference.sizes import input_size
     from engine.inference.test_time_augmentation import TestTimeAugmentation
@@ -71,31 +80,31 @@ def evaluate_weights(cfg: ValConfig) -> int:
         predictor = TestTimeAugmentation(predictor)
     if cfg.single_cls:
         predictor = OneClass(predictor)
-    like_detect = cfg.tiles.tile is not None or imgsz[0] != imgsz[1]  # a loader's views are square
-    settings = detect_settings(cfg, predictor, description, imgsz) if like_detect else None
-    records = read_split(description, cfg.task, cfg.single_cls, whole=like_detect)
+    as_detect = cfg.tiles.tile is not None or imgsz[0] != imgsz[1]  # a loader's inputs are square
+    settings = detect_settings(cfg, predictor, description, imgsz) if as_detect else None
+    records = read_split(description, cfg.task, cfg.single_cls, whole=as_detect)
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {_shown(imgsz, settings)}"
-    print(f"{title}, into {folder}")
-    scoring = (cfg.score.scoring(), cfg.score.max_dets, cfg.score.evaluator)
+    LOG.info("%s, into %s", title, folder)
     if settings is not None:
-        evaluation = evaluate_full_images(predictor, records, names, settings, *scoring)
+        predictions = predict_full_images(predictor, records, settings)
     else:
         loader = make_loader(cfg, predictor, records, imgsz[0])
-        thresholds = (cfg.suppression.conf_thres, cfg.suppression.iou_thres, kept_at_most(cfg, 300))
-        evaluation = evaluate(predictor, loader, names, device, *thresholds, *scoring)
+        limits = (cfg.suppression.conf_thres, cfg.suppression.iou_thres, kept_at_most(cfg, 300))
+        predictions = predict_loader(predictor, loader, device, *limits)
+    result = evaluate(predictions, names, scoring_of(cfg))
     if cfg.labels.save_json:
         ids = None if cfg.single_cls else coco_category_ids(description, cfg.task)
-        write_json(evaluation, folder / "predictions.json", ids)
+        write_json(result, folder / "predictions.json", ids)
     if cfg.labels.save_txt:
-        write_labels(evaluation, folder / "labels", cfg.labels.save_conf)
+        write_labels(result, folder / "labels", cfg.labels.save_conf)
     used = replace(cfg, weights=weights, data=description.file, imgsz=max(imgsz))
-    write_run(used, folder, title, evaluation, read_image)
-    return 0
+    write_run(used, folder, title, result, read_image)
+    return result
 
 
-def score_file(cfg: ValConfig) -> int:
-    """Score a results file against a COCO file: no model, no torch."""
+def score_file(cfg: ValConfig) -> EvaluationResult:
+    """Score a results file against a COCO file: no network, no torch."""
     from data.detection.coco_ground_truth import read_ground_truth
     from engine.evaluation.coco_results import Known, read_results
     from utils.run_folders import make_run_folder
@@ -111,20 +120,19 @@ def score_file(cfg: ValConfig) -> int:
         {category: number for number, category in enumerate(truth.category_ids)},
         [(record.width, record.height) for record in truth.records],
     )
-    found, notes = read_results(cfg.predictions, known)
+    detections, notes = read_results(cfg.predictions, known)
     for note in [*truth.notes, *notes]:
-        print(f"note: {note}", file=sys.stderr)
-    records: Sequence[Any] = truth.records
-    names = truth.names
+        LOG.warning(note)
+    records, names = truth.records, truth.names
     if cfg.single_cls:
         records, names = [replace(record, classes=record.classes * 0) for record in records], ("object",)
-        found = replace(found, classes=found.classes * 0)
+        detections = replace(detections, classes=detections.classes * 0)
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     title = f"{cfg.predictions} against {cfg.annotations}"
-    print(f"{title}, into {folder}")
-    scored = score(records, found, names, cfg.score.scoring(), cfg.score.max_dets, cfg.score.evaluator)
-    write_run(cfg, folder, title, EvaluationResult(scored, None, {}, None), read_image)
-    return 0
+    LOG.info("%s, into %s", title, folder)
+    result = evaluate(Predictions(records, detections), names, scoring_of(cfg))
+    write_run(cfg, folder, title, result, read_image)
+    return result
 
 
 def image_reader(folder: Path | None) -> ReadImage | None:
@@ -147,7 +155,7 @@ def write_run(
     from engine.evaluation.outputs import plot, report, write_metrics
 
     many = len(evaluation.metrics.names) > MANY_CLASSES
-    print(report(evaluation, per_class=cfg.log.verbose or not many))
+    LOG.log(RESULT, report(evaluation, per_class=cfg.log.verbose or not many))
     cfg.save(folder / "config.yaml")
     write_metrics(evaluation, folder / "metrics.json")
     if cfg.plots:
@@ -155,7 +163,7 @@ def write_run(
 
         analysis = plot(evaluation, folder)
         write_report(folder / "report.html", title, evaluation, analysis, cfg.plain(), read_image)
-        print(f"\n{folder / 'report.html'} shows where objects are lost")
+        LOG.log(RESULT, f"\n{folder / 'report.html'} shows where objects are lost")
 
 
 def check_classes(names: Sequence[str], description: DatasetConfig, single_cls: bool) -> None:
@@ -174,14 +182,13 @@ def check_classes(names: Sequence[str], description: DatasetConfig, single_cls: 
             f"the weights know {len(names)} classes ({shown[0]}), but {description.file} names "
             f"{len(description.names)} ({shown[1]}); choose the --data they were trained on, or --single-cls"
         )
-    print(f"note: the weights call the classes {shown[0]}, {description.file} calls them {shown[1]}")
+    LOG.warning("the weights call the classes %s, %s calls them %s", shown[0], description.file, shown[1])
 
 
 def detect_settings(
     cfg: ValConfig, predictor: Predictor, description: DatasetConfig, imgsz: tuple[int, int]
 ) -> DetectSettings:
     """Return how detect.py would look at full images; without --tile, in the data set's tiles."""
-    from engine.inference.merging.merge import MergeRule
     from engine.inference.pipeline import DetectSettings
     from engine.inference.sizes import tiling_for
 
@@ -203,6 +210,13 @@ def detect_settings(
     )
 
 
+def scoring_of(cfg: ValConfig) -> Scoring:
+    """Return how detections are scored, and those of a data set's tiles merged."""
+    score = cfg.score
+    rule = MergeRule(threshold=cfg.suppression.iou_thres)
+    return Scoring(score.scoring(), score.max_dets, score.evaluator, rule)
+
+
 def kept_at_most(cfg: ValConfig, least: int) -> int:
     """Return --max-det, or as many as AP counts, but no fewer than `least`."""
     return cfg.suppression.max_det or max(least, *(cfg.score.max_dets or cfg.score.scoring().max_dets))
@@ -214,7 +228,7 @@ def _shown(imgsz: tuple[int, int], settings: DetectSettings | None) -> str:
     if settings is None:
         return size
     tiles = f"tiles of {settings.tiling.size} px" if settings.tiling else "full images"
-    return f"{size}, {tiles} as detect.py sees them"
+    return f"{size}, {tiles} as in detect.py"
 
 
 def make_loader(

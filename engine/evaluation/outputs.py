@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -22,26 +23,27 @@ from engine.evaluation.report.plots import (
 from engine.evaluation.report.size_plots import plot_by_size, plot_errors_by_size
 from engine.inference.outputs.coco import CocoWriter
 from engine.inference.outputs.labels import yolo_lines
-from utils.detections import Detections
+
+LOG = logging.getLogger(__name__)
 
 
 def report(evaluation: EvaluationResult, per_class: bool = True) -> str:
     """Return the tables for the terminal."""
-    views, whole = evaluation.views, evaluation.whole
-    several = per_class and len(views.metrics.names) > 1
-    lines = [sizes_line(views.metrics.protocol)]
-    for scored, what in ((views, "tile" if whole else "image"), (whole, "full image, tiles merged")):
+    inputs, merged = evaluation.inputs, evaluation.merged
+    several = per_class and len(inputs.metrics.names) > 1
+    lines = [sizes_line(inputs.metrics.protocol)]
+    for scored, what in ((inputs, "tile" if merged else "image"), (merged, "full image, tiles merged")):
         if scored is None:
             continue
         limit = scored.metrics.protocol.max_dets[-1]
-        lines += ["", f"per {what}, at most {limit} detections of a class in each:"]
+        lines += ["", f"per {what}, at most {limit} detections per class in each:"]
         lines.append(align(class_table(scored.metrics, several)))
         if scored.metrics.protocol.ap_of_sizes_at_each_iou:
             lines += ["", align(size_table(scored.metrics))]
         lines += limit_notes(scored)
     if evaluation.seconds:
         speed = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in evaluation.seconds.items())
-        lines += ["", f"per {'tile' if whole else 'image'}: {speed}"]
+        lines += ["", f"per {'tile' if merged else 'image'}: {speed}"]
     return "\n".join(lines)
 
 
@@ -62,8 +64,8 @@ def limit_notes(scored: ScoringResult) -> list[str]:
 def write_metrics(evaluation: EvaluationResult, path: Path) -> None:
     """Write metrics.json; the numbers of full images are under "whole"."""
     content = metrics_dict(evaluation.metrics)
-    if evaluation.whole:
-        content["whole"] = metrics_dict(evaluation.whole.metrics)
+    if evaluation.merged:
+        content["whole"] = metrics_dict(evaluation.merged.metrics)
     if evaluation.seconds:
         content["seconds_per_image"] = evaluation.seconds
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -71,33 +73,33 @@ def write_metrics(evaluation: EvaluationResult, path: Path) -> None:
 
 def write_json(evaluation: EvaluationResult, path: Path, category_ids: Sequence[int] | None) -> None:
     """Write predictions.json, of full images where the data set is tiled."""
-    scored = evaluation.images
+    scored = evaluation.full_images
     ids = [record.image_id for record in scored.records]
     with closing(CocoWriter(path, category_ids)) as writer:
-        for image_id, rows in zip(ids, scored.found.per_image(), strict=True):
-            writer.write(image_id, Detections.from_array(rows))
-    print(f"{writer.count} detections in {path}")
+        for image_id, detections in zip(ids, scored.predicted.per_image(), strict=True):
+            writer.write(image_id, detections)
+    LOG.info("%d detections in %s", writer.count, path)
 
 
 def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bool) -> None:
     """Write a text file an image, named like it; images of one name keep their subfolders."""
-    scored = evaluation.images
+    scored = evaluation.full_images
     paths = [Path(record.path) for record in scored.records]
     names = [Path(path.stem) for path in paths]
     if len(set(names)) < len(names):
         root = os.path.commonpath([path.parent for path in paths])
         names = [path.relative_to(root).with_suffix("") for path in paths]
-    for name, record, rows in zip(names, scored.records, scored.found.per_image(), strict=True):
+    for name, record, detections in zip(names, scored.records, scored.predicted.per_image(), strict=True):
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = yolo_lines(Detections.from_array(rows), record.width, record.height, with_confidence)
+        text = yolo_lines(detections, record.width, record.height, with_confidence)
         file.write_text(text, encoding="utf-8")
-    print(f"{len(names)} label files in {folder}")
+    LOG.info("%d label files in %s", len(names), folder)
 
 
 def plot(evaluation: EvaluationResult, folder: Path) -> Analysis:
     """Draw what `analyze` finds in the images, and the first batch, as PNG files; return the analysis."""
-    analysis = analyze(evaluation.images)
+    analysis = analyze(evaluation.full_images)
     metrics, curves, best = analysis.scored.metrics, analysis.curves, analysis.confidence
     names = metrics.names
     plot_by_size(analysis.sizes, metrics.protocol, best, folder / "size_curve.png")
@@ -113,7 +115,7 @@ def plot(evaluation: EvaluationResult, folder: Path) -> Analysis:
 
     batch = evaluation.first_batch
     if batch is not None:
-        plot_batch(batch.images, batch.targets, names, folder / "val_batch0_labels.png", "truth")
+        plot_batch(batch.images, batch.targets, names, folder / "val_batch0_labels.png", "ground truth")
         title = f"detections with confidence ≥ {best:.3f}, where F1 is best"
         plot_batch(batch.images, batch.detection_targets(best), names, folder / "val_batch0_pred.png", title)
     return analysis

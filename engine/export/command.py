@@ -227,12 +227,14 @@ def _score(cfg: ExportConfig, predictor: TorchPredictor, other: Predictor, metad
     """Print the AP of both on the validation images; whether at least half of it is left."""
     from data.detection.calibration import validation_loader
     from engine.evaluation.evaluator import evaluate
+    from engine.evaluation.predictions import predict_loader
 
     assert cfg.data is not None and metadata.imgsz is not None
     values = []
     for predict in (predictor, other):
         loader = validation_loader(cfg.data, metadata.imgsz, predictor.stride)
-        values.append(evaluate(predict, loader, predictor.names, progress=False).metrics.values)
+        predictions = predict_loader(predict, loader, progress=False)
+        values.append(evaluate(predictions, predictor.names).metrics.values)
     before, after = values
     for key in ("AP", "AP50", "AP_S"):
         full, small = before.get(key), after.get(key)

@@ -60,7 +60,7 @@ def test_val_counts_what_it_writes(data: Path, weights: Path, tmp_path: Path, ca
     assert metrics["loss"] == pytest.approx(np.mean([float(row["loss"]) for row in rows]), abs=1e-4)
     assert np.sum(metrics["confusion"]) == 30
     assert {"confusion_matrix.png", "mistakes.png"} <= {path.name for path in (tmp_path / "exp").iterdir()}
-    assert "the weights call the classes class 0" in capsys.readouterr().out
+    assert "the weights call the classes class 0" in "".join(capsys.readouterr())
     val.main(val.ValConfig.of(**options | {"weights": (weights, weights), "plots": False}))  # an ensemble
     again = json.loads((tmp_path / "exp2/metrics.json").read_text())
     assert again["loss"] == pytest.approx(metrics["loss"], rel=1e-5)

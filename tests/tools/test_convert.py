@@ -57,7 +57,7 @@ def test_visdrone_keeps_what_is_to_be_ignored_and_drops_others(
     assert boxes(record) == [[3, 5, 6, 15, 14], [0, 30, 20, 34, 26], [9, 60, 40, 64, 48]]
     assert boxes(record, crowd=True) == [[3, 50, 30, 56, 36]]
     assert record.ignore.tolist() == [[0, 0, 20, 10]]
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "train: images 1, objects 3, to ignore 2" in said
     for note in ("'others' dropped: 2", "of no size dropped: 2", "cut to their image: 2"):
         assert note in said
@@ -90,7 +90,7 @@ def test_xview_drops_types_without_a_class_and_holds_images_out(
     (record,) = [record for record in train + val if record.path.name == "0.tif"]
     assert boxes(record) == [[5, 5, 6, 15, 14], [59, 0, 0, 10, 10]]
     assert coco_category_ids(read_dataset_yaml(target / "data.yaml"), "train")[:2] == (11, 12)
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "boxes of type 75 dropped, which has no class: 1" in said
     assert "boxes of 1395.tif dropped, an image that is not there: 1" in said
 
@@ -258,7 +258,7 @@ def test_missing_images_are_counted_and_left_out(
 
     target = convert_set("sku110k", lose_one)
     assert len(records(target)) == 1
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "images left out that are not there, such as" in said
     assert "train_9.jpg: 1\n" in said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING
 from data.classification.dataset_yaml import read_classification_yaml
 from data.classification.loader import ClassLoader
 from data.classification.reading import read_split
-from engine.evaluation.classification.metrics import classify
+from engine.evaluation.classification.metrics import ClassificationResult, classify
 from engine.evaluation.classification.report import report, write_evaluation
 from engine.inference.sizes import square_side
 from engine.runtimes import Predictor
 from utils.errors import UserError
+from utils.log import RESULT
 from utils.run_folders import make_run_folder
 
 if TYPE_CHECKING:
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 DEFAULT_DATA = Path("data/mnist5k.yaml")
 MANY_CLASSES = 20  # more are listed with --verbose only
 
+LOG = logging.getLogger(__name__)
 
-def validate_classifier(cfg: ValConfig, weights: Sequence[Path], predictor: Predictor) -> int:
+
+def validate_classifier(
+    cfg: ValConfig, weights: Sequence[Path], predictor: Predictor
+) -> ClassificationResult:
     """Print top-1, top-5, loss and each class's accuracy, and write the run folder.
 
     Raises:
@@ -40,17 +46,19 @@ def validate_classifier(cfg: ValConfig, weights: Sequence[Path], predictor: Pred
             f"{description.file} has {len(images.names)}; choose the --data they were trained on"
         )
     if images.names != tuple(predictor.names):
-        print(
-            f"note: the weights call the classes {', '.join(predictor.names[:5])}, ..., "
-            f"{description.file} calls them {', '.join(images.names[:5])}, ..."
+        LOG.warning(
+            "the weights call the classes %s, ..., %s calls them %s, ...",
+            ", ".join(predictor.names[:5]),
+            description.file,
+            ", ".join(images.names[:5]),
         )
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {side} px"
-    print(f"{title}, into {folder}")
+    LOG.info("%s, into %s", title, folder)
     loader = ClassLoader(images, cfg.batch_size)
-    classified = classify(predictor, loader, images.names, predictor.device)
-    print(report(classified, cfg.log.verbose or len(images.names) <= MANY_CLASSES))
+    result = classify(predictor, loader, images.names, predictor.device)
+    LOG.log(RESULT, report(result, cfg.log.verbose or len(images.names) <= MANY_CLASSES))
     used = replace(cfg, weights=tuple(weights), data=description.file, imgsz=side)
     used.save(folder / "config.yaml")
-    write_evaluation(classified, images.pixels, images.where, folder, cfg.plots)
-    return 0
+    write_evaluation(result, images.pixels, images.where, folder, cfg.plots)
+    return result

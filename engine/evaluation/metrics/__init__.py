@@ -2,7 +2,7 @@
 
 from engine.evaluation.metrics.by_size import SizeCurves, size_curves
 from engine.evaluation.metrics.coco import Accumulated, Evaluator, error_gains
-from engine.evaluation.metrics.columns import Detections, GroundTruth
+from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from engine.evaluation.metrics.curves import ConfidenceCurves, confidence_curves, confusion_matrix
 from engine.evaluation.metrics.errors import Errors, find_errors
 from engine.evaluation.metrics.matching import Matching, match
@@ -14,10 +14,10 @@ __all__ = [
     "PROTOCOLS",
     "Accumulated",
     "ConfidenceCurves",
-    "Detections",
+    "DetectionColumns",
     "Errors",
     "Evaluator",
-    "GroundTruth",
+    "GroundTruthColumns",
     "Matching",
     "Metrics",
     "Protocol",

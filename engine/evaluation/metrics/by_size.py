@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluation.metrics.coco import accumulate
-from engine.evaluation.metrics.columns import Detections, GroundTruth
+from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from engine.evaluation.metrics.errors import BACKGROUND, KINDS, Errors
 from engine.evaluation.metrics.protocols import Protocol, SizeClass
 from engine.evaluation.metrics.summary import mean_there
@@ -47,11 +47,11 @@ def size_bins(areas: NDArray) -> NDArray[np.float64]:
 
 
 def size_curves(
-    truth: GroundTruth,
-    detections: Detections,
+    truth: GroundTruthColumns,
+    detections: DetectionColumns,
     num_classes: int,
     protocol: Protocol,
-    working: Detections,
+    working: DetectionColumns,
     errors: Errors,
 ) -> SizeCurves:
     """Score each bin of sizes.
@@ -109,7 +109,7 @@ def bin_of(areas: NDArray, edges: NDArray) -> NDArray[np.int64]:
     return np.clip(np.searchsorted(edges**2, areas, side="right") - 1, 0, len(edges) - 2)
 
 
-def box_areas(detections: Detections) -> NDArray[np.float64]:
+def box_areas(detections: DetectionColumns) -> NDArray[np.float64]:
     """(m,) px²."""
     return (detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]).prod(1)
 

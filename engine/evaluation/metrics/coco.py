@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.metrics.columns import Detections, GroundTruth
+from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from engine.evaluation.metrics.protocols import ALL_AREAS, Protocol
 
 Evaluator = Literal["hotcoco", "pycocotools"]
@@ -31,8 +31,8 @@ class Accumulated:
 
 
 def accumulate(
-    truth: GroundTruth,
-    detections: Detections,
+    truth: GroundTruthColumns,
+    detections: DetectionColumns,
     num_classes: int,
     protocol: Protocol,
     evaluator: Evaluator = "hotcoco",
@@ -65,7 +65,9 @@ def accumulate(
     return Accumulated(np.asarray(result["precision"]), np.asarray(result["recall"]))
 
 
-def error_gains(truth: GroundTruth, detections: Detections, num_classes: int) -> dict[str, float]:
+def error_gains(
+    truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int
+) -> dict[str, float]:
     """Return by how much AP50 would rise if the errors of one kind were put right, as TIDE reckons it.
 
     Keys are hotcoco's: Cls, Loc, Both, Dupe, Bkg, Miss, and FP and FN for all that is false or missed.
@@ -79,7 +81,7 @@ def error_gains(truth: GroundTruth, detections: Detections, num_classes: int) ->
         return coco_eval.tide_errors()["delta_ap"]
 
 
-def _header(truth: GroundTruth, num_classes: int) -> tuple[list[dict], list[dict]]:
+def _header(truth: GroundTruthColumns, num_classes: int) -> tuple[list[dict], list[dict]]:
     """Return COCO's `images` and `categories`."""
     images = [{"id": i + FIRST_ID, "width": 1, "height": 1} for i in range(truth.num_images)]
     return images, [{"id": k, "name": str(k)} for k in range(num_classes)]
@@ -90,7 +92,7 @@ def _xywh(boxes_xyxy: NDArray) -> NDArray[np.float64]:
     return np.concatenate((boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]), 1)
 
 
-def _feed_hotcoco(truth: GroundTruth, detections: Detections, num_classes: int) -> Any:
+def _feed_hotcoco(truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int) -> Any:
     from hotcoco import COCO, COCOeval
 
     images, categories = _header(truth, num_classes)
@@ -112,7 +114,7 @@ def _feed_hotcoco(truth: GroundTruth, detections: Detections, num_classes: int) 
     return COCOeval(coco_ground_truth, coco_ground_truth.load_res(rows), "bbox")
 
 
-def _feed_pycocotools(truth: GroundTruth, detections: Detections, num_classes: int) -> Any:
+def _feed_pycocotools(truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int) -> Any:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

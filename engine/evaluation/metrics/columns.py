@@ -1,4 +1,4 @@
-"""Truth and detections of a whole data set as columns: the one form every measure here reads.
+"""Ground truth and detections of a whole data set as columns, the form that every metric here reads.
 
 Boxes are corners in pixels of the original image; images are numbered 0, 1, ... in the order of the data set.
 """
@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from utils.detections import Detections as ImageDetections
+
 
 @dataclass(frozen=True)
-class GroundTruth:
+class GroundTruthColumns:
     """Every object of `num_images` images; n objects, r regions to ignore.
 
     Raises:
@@ -25,12 +27,14 @@ class GroundTruth:
     boxes_xyxy: NDArray[np.float64]  # (n, 4)
     classes: NDArray[np.int64]  # (n,)
     areas: NDArray[np.float64]  # (n,) px²; decides the size class, may be smaller than the box (COCO's masks)
-    crowd: NDArray[np.bool_]  # (n,) a region of many objects: found or not, it does not count
+    crowd: NDArray[np.bool_]  # (n,) a region of many objects, which counts neither as matched nor as missed
     region_image: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # (r,)
     regions_xyxy: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))  # (r, 4)
 
-    def __post_init__(self):
-        _check("truth", self.num_images, self.image, self.boxes_xyxy, self.classes, self.areas, self.crowd)
+    def __post_init__(self) -> None:
+        _check(
+            "ground truth", self.num_images, self.image, self.boxes_xyxy, self.classes, self.areas, self.crowd
+        )
         _check("regions to ignore", self.num_images, self.region_image, self.regions_xyxy)
 
     @classmethod
@@ -41,7 +45,7 @@ class GroundTruth:
         areas: Sequence[ArrayLike] | None = None,
         crowd: Sequence[ArrayLike] | None = None,
         regions_xyxy: Sequence[ArrayLike] = (),
-    ) -> GroundTruth:
+    ) -> GroundTruthColumns:
         """Make columns from one entry an image.
 
         Args:
@@ -62,7 +66,7 @@ class GroundTruth:
             *_rows(regions_xyxy, 4),
         )
 
-    def select(self, wanted: NDArray) -> GroundTruth:
+    def select(self, wanted: NDArray) -> GroundTruthColumns:
         """Return the objects at a boolean mask or at positions, and all regions."""
         names = ("image", "boxes_xyxy", "classes", "areas", "crowd")
         return replace(self, **{name: getattr(self, name)[wanted] for name in names})
@@ -73,7 +77,7 @@ class GroundTruth:
 
 
 @dataclass(frozen=True)
-class Detections:
+class DetectionColumns:
     """Every detection of `num_images` images; m detections.
 
     Raises:
@@ -86,25 +90,31 @@ class Detections:
     scores: NDArray[np.float64]  # (m,)
     classes: NDArray[np.int64]  # (m,)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("detections", self.num_images, self.image, self.boxes_xyxy, self.scores, self.classes)
 
     @classmethod
-    def stack(cls, rows: Sequence[ArrayLike]) -> Detections:
+    def stack(cls, rows: Sequence[ArrayLike]) -> DetectionColumns:
         """Make columns from one (n, 6) an image: x1, y1, x2, y2, score, class."""
         image, stacked = _rows(rows, 6)
         return cls(len(rows), image, stacked[:, :4], stacked[:, 4], stacked[:, 5].astype(np.int64))
 
-    def per_image(self) -> list[NDArray[np.float64]]:
-        """One (n, 6) an image: x1, y1, x2, y2, score, class."""
+    @classmethod
+    def of_images(cls, detections: Sequence[ImageDetections]) -> DetectionColumns:
+        """Make columns from the detections of each image."""
+        return cls.stack([one.to_array() for one in detections])
+
+    def per_image(self) -> list[ImageDetections]:
+        """Return the detections of each image, in its pixels."""
         order = np.argsort(self.image, kind="stable")
         table = np.column_stack((self.boxes_xyxy, self.scores, self.classes))[order]
-        return np.split(table, np.cumsum(np.bincount(self.image, minlength=self.num_images))[:-1])
+        parts = np.split(table, np.cumsum(np.bincount(self.image, minlength=self.num_images))[:-1])
+        return [ImageDetections.from_array(part) for part in parts]
 
-    def select(self, wanted: NDArray) -> Detections:
+    def select(self, wanted: NDArray) -> DetectionColumns:
         """Return the detections at a boolean mask or at positions."""
         columns = (self.image, self.boxes_xyxy, self.scores, self.classes)
-        return Detections(self.num_images, *(column[wanted] for column in columns))
+        return DetectionColumns(self.num_images, *(column[wanted] for column in columns))
 
 
 def _rows(parts: Sequence[ArrayLike], width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.metrics.columns import Detections, GroundTruth
+from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from engine.evaluation.metrics.matching import Matching, match
 
 POINTS = 1001  # confidences 0, .001, ... 1
@@ -42,7 +42,7 @@ class ConfidenceCurves:
 
 
 def confidence_curves(
-    truth: GroundTruth, detections: Detections, matching: Matching, num_classes: int
+    truth: GroundTruthColumns, detections: DetectionColumns, matching: Matching, num_classes: int
 ) -> ConfidenceCurves:
     """Count true and false positives over a grid of confidences, class by class."""
     confidence = np.linspace(0, 1, POINTS)
@@ -66,11 +66,15 @@ def _at_least(scores: NDArray, limits: NDArray) -> NDArray[np.int64]:
 
 
 def confusion_matrix(
-    truth: GroundTruth, detections: Detections, num_classes: int, conf_thres: float, iou_thres: float = 0.5
+    truth: GroundTruthColumns,
+    detections: DetectionColumns,
+    num_classes: int,
+    conf_thres: float,
+    iou_thres: float = 0.5,
 ) -> NDArray[np.int64]:
     """Count pairs of predicted and true class: (K + 1, K + 1), row predicted, column true, last background.
 
-    Detections of at least `conf_thres` are paired with objects whatever their classes; what stays alone
+    DetectionColumns of at least `conf_thres` are paired with objects whatever their classes; what stays alone
     counts as false positive (last column) or missed (last row). Crowds count nowhere.
     """
     detections = detections.select(detections.scores >= conf_thres)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.metrics.columns import Detections, GroundTruth
+from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from engine.evaluation.metrics.matching import Matching, match
 from utils.overlap import iou_matrix
 
@@ -44,7 +44,9 @@ class Errors:
     missed: NDArray[np.bool_]
 
 
-def find_errors(truth: GroundTruth, detections: Detections, matching: Matching | None = None) -> Errors:
+def find_errors(
+    truth: GroundTruthColumns, detections: DetectionColumns, matching: Matching | None = None
+) -> Errors:
     """Classify what is false at an IoU of .5.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.metrics.columns import Detections, GroundTruth
+from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from utils.overlap import coverage_matrix, iou_matrix
 
 
@@ -20,7 +20,7 @@ class Matching:
 
 
 def match(
-    truth: GroundTruth, detections: Detections, iou_thres: float = 0.5, by_class: bool = True
+    truth: GroundTruthColumns, detections: DetectionColumns, iou_thres: float = 0.5, by_class: bool = True
 ) -> Matching:
     """Give each detection, best score first, the free object it overlaps most.
 

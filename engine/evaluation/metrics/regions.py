@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.metrics.columns import Detections, GroundTruth
+from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from engine.evaluation.metrics.protocols import Protocol
 
 HALF = 0.5  # a box with this share inside is dropped, where a protocol drops
 
 
 def settle_regions(
-    truth: GroundTruth, detections: Detections, protocol: Protocol
-) -> tuple[GroundTruth, Detections]:
+    truth: GroundTruthColumns, detections: DetectionColumns, protocol: Protocol
+) -> tuple[GroundTruthColumns, DetectionColumns]:
     """Return truth without regions, and detections, such that COCO's rules alone do what the protocol wants.
 
     VisDrone drops objects and detections half inside; elsewhere a region becomes a crowd of every class found
@@ -34,7 +34,7 @@ def settle_regions(
     ), detections
 
 
-def inside_regions(truth: GroundTruth, image: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
+def inside_regions(truth: GroundTruthColumns, image: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
     """(n,) share of each box that lies in the regions of its image, overlapping regions counted once."""
     share = np.zeros(len(boxes_xyxy))
     order = np.argsort(image, kind="stable")
@@ -65,7 +65,7 @@ def covered_share(boxes_xyxy: NDArray, regions_xyxy: NDArray) -> NDArray[np.floa
     return np.divide(inside, area, out=np.zeros_like(inside), where=area > 0)
 
 
-def _with_crowds(truth: GroundTruth, detections: Detections) -> GroundTruth:
+def _with_crowds(truth: GroundTruthColumns, detections: DetectionColumns) -> GroundTruthColumns:
     """Add each region as a crowd of every class detected in its image."""
     num_classes = int(detections.classes.max(initial=0)) + 1
     pairs = np.unique(detections.image * num_classes + detections.classes)  # (image, class), ascending

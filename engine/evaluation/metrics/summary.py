@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluation.metrics.coco import Accumulated, Evaluator, accumulate
-from engine.evaluation.metrics.columns import Detections, GroundTruth
+from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from engine.evaluation.metrics.protocols import PROTOCOLS, Protocol
 from engine.evaluation.metrics.regions import settle_regions
 
@@ -40,8 +40,8 @@ class Metrics:
 
 
 def evaluate_detections(
-    truth: GroundTruth,
-    detections: Detections,
+    truth: GroundTruthColumns,
+    detections: DetectionColumns,
     names: Sequence[str],
     protocol: Protocol = PROTOCOLS["coco"],
     max_dets: Sequence[int] | None = None,

@@ -118,12 +118,12 @@ def findings(analysis: Analysis) -> list[str]:
 
 
 def sections(evaluation: EvaluationResult) -> list[Section]:
-    """Return the tables of the views and, where they are tiles, of the full images."""
-    if evaluation.whole is None:
-        return [_section("Images", evaluation.views)]
+    """Return the tables of the inputs and, where they are tiles, of the full images."""
+    if evaluation.merged is None:
+        return [_section("Images", evaluation.inputs)]
     return [
-        _section("Full images, tiles merged", evaluation.whole),
-        _section("Tiles", evaluation.views),
+        _section("Full images, tiles merged", evaluation.merged),
+        _section("Tiles", evaluation.inputs),
     ]
 
 

@@ -21,6 +21,7 @@ from data.detection.image_weights import image_weights
 from data.detection.loader import BatchLoader, build_loader
 from data.detection.split import read_split
 from engine.evaluation.evaluator import evaluate
+from engine.evaluation.predictions import predict_loader
 from engine.training.autoanchor import suit_anchors
 from engine.training.hyperparameters import Hyperparameters, read_hyp
 from engine.training.losses.detection import DetectionLoss
@@ -165,8 +166,9 @@ class DetectionTask(Task):
         )
 
     def evaluate(self, model: nn.Module, loader: BatchLoader) -> tuple[dict[str, Any], float]:
-        """Return AP and its kin on the validation views, and 0.1·AP50 + 0.9·AP."""
-        metrics = evaluate(model, loader, self.names, progress=False, gather=self.world.gather).metrics
+        """Return AP and its kin on the validation images, and 0.1·AP50 + 0.9·AP."""
+        predictions = predict_loader(model, loader, progress=False, gather=self.world.gather)
+        metrics = evaluate(predictions, self.names).metrics
         class_ap = [values["AP"] for values in metrics.per_class]
         return {**metrics.values, "class_AP": class_ap}, metrics.fitness
 
@@ -200,7 +202,7 @@ class DetectionTask(Task):
 
         model = load_model(run.best, run.state.device)
         loader = build_loader(loader.dataset, loader.batch_size, False, loader.workers)  # not a share of it
-        evaluation = evaluate(model, loader, model.names, progress=False)
+        evaluation = evaluate(predict_loader(model, loader, progress=False), model.names)
         print(report(evaluation))
         write_metrics(evaluation, run.folder / "metrics.json")
         if cfg.plots:

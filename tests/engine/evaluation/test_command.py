@@ -16,8 +16,9 @@ from data.detection.loader import build_loader
 from data.detection.split import read_split
 from engine.evaluation import command as val
 from engine.evaluation.config import ValConfig
-from engine.evaluation.evaluator import evaluate, full_image_limits
+from engine.evaluation.evaluator import Scoring, evaluate, full_image_limits
 from engine.evaluation.outputs import limit_notes, report, write_metrics
+from engine.evaluation.predictions import full_image_limits, predict_loader
 from engine.inference.sizes import input_size
 from utils.errors import UserError
 from utils.run_folders import newest_weights
@@ -70,7 +71,7 @@ def loader_of(data_yaml, imgsz=64, **options):
 def evaluate_oracle(loader):
     requests = [request for batch in loader._batches for request in batch]
     predict = oracle(loader.dataset, [(request.index, request.shape) for request in requests])
-    return evaluate(predict, loader, ["car", "person"], progress=False)
+    return evaluate(predict_loader(predict, loader, progress=False), ["car", "person"])
 
 
 @pytest.mark.parametrize("rect", [False, True])
@@ -79,7 +80,7 @@ def test_perfect_boxes_score_one_whatever_the_input_size(data_yaml, imgsz, rect)
     evaluation = evaluate_oracle(loader_of(data_yaml, imgsz, rect=rect))
     assert evaluation.metrics.values["AP"] == pytest.approx(1)
     assert evaluation.fitness == pytest.approx(1)
-    assert evaluation.whole is None
+    assert evaluation.merged is None
     assert evaluation.metrics.values["AP_S"] == pytest.approx(1), "sizes are of the original image"
     assert evaluation.metrics.values["AP_M"] is None
     assert evaluation.metrics.objects.sum() == 18
@@ -90,7 +91,7 @@ def test_tiles_are_scored_and_merged_into_whole_images(data_yaml):
     evaluation = evaluate_oracle(loader_of(data_yaml))
     assert evaluation.metrics.images > 6
     assert evaluation.metrics.values["AP"] == pytest.approx(1)
-    whole = evaluation.whole
+    whole = evaluation.merged
     assert [record.tile for record in whole.records] == [None] * 3
     assert whole.metrics.objects.sum() == 18
     assert whole.metrics.values["AP"] == pytest.approx(1)
@@ -112,8 +113,10 @@ def test_more_objects_than_the_limit_are_warned_about(data_yaml):
     loader = loader_of(data_yaml)
     requests = [(request.index, None) for batch in loader._batches for request in batch]
     predict = oracle(loader.dataset, requests)
-    evaluation = evaluate(predict, loader, ["car", "person"], max_dets=[1, 2], progress=False)
-    (note,) = limit_notes(evaluation.views)
+    evaluation = evaluate(
+        predict_loader(predict, loader, progress=False), ["car", "person"], Scoring(max_dets=[1, 2])
+    )
+    (note,) = limit_notes(evaluation.inputs)
     assert "only 2 detections count" in note
     assert "AR2" in evaluation.metrics.values
 
@@ -123,7 +126,7 @@ def test_a_broken_image_is_left_out_of_truth_and_detections(data_yaml):
     broken = loader.dataset.records[1].path
     broken.write_bytes(broken.read_bytes()[:50])
     predict = oracle(loader.dataset, [(0, None), (2, None)])
-    evaluation = evaluate(predict, loader, ["car", "person"], progress=False)
+    evaluation = evaluate(predict_loader(predict, loader, progress=False), ["car", "person"])
     assert evaluation.metrics.images == 2
     assert evaluation.metrics.values["AP"] == pytest.approx(1)
 
@@ -169,13 +172,13 @@ def test_a_run_leaves_its_folder(weights, data_yaml, tmp_path, capsys):
     rows = np.loadtxt(folder / "labels" / "1.txt", ndmin=2)
     assert rows.shape[1] == 6
     assert (rows[:, 1:] <= 1.0001).all()
-    printed = capsys.readouterr().out
+    printed = "".join(capsys.readouterr())
     assert "at 64 px" in printed
     assert "person" in printed
 
 
 def test_predictions_json_scores_like_the_run(weights, data_yaml, tmp_path):
-    from engine.evaluation.metrics import Detections, evaluate_detections
+    from engine.evaluation.metrics import DetectionColumns, evaluate_detections
 
     val.main(config(weights, data_yaml, tmp_path, save_json=True, conf_thres=0.0))
     folder = tmp_path / "runs" / "exp"
@@ -193,7 +196,9 @@ def test_predictions_json_scores_like_the_run(weights, data_yaml, tmp_path):
     ]
     from engine.evaluation.evaluator import ground_truth_of
 
-    again = evaluate_detections(ground_truth_of(views), Detections.stack(rows), ["car", "person"]).values
+    again = evaluate_detections(
+        ground_truth_of(views), DetectionColumns.stack(rows), ["car", "person"]
+    ).values
     for key, value in json.loads((folder / "metrics.json").read_text()).items():
         if key in TWELVE:
             assert again[key] == (None if value is None else pytest.approx(value, abs=1e-3)), key
@@ -248,7 +253,7 @@ def test_another_number_of_classes_is_refused_before_anything_is_written(weights
 def test_other_names_are_noted(weights, data_yaml, tmp_path, capsys):
     data_yaml.write_text(data_yaml.read_text().replace("[car, person]", "[van, person]"))
     val.main(config(weights, data_yaml, tmp_path))
-    assert "note: the weights call the classes car, person" in capsys.readouterr().out
+    assert "the weights call the classes car, person" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(

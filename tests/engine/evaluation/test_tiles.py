@@ -8,8 +8,9 @@ import pytest
 from data.dataset_yaml import read_dataset_yaml
 from data.detection.split import read_split
 from engine.evaluation import command as val
+from engine.evaluation import evaluator
 from engine.evaluation.config import ValConfig
-from engine.evaluation.full_images import evaluate_full_images
+from engine.evaluation.predictions import predict_full_images
 from engine.inference.detector import Detector
 from engine.inference.pipeline import DetectSettings
 from tests.rectangles import NAMES, draw_image, save
@@ -70,7 +71,7 @@ def test_file_of_a_fixed_oblong_size_is_evaluated_like_detection(data_yaml, tmp_
     found, metrics = evaluate(data_yaml, tmp_path)
     assert {shape[2:] for shape in finder.shapes} == {(160, 320)}
     assert len(found) == 70 and metrics["AP50"] == pytest.approx(1)
-    assert "160x320 px, tiles of 320 px" in capsys.readouterr().out
+    assert "160x320 px, tiles of 320 px" in "".join(capsys.readouterr())
 
 
 def test_classes_may_be_treated_as_one(data_yaml, tmp_path, finder):
@@ -82,8 +83,9 @@ def test_full_image_that_broke_since_it_was_listed_is_left_out(data_yaml, tmp_pa
     save(tmp_path / "images" / "b.png", draw_image(size=(100, 100)))
     records = read_split(read_dataset_yaml(data_yaml), "val", whole=True)
     (tmp_path / "images" / "a.png").write_bytes(b"")
-    evaluation = evaluate_full_images(finder, records, NAMES, DetectSettings((160, 160)), progress=False)
-    assert [record.path.name for record in evaluation.images.records] == ["b.png"]
+    predictions = predict_full_images(finder, records, DetectSettings((160, 160)), progress=False)
+    evaluation = evaluator.evaluate(predictions, NAMES)
+    assert [record.path.name for record in evaluation.full_images.records] == ["b.png"]
     assert "left out" in capsys.readouterr().err
 
 

@@ -36,7 +36,7 @@ def test_objects_keep_their_numbers_and_are_counted_once(tmp_path, finder, capsy
     chosen = {"save_txt": True, "save_json": True, "save_csv": True, "save_frames": True}
     code, folder = run(crossing(tmp_path / "x.avi"), tmp_path, track=kind, **chosen)
     assert code == 0
-    assert "different objects: 1 white, 2 re/d" in capsys.readouterr().out
+    assert "different objects: 1 white, 2 re/d" in "".join(capsys.readouterr())
     tracks = list(csv.DictReader((folder / "tracks.csv").open()))
     assert sorted(row["name"] for row in tracks) == ["re/d", "re/d", "white"]
     assert {int(row["frames"]) for row in tracks if row["first_frame"] == "1"} == {20}

@@ -136,7 +136,7 @@ def test_the_images_of_a_loss_that_is_not_finite_are_named(
 
     monkeypatch.setattr(DetectionLoss, "__call__", loss)
     assert train.main(config(squares, tmp_path, epochs=1, batch_size=1)) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if "not finite" in line]
+    lines = [line for line in "".join(capsys.readouterr()).splitlines() if "not finite" in line]
     assert len(lines) == 1 and str(squares / "images/train") in lines[0]
     assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "exp").values())
 

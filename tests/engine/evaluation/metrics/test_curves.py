@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from engine.evaluation.metrics import (
-    Detections,
-    GroundTruth,
+    DetectionColumns,
+    GroundTruthColumns,
     confidence_curves,
     confusion_matrix,
     evaluate_detections,
@@ -63,7 +63,7 @@ def test_curves_without_any_object_are_zero():
 
 def test_confusion_counts_pairs_misses_and_false_alarms():
     boxes = [box(0, 0, 10), box(50, 0, 10), box(100, 0, 10), box(300, 0, 90)]
-    truth = GroundTruth.stack([boxes], [[0, 1, 1, 0]], crowd=[[False, False, False, True]])
+    truth = GroundTruthColumns.stack([boxes], [[0, 1, 1, 0]], crowd=[[False, False, False, True]])
     rows = [
         [*boxes[0], 0.9, 0],  # right
         [*boxes[1], 0.9, 0],  # taken for a
@@ -71,7 +71,7 @@ def test_confusion_counts_pairs_misses_and_false_alarms():
         [*boxes[2], 0.1, 1],  # right, but too unsure
         [*box(310, 10, 10), 0.9, 1],  # in the crowd
     ]
-    counts = confusion_matrix(truth, Detections.stack([rows]), 2, conf_thres=0.25)
+    counts = confusion_matrix(truth, DetectionColumns.stack([rows]), 2, conf_thres=0.25)
     assert counts.tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 0]]
 
 

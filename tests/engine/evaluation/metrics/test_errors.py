@@ -7,8 +7,8 @@ from engine.evaluation.analysis import analyze
 from engine.evaluation.evaluator import ScoringResult
 from engine.evaluation.metrics import (
     PROTOCOLS,
-    Detections,
-    GroundTruth,
+    DetectionColumns,
+    GroundTruthColumns,
     error_gains,
     evaluate_detections,
     find_errors,
@@ -46,7 +46,7 @@ def test_counts_of_errors_are_those_of_tide_in_hotcoco(seed):
 
 def test_each_kind_of_error():
     boxes = [box(0, 0, 20), box(100, 0, 20), box(200, 0, 20), box(300, 0, 20), box(400, 0, 90)]
-    truth = GroundTruth.stack([boxes], [[0, 0, 0, 0, 0]], crowd=[[False] * 4 + [True]])
+    truth = GroundTruthColumns.stack([boxes], [[0, 0, 0, 0, 0]], crowd=[[False] * 4 + [True]])
     rows = [
         [*box(0, 0, 20), 0.9, 0],
         [*box(1, 0, 20), 0.8, 0],  # the same again
@@ -56,7 +56,7 @@ def test_each_kind_of_error():
         [*box(600, 0, 20), 0.8, 0],
         [*box(410, 10, 20), 0.8, 0],  # in the crowd
     ]
-    errors = find_errors(truth, Detections.stack([rows]))
+    errors = find_errors(truth, DetectionColumns.stack([rows]))
     kinds = [RIGHT, DUPLICATE, LOCALIZATION, CLASSIFICATION, BOTH, BACKGROUND, IGNORED]
     assert errors.kind.tolist() == kinds
     assert errors.near.tolist() == [0, 0, 1, 2, 3, -1, -1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.evaluation.metrics import PROTOCOLS, Detections, GroundTruth, evaluate_detections
+from engine.evaluation.metrics import PROTOCOLS, DetectionColumns, GroundTruthColumns, evaluate_detections
 from tests.detection_cases import box, one_image, random_case
 
 pytestmark = pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
@@ -81,7 +81,7 @@ def half_ignored():
     boxes = [[90, 0, 110, 20], box(200, 0, 20)]
     rows = [row([90, 0, 110, 20], 0.95), row(box(20, 20, 30), 0.9), row(boxes[1], 0.5)]
     region = [[[0, 0, 100, 100]]]
-    return GroundTruth.stack([boxes], [[0, 0]], regions_xyxy=region), Detections.stack([rows])
+    return GroundTruthColumns.stack([boxes], [[0, 0]], regions_xyxy=region), DetectionColumns.stack([rows])
 
 
 def test_visdrone_drops_what_is_half_inside_a_region(half_ignored, evaluator):
@@ -100,10 +100,10 @@ def test_elsewhere_a_region_only_excuses_detections(half_ignored, evaluator):
 
 
 def test_a_region_excuses_every_class(evaluator):
-    truth = GroundTruth.stack([[box(200, 0, 20)]] * 2, [[0], [1]], regions_xyxy=[[box(0, 0, 100)], []])
+    truth = GroundTruthColumns.stack([[box(200, 0, 20)]] * 2, [[0], [1]], regions_xyxy=[[box(0, 0, 100)], []])
     rows = [[row(box(20, 20, 30), 0.9, k) for k in (0, 1)] + [row(box(200, 0, 20), 0.5, 0)]]
     rows.append([row(box(200, 0, 20), 0.5, 1)])
-    values = values_of("coco", evaluator, truth, Detections.stack(rows), ["a", "b"])
+    values = values_of("coco", evaluator, truth, DetectionColumns.stack(rows), ["a", "b"])
     assert values["AP"] == pytest.approx(1)
 
 

@@ -1,0 +1,193 @@
+"""Predictions: the detections of records, from a loader, from the inference pipeline or from a results file."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.detection.image_record import ImageRecord
+from engine.evaluation.metrics import DetectionColumns
+from utils.detections import Detections
+
+if TYPE_CHECKING:  # torch is imported when something is detected, so that scoring a file does without
+    import torch
+    from torch import Tensor
+
+    from data.detection.loader import BatchLoader
+    from data.media.large_image import LargeImage
+    from engine.inference.pipeline import DetectSettings
+    from engine.runtimes import Predictor
+
+LOG = logging.getLogger(__name__)
+Gather = Callable[[dict[int, Detections]], list[dict[int, Detections]]]
+
+
+@dataclass(frozen=True)
+class FirstBatch:
+    """The first batch as the network saw it, to be drawn."""
+
+    images: Tensor  # (B, 3, H, W) uint8
+    targets: Tensor  # (n, 6) image, class, cx, cy, w, h as fractions
+    detections: list[Tensor]  # for each image (n, 6) x1, y1, x2, y2 in pixels of the input, score, class
+
+    def detection_targets(self, conf_thres: float) -> NDArray[np.float32]:
+        """(n, 7) detections like targets, with the score as a seventh column."""
+        height, width = self.images.shape[2:]
+        parts = [np.zeros((0, 7), np.float32)]
+        for place, boxes in enumerate(self.detections):
+            rows = boxes.numpy()
+            rows = rows[rows[:, 4] >= conf_thres]
+            low, high = rows[:, :2] / (width, height), rows[:, 2:4] / (width, height)
+            columns = (np.full(len(rows), place), rows[:, 5], (low + high) / 2, high - low, rows[:, 4])
+            parts.append(np.column_stack(columns))
+        return np.concatenate(parts).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Detections of records, numbered in their order."""
+
+    records: list[ImageRecord]  # those that could be read: images, or tiles
+    detections: DetectionColumns  # in pixels of the records
+    unread: list[ImageRecord] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  # of each stage, a record
+    first_batch: FirstBatch | None = None
+
+
+def predict_loader(
+    predict: Callable[[Tensor], Any],
+    loader: BatchLoader,
+    device: torch.device | str | None = None,
+    conf_thres: float = 0.001,
+    iou_thres: float = 0.6,
+    max_det: int = 300,
+    progress: bool = True,
+    gather: Gather = lambda own: [own],
+) -> Predictions:
+    """Detect on every record of a loader of letterboxed batches.
+
+    Args:
+        predict: (B, 3, H, W) float RGB in 0..1 on `device` -> (B, N, 5 + classes) decoded output; a detector
+            in eval mode, whose output is (decoded, raw), will do.
+        loader: yields batches of `loader.dataset.records`.
+        device: where the images go; None is where the detector's weights are, else the CPU.
+        conf_thres: smallest confidence, exclusive.
+        iou_thres: of NMS: the largest IoU of two boxes of a class.
+        max_det: largest number of detections per record.
+        progress: show a progress bar.
+        gather: from one process's detections to those of all; each process then has all.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from utils.nms import non_max_suppression
+
+    device = device or _device_of(predict)
+    own: dict[int, Detections] = {}
+    first_batch = None
+    seconds = {"inference": 0.0, "nms": 0.0}
+    for batch in tqdm(loader, "val", unit="batch", leave=False, dynamic_ncols=True, disable=not progress):
+        images = batch.images.to(device, non_blocking=True).float() / 255
+        start = _now(device)
+        with torch.no_grad():
+            output = predict(images)
+        decoded = output[0] if isinstance(output, tuple) else output
+        middle = _now(device)
+        kept = non_max_suppression(decoded, conf_thres, iou_thres, multi_label=True, max_det=max_det)
+        kept = [boxes.cpu() for boxes in kept]
+        seconds["inference"] += middle - start
+        seconds["nms"] += _now(device) - middle
+        for index, placed, boxes in zip(batch.indices, batch.letterboxes, kept, strict=True):
+            own[index] = Detections.from_array(placed.to_image(boxes).numpy())
+        if first_batch is None:
+            first_batch = FirstBatch(batch.images, batch.targets, kept)
+    every = {index: detections for part in gather(own) for index, detections in part.items()}
+    records = loader.dataset.records
+    read = sorted(every)
+    return Predictions(
+        [records[index] for index in read],
+        DetectionColumns.of_images([every[index] for index in read]),
+        [record for index, record in enumerate(records) if index not in every],
+        {stage: value / max(len(own), 1) for stage, value in seconds.items()},
+        first_batch,
+    )
+
+
+@dataclass(frozen=True)
+class _OpenImage:
+    record: ImageRecord
+    image: np.ndarray | LargeImage
+
+
+def predict_full_images(
+    predictor: Predictor, records: Sequence[ImageRecord], settings: DetectSettings, progress: bool = True
+) -> Predictions:
+    """Detect on full images through the pipeline of detect.py, in tiles where `settings` say so.
+
+    Args:
+        predictor: see `engine.runtimes`.
+        records: of full images.
+        settings: how to detect; `multi_label` and a small `conf_thres` are what AP wants.
+        progress: show a progress bar.
+    """
+    from tqdm import tqdm
+
+    from engine.inference.pipeline import StageTimes, detect_images
+
+    read: list[ImageRecord] = []
+    detections: list[Detections] = []
+    total = StageTimes()
+    results = detect_images(predictor, _open(records), settings, report=_leave_out)
+    for result in tqdm(
+        results, "val", len(records), False, unit="image", dynamic_ncols=True, disable=not progress
+    ):
+        read.append(result.item.record)
+        detections.append(result.detections)
+        total.pre += result.stages.pre
+        total.inference += result.stages.inference
+        total.post += result.stages.post
+    seconds = {"preprocessing": total.pre, "inference": total.inference, "nms": total.post}
+    known = {id(record) for record in read}
+    return Predictions(
+        read,
+        DetectionColumns.of_images(detections),
+        [record for record in records if id(record) not in known],
+        {stage: value / max(len(read), 1) for stage, value in seconds.items()},
+    )
+
+
+def _open(records: Iterable[ImageRecord]) -> Iterator[_OpenImage]:
+    from data.media.image_files import ImageReadError, read_image
+    from data.media.large_image import open_large
+
+    for record in records:
+        try:
+            image = open_large(record.path)
+            yield _OpenImage(record, read_image(record.path) if image is None else image)
+        except ImageReadError as error:
+            _leave_out(str(error))
+
+
+def _leave_out(problem: str) -> None:
+    LOG.warning("left out: %s", problem)
+
+
+def _device_of(predict: Any) -> torch.device | str:
+    """Where a network's weights are; the CPU for anything else."""
+    weights = next(predict.parameters(), None) if hasattr(predict, "parameters") else None
+    return "cpu" if weights is None else weights.device
+
+
+def _now(device: torch.device | str) -> float:
+    """Seconds, after the device has done its work."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
