@@ -18,7 +18,7 @@ from engine.evaluation import command as val
 from engine.evaluation.config import ValConfig
 from engine.evaluation.evaluator import Scoring, evaluate, full_image_limits
 from engine.evaluation.outputs import limit_notes, report, write_metrics
-from engine.evaluation.predictions import full_image_limits, predict_loader
+from engine.evaluation.predictions import predict_loader
 from engine.inference.sizes import input_size
 from utils.errors import UserError
 from utils.run_folders import newest_weights
