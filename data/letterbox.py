@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
 import torch
 
 GRAY = 114
+Interpolation = Literal["area", "linear"]  # of an image that shrinks; one that grows is interpolated linearly
+Rounding = Callable[[float], int]
 Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)
 
 
@@ -57,7 +60,7 @@ class Letterbox:
 
 
 def fit(
-    width: int, height: int, size: tuple[int, int], scale: float | None = None
+    width: int, height: int, size: tuple[int, int], scale: float | None = None, rounding: Rounding = round
 ) -> tuple[Letterbox, int, int]:
     """Return how a view fits an input, and the view's width and height there in whole pixels.
 
@@ -65,15 +68,21 @@ def fit(
         width: of the view.
         height: of the view.
         size: height and width of the input.
-        scale: input pixels a view pixel; None takes the largest that fits.
+        scale: input pixels per image pixel; None takes the largest that fits.
+        rounding: to whole pixels; YOLOv5's loader rounds up, its detection to the nearest.
     """
     if scale is None:
         scale = min(size[0] / height, size[1] / width)
-    new_w = min(max(round(width * scale), 1), size[1])
-    new_h = min(max(round(height * scale), 1), size[0])
+    new_w = min(max(rounding(width * scale), 1), size[1])
+    new_h = min(max(rounding(height * scale), 1), size[0])
+    return place(width, height, new_w, new_h, size), new_w, new_h
+
+
+def place(width: int, height: int, new_w: int, new_h: int, size: tuple[int, int]) -> Letterbox:
+    """Return where an image of width x height lies that is new_w x new_h in the middle of an input."""
     scale_x, scale_y = new_w / width, new_h / height
     pad_x, pad_y = (size[1] - new_w) // 2, (size[0] - new_h) // 2
-    return Letterbox(scale_x, pad_x, pad_y, width, height, scale_y / scale_x), new_w, new_h
+    return Letterbox(scale_x, pad_x, pad_y, width, height, scale_y / scale_x)
 
 
 def letterbox(
@@ -81,6 +90,7 @@ def letterbox(
     size: int | tuple[int, int],
     stride: int | None = None,
     scale: float | None = None,
+    interpolation: Interpolation = "area",
 ) -> tuple[np.ndarray, Letterbox]:
     """Resize an image, keeping its aspect ratio, and center it on gray.
 
@@ -88,7 +98,8 @@ def letterbox(
         image: (H, W, 3) uint8.
         size: side of the input, or its height and width, pixels.
         stride: shrink the input to the smallest multiple of this that holds the resized image.
-        scale: input pixels an image pixel; None takes the largest that fits `size`.
+        scale: input pixels per image pixel; None takes the largest that fits `size`.
+        interpolation: of an image that shrinks.
 
     Returns:
         the input (h, w, 3) uint8, and where the image lies in it.
@@ -98,8 +109,8 @@ def letterbox(
     placed, new_w, new_h = fit(width, height, shape, scale)
     if stride is not None:
         shape = (-(-new_h // stride) * stride, -(-new_w // stride) * stride)
-        placed, new_w, new_h = fit(width, height, shape, min(new_w / width, new_h / height))
-    return framed(resize(image, new_w, new_h), placed, shape), placed
+        placed = place(width, height, new_w, new_h, shape)
+    return framed(resize(image, new_w, new_h, interpolation), placed, shape), placed
 
 
 def framed(resized: np.ndarray, placed: Letterbox, shape: tuple[int, int]) -> np.ndarray:
@@ -113,9 +124,10 @@ def framed(resized: np.ndarray, placed: Letterbox, shape: tuple[int, int]) -> np
     return canvas
 
 
-def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize by averaging where it shrinks, by interpolation where it grows."""
+def resize(image: np.ndarray, width: int, height: int, interpolation: Interpolation = "area") -> np.ndarray:
+    """Resize; an image that shrinks is averaged ("area") or interpolated ("linear")."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = width * height < image.shape[0] * image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    averaged = shrinks and interpolation == "area"
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if averaged else cv2.INTER_LINEAR)

@@ -30,6 +30,15 @@ class DeviceOptions(Options):
 
 
 @dataclass(frozen=True)
+class ResizeOptions(Options):
+    """Resizing."""
+
+    interpolation: Literal["area", "linear"] | None = opt(
+        None, "of images that shrink into the input (default: as in the weights' training)", task="detect"
+    )
+
+
+@dataclass(frozen=True)
 class NmsOptions(Options):
     """Detections."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,7 +20,7 @@ from data.detection.batch import Request, Sample
 from data.detection.image_record import ImageRecord
 from data.detection.image_store import CacheMode, ImageStore
 from data.detection.tiling import Tiling, crop_record
-from data.letterbox import Letterbox, fit, framed
+from data.letterbox import Interpolation, Letterbox, fit, framed
 from data.media.image_files import ImageReadError
 from utils.errors import UserError
 
@@ -43,6 +44,8 @@ class DetectionDataset(Dataset):
         mosaic_until: from this epoch on single images: no mosaic, no blend, nothing pasted; None: never.
         augment_on: "device" leaves the pixels to `data.augment.device.render`: samples are planned ones.
 
+        interpolation: of images that shrink; augmentation always averages.
+
     Raises:
         UserError: the size is no multiple of the stride.
         ValueError: no records.
@@ -60,6 +63,7 @@ class DetectionDataset(Dataset):
         rect_pad: float = 0.0,
         mosaic_until: int | None = None,
         augment_on: AugmentOn = "cpu",
+        interpolation: Interpolation = "area",
     ) -> None:
         if not records:
             raise ValueError("a data set needs at least one record")
@@ -75,7 +79,8 @@ class DetectionDataset(Dataset):
         self.mosaic_until = mosaic_until
         self.augment_on = augment_on
         crops = augmentation is not None and augmentation.crop > 0  # of the full images' own pixels
-        self.store = ImageStore(self.records, cache, None if crops else imgsz)
+        self.interpolation: Interpolation = interpolation
+        self.store = ImageStore(self.records, cache, None if crops else imgsz, interpolation)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -100,7 +105,7 @@ class DetectionDataset(Dataset):
     def _plain(self, index: int, shape: tuple[int, int]) -> Sample:
         record = self.records[index]
         scale = self.imgsz / max(record.width, record.height)
-        placed, width, height = fit(record.width, record.height, shape, scale)
+        placed, width, height = fit(record.width, record.height, shape, scale, math.ceil)
         image = framed(self.store.resized(record, width, height), placed, shape)
         boxes, classes, ignore = _truth(record)
         truth = placed.to_network(boxes), classes, placed.to_network(ignore)
@@ -151,6 +156,7 @@ def validation_set(
     stride: int = 32,
     rect: bool = True,
     cache: CacheMode | None = None,
+    interpolation: Interpolation = "area",
 ) -> DetectionDataset:
     """Return plain views, as train.py and val.py evaluate them.
 
@@ -158,7 +164,13 @@ def validation_set(
     """
     tiled = any(record.tile for record in records)
     return DetectionDataset(
-        records, imgsz, stride=stride, rect=rect, cache=cache, rect_pad=0.5 if rect and not tiled else 0.0
+        records,
+        imgsz,
+        stride=stride,
+        rect=rect,
+        cache=cache,
+        rect_pad=0.5 if rect and not tiled else 0.0,
+        interpolation=interpolation,
     )
 
 

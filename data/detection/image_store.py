@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 
 from data.detection.image_record import ImageRecord
 from data.detection.pixel_cache import Shape, SharedPixels, StoredPixels
-from data.letterbox import fit, resize
+from data.letterbox import Interpolation, fit, resize
 from data.media.image_files import ImageReadError, read_image
 from utils.memory import free_memory
 
@@ -35,12 +36,18 @@ class ImageStore:
             that are read as tiles, up to 512 MiB a process.
         side: longest side that full images are kept with, as letterboxing shrinks them; None, and a
             full image that is read as tiles, is their own.
+        interpolation: of images that shrink.
     """
 
     def __init__(
-        self, records: Sequence[ImageRecord], cache: CacheMode | None = None, side: int | None = None
+        self,
+        records: Sequence[ImageRecord],
+        cache: CacheMode | None = None,
+        side: int | None = None,
+        interpolation: Interpolation = "area",
     ) -> None:
-        self._side = side
+        side = side if interpolation == "area" else None  # what is kept shrunk was averaged
+        self._side, self._interpolation = side, interpolation
         self._recent: OrderedDict[Path, np.ndarray] = OrderedDict()
         wholes = {record.path: record for record in records} if cache else {}  # of a full image's tiles, any
         self._shapes = {path: self._kept_shape(record) for path, record in wholes.items()}
@@ -76,14 +83,14 @@ class ImageStore:
     def resized(self, record: ImageRecord, width: int, height: int) -> np.ndarray:
         """Return a view of this size, the same with a cache and without."""
         kept = self._kept(record.path, (height, width)) if record.tile is None else None
-        return resize(self.view(record), width, height) if kept is None else kept
+        return resize(self.view(record), width, height, self._interpolation) if kept is None else kept
 
     def _kept_shape(self, record: ImageRecord) -> Shape:
         """Height and width with which the record's image is kept."""
         whole = record.parent or record
         if self._side is None or record.tile is not None or max(whole.width, whole.height) <= self._side:
             return whole.height, whole.width
-        _, width, height = fit(whole.width, whole.height, (self._side, self._side))
+        _, width, height = fit(whole.width, whole.height, (self._side, self._side), rounding=math.ceil)
         return height, width
 
     def _kept(self, path: Path, shape: Shape) -> np.ndarray | None:

@@ -190,7 +190,7 @@ def detect_settings(
 ) -> DetectSettings:
     """Return how detect.py would look at full images; without --tile, in the data set's tiles."""
     from engine.inference.pipeline import DetectSettings
-    from engine.inference.sizes import tiling_for
+    from engine.inference.sizes import interpolation_for, tiling_for
 
     tiling, tile_from = description.tile, 0
     if cfg.tiles.tile is not None:
@@ -207,6 +207,7 @@ def detect_settings(
         whole=cfg.tiles.tile_whole,
         merge=MergeRule(cfg.tiles.tile_merge, cfg.tiles.tile_metric, threshold),
         batch_size=cfg.batch_size,
+        interpolation=interpolation_for(predictor, cfg.resizing.interpolation, validation=False),
     )
 
 
@@ -237,7 +238,9 @@ def make_loader(
     """Return views in batches, at the side of the input."""
     from data.detection.dataset import validation_set
     from data.detection.loader import build_loader
+    from engine.inference.sizes import interpolation_for
 
     rect = cfg.rect and predictor.imgsz is None
-    dataset = validation_set(records, imgsz, predictor.stride, rect)
+    interpolation = interpolation_for(predictor, cfg.resizing.interpolation, validation=True)
+    dataset = validation_set(records, imgsz, predictor.stride, rect, interpolation=interpolation)
     return build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.evaluation.metrics import PROTOCOLS, Protocol
-from engine.options import DeviceOptions, LabelOptions, NmsOptions, RunOptions, TileOptions
+from engine.options import DeviceOptions, LabelOptions, NmsOptions, ResizeOptions, RunOptions, TileOptions
 from utils.errors import UserError
 from utils.log import LogOptions
 from utils.options import Options, group, opt, options_of
@@ -82,6 +82,7 @@ class ValConfig(Options):
     )
     workers: int = opt(2, "processes that read images", min=0)
     plots: bool = opt(True, "write report.html, its figures and the first batch")
+    resizing: ResizeOptions = group(ResizeOptions)
     suppression: NmsOptions = group(NmsOptions, conf_thres=0.001, iou_thres=0.6, max_det=None)
     tiles: TileOptions = group(TileOptions)
     score: ScoringOptions = group(ScoringOptions)

@@ -104,7 +104,7 @@ def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSett
     """Return how to detect, once all of it is known to fit the weights."""
     from engine.inference.merging.merge import MergeRule
     from engine.inference.pipeline import DetectSettings
-    from engine.inference.sizes import input_size, tiling_for
+    from engine.inference.sizes import input_size, interpolation_for, tiling_for
     from engine.inference.tracking import LOW
 
     for index in cfg.classes or ():
@@ -126,6 +126,7 @@ def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSett
         whole=cfg.tiles.tile_whole,
         merge=MergeRule(cfg.tiles.tile_merge, cfg.tiles.tile_metric, threshold),
         batch_size=cfg.batch_size or (1 if live else 8),
+        interpolation=interpolation_for(predictor, cfg.resizing.interpolation, validation=False),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.options import DeviceOptions, LabelOptions, NmsOptions, RunOptions, TileOptions
+from engine.options import DeviceOptions, LabelOptions, NmsOptions, ResizeOptions, RunOptions, TileOptions
 from utils.errors import UserError
 from utils.log import LogOptions
 from utils.options import Options, group, opt
@@ -66,6 +66,7 @@ class DetectConfig(Options):
         None, "track objects through videos: ids and counts", task="detect"
     )
     vid_stride: int = opt(1, "use every n-th frame of a video", min=1)
+    resizing: ResizeOptions = group(ResizeOptions)
     suppression: NmsOptions = group(NmsOptions)
     classes: tuple[int, ...] | None = opt(
         None, "keep these classes only, such as 0 2 3", min=0, task="detect"

@@ -66,6 +66,7 @@ class Detector:
         batch_size: int | None = None,
         vid_stride: int = 1,
         track: Literal["bytetrack", "botsort"] | None = None,
+        interpolation: Literal["area", "linear"] | None = None,
     ) -> Iterator[Results]:
         """Detect frame by frame, so that memory stays flat over a long video.
 
@@ -84,12 +85,13 @@ class Detector:
             batch_size: images, frames or tiles at a time; None is 8, of streams 1.
             vid_stride: look at every n-th frame of a video.
             track: follow objects through a video; their numbers are `results.boxes.id`.
+            interpolation: of images that shrink into the input; None is as in the weights' training.
 
         Raises:
             UserError: the source cannot be read, or an option does not fit.
         """
         from engine.inference.pipeline import DetectSettings
-        from engine.inference.sizes import input_size, tiling_for
+        from engine.inference.sizes import input_size, interpolation_for, tiling_for
 
         opened = _open(source, vid_stride)
         wanted = (imgsz,) if isinstance(imgsz, int) else imgsz
@@ -106,6 +108,7 @@ class Detector:
             tile_from=tile_from,
             whole=tile_whole,
             batch_size=batch_size or (1 if opened.count is None else 8),
+            interpolation=interpolation_for(self.predictor, interpolation, validation=False),
         )
         return self._results(opened, settings, track, conf)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from data.detection.tiling import Tiling, tile_boxes
-from data.letterbox import Letterbox, letterbox
+from data.letterbox import Interpolation, Letterbox, letterbox
 from data.media.image_files import ImageReadError
 from data.media.large_image import LargeImage
 from engine.inference.merging.merge import MergeRule, merge_tiles
@@ -43,6 +43,7 @@ class DetectSettings:
         whole: look at the full image besides its tiles, for objects larger than a tile.
         merge: how the tiles' boxes become one image's; None is by seams, with `iou_thres`.
         batch_size: images or tiles at a time.
+        interpolation: of images that shrink into the input, as in the network's training.
     """
 
     imgsz: tuple[int, int]
@@ -57,6 +58,7 @@ class DetectSettings:
     whole: bool = False
     merge: MergeRule | None = None
     batch_size: int = 8
+    interpolation: Interpolation = "area"
 
 
 class HasImage(Protocol):
@@ -201,7 +203,7 @@ def _tile_inputs(
         for tile in job.tiles.tolist():
             start = time.perf_counter()
             try:
-                pixels, box = _fit(item.image, tile, settings.imgsz, stride)
+                pixels, box = _fit(item.image, tile, settings, stride)
             except ImageReadError as error:
                 if report is None:
                     raise
@@ -223,18 +225,19 @@ def _tile_boxes(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.
 
 
 def _fit(
-    image: np.ndarray | LargeImage, tile: Sequence[int], size: tuple[int, int], stride: int | None
+    image: np.ndarray | LargeImage, tile: Sequence[int], settings: DetectSettings, stride: int | None
 ) -> tuple[np.ndarray, Letterbox]:
     """One tile of an image as an input, (h, w, 3) uint8 RGB, and where it lies there."""
     x0, y0, x1, y1 = tile
+    size, interpolation = settings.imgsz, settings.interpolation
     if isinstance(image, LargeImage) and image.shape[:2] == (y1 - y0, x1 - x0):
         small = image.overview(2 * max(size))
-        pixels, box = letterbox(small, size, stride)
+        pixels, box = letterbox(small, size, stride, interpolation=interpolation)
         scale_x, scale_y = small.shape[1] / (x1 - x0), small.shape[0] / (y1 - y0)
         stretch = box.stretch * scale_y / scale_x
         box = replace(box, scale=box.scale * scale_x, stretch=stretch, width=x1 - x0, height=y1 - y0)
     else:
-        pixels, box = letterbox(image[y0:y1, x0:x1], size, stride)
+        pixels, box = letterbox(image[y0:y1, x0:x1], size, stride, interpolation=interpolation)
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), box
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from data.detection.tiling import Tiling, tiles_pay_from
+from data.letterbox import Interpolation
 from engine.runtimes import Predictor
 from utils.errors import UserError
 
@@ -50,6 +51,25 @@ def square_side(wanted: int | None, predictor: Predictor) -> int:
 def _trained(predictor: Predictor) -> int:
     side = predictor.config.get("imgsz")
     return side if isinstance(side, int) and side > 0 else DEFAULT[predictor.task]
+
+
+def interpolation_for(predictor: Predictor, chosen: Interpolation | None, validation: bool) -> Interpolation:
+    """Return how images shrink into the input: as chosen, else as in the training of the weights.
+
+    Networks trained here saw averaged pixels ("area"), which their checkpoints note. YOLOv5 trains and detects with
+    "linear", while its validation averages; its weights get the same here.
+
+    Args:
+        predictor: whose training counts.
+        chosen: by the user.
+        validation: for the batches of a validation loader, not for detection.
+    """
+    if chosen:
+        return chosen
+    noted = predictor.config.get("interpolation")
+    if noted in ("area", "linear"):
+        return noted
+    return "area" if predictor.config or validation else "linear"
 
 
 def tiling_for(
