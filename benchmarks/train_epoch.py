@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-from utils.cli import parse
 
 WARM_UP = 1  # epochs that do not count
 
@@ -60,7 +59,7 @@ def _measure(epoch: Epoch) -> Measured:
 
 def _ours(epoch: Epoch) -> tuple[float, float]:
     """Epochs of train.py's own parts, without evaluation."""
-    from engine.training.state import train_one_epoch
+    from engine.training.loop import train_one_epoch
     from models.summary import count_gflops
 
     state, loader, loss_fn = our_parts(epoch)
@@ -76,31 +75,31 @@ def _ours(epoch: Epoch) -> tuple[float, float]:
 
 def our_parts(epoch: Epoch) -> tuple[Any, Any, Any]:
     """Return state, loader and loss as train.py makes them."""
-    from engine.training import command as train
+    from engine.training.command import make_state
+    from engine.training.config import TrainConfig
+    from engine.training.settings import resolve
     from engine.training.tasks import choose_task
     from utils.device import select_device
     from utils.distributed import World
 
-    flags = {
-        "cfg": epoch.cfg,
-        "data": f"{epoch.folder}/data.yaml",
-        "hyp": "data/hyps/low.yaml",
-        "imgsz": epoch.imgsz,
-        "batch-size": epoch.batch_size,
-        "workers": epoch.workers,
-        "epochs": WARM_UP + epoch.epochs,
-        "cache": "ram",
-        "nbs": epoch.batch_size,
-    }
-    cfg = parse(
-        train.TrainConfig, [part for key, value in flags.items() for part in (f"--{key}", str(value))]
+    data = Path(epoch.folder) / "data.yaml"
+    options = TrainConfig.of(
+        cfg=epoch.cfg,
+        data=data,
+        hyp="data/hyps/low.yaml",
+        imgsz=epoch.imgsz,
+        batch_size=epoch.batch_size,
+        workers=epoch.workers,
+        epochs=WARM_UP + epoch.epochs,
+        cache="ram",
+        nbs=epoch.batch_size,
     )
-    task, device = choose_task(cfg.data, cfg.cfg), select_device(epoch.device)
-    hyp = train.with_overrides(cfg, task.read_hyp(cfg.hyp))
-    loader, _ = task.loaders(cfg, hyp, device)
-    model = task.new_model(cfg, hyp, None, loader.dataset).to(device)
-    state = train.make_state(cfg, hyp, model, len(loader), None, World())
-    return state, loader, task.loss(cfg, hyp, model)
+    task = choose_task(data, epoch.cfg)
+    settings = resolve(options, task, data, select_device(epoch.device), World())
+    loaders = task.loaders(settings)
+    model = task.new_model(settings, None, loaders).to(settings.device)
+    state = make_state(settings, model, len(loaders.train))
+    return state, loaders.train, task.loss(settings, model)
 
 
 def _ultralytics(epoch: Epoch) -> tuple[float, float]:

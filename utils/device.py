@@ -32,3 +32,15 @@ def select_device(name: str = "") -> torch.device:
     if name not in found:
         raise UserError(f"no device '{name}' here. Choose from: {', '.join(found)}")
     return torch.device(name)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, for the whole process."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

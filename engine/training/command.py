@@ -1,36 +1,23 @@
-"""Train a detector or a classifier, on one device or on many.
-
-python train.py                                             # YOLOv5n-SPD on the tree crowns that ship
-python train.py --cfg resnet18-spd                          # ResNet18-SPD on the digits that ship
-python train.py --data coco.yaml --cfg yolov5s-spd --epochs 300 --batch-size 64
-python train.py --resume                                    # go on with the newest run
-torchrun --nproc-per-node 4 train.py --batch-size 128       # four GPUs, 32 images on each
-"""
+"""train.py: from options to a trained network and its report."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import functools
-import os
-import signal
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import logging
 from typing import TYPE_CHECKING, Any
 
-from engine.training.config import FREE_ON_RESUME, OVERRIDES, TrainConfig
-from utils.errors import UserError
-from utils.options import flag_of
+from engine.training.config import TrainConfig
+from utils.log import RESULT, setup_logging
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from engine.training.run_folder import TrainRun
+    from engine.training.settings import TrainSettings
     from engine.training.state import TrainState
-    from engine.training.tasks import Task
+    from engine.training.tasks import Loaders, Task
     from utils.distributed import World
+
+LOG = logging.getLogger(__name__)
 
 
 def main(cfg: TrainConfig) -> int:
@@ -38,199 +25,99 @@ def main(cfg: TrainConfig) -> int:
     from utils.distributed import joined_world
 
     with joined_world() as world:
-        if world.is_main:
-            return train(cfg, world)
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            return train(cfg, world)
+        if not world.is_main:
+            setup_logging(cfg.log, world.rank)
+        return train(cfg, world)[0]
 
 
-def train(cfg: TrainConfig, world: World) -> int:
-    """Train, keep the best checkpoint, evaluate it and say where everything is."""
+def train(cfg: TrainConfig, world: World) -> tuple[int, TrainRun | None]:
+    """Train, keep the best checkpoint, evaluate it and say where everything is.
+
+    Returns:
+        The exit code, and the run's folder in the first process.
+    """
+    from engine.training.resume import interrupted_run
     from engine.training.run_folder import TrainRun
-    from engine.training.state import seed_everything
+    from engine.training.settings import resolve
     from engine.training.tasks import choose_task, default_data
     from models.checkpoint import read_checkpoint
-    from utils.device import select_device
+    from utils.device import seed_everything, select_device
     from utils.run_folders import make_run_folder
 
-    folder, checkpoint = None, None
-    if cfg.resume:
-        cfg, folder, checkpoint = interrupted_run(cfg)
+    resumed = interrupted_run(cfg) if cfg.resume else None
+    cfg = resumed.config if resumed else cfg
+    checkpoint = resumed.checkpoint if resumed else None
     pretrained = checkpoint or (read_checkpoint(cfg.weights) if cfg.weights else None)
-    given = checkpoint["model"] if checkpoint else cfg.cfg or (pretrained and pretrained["model"])
-    cfg = dataclasses.replace(cfg, data=cfg.data or default_data(given))
-    task = choose_task(cfg.data, given)
-    task.world = world
-    cfg = with_recipe(cfg, task.recipe, task.fallback)
-    hyp = with_overrides(cfg, task.read_hyp(cfg.hyp))
-    device = select_device(world.device(cfg.device))
+    architecture = checkpoint["model"] if checkpoint else cfg.cfg or (pretrained and pretrained["model"])
+    data = cfg.data or default_data(architecture)
+    task = choose_task(data, architecture)
+    settings = resolve(cfg, task, data, select_device(world.device(cfg.device)), world)
     seed_everything(cfg.seed)
-    if cfg.batch_size == -1:
-        cfg = dataclasses.replace(cfg, batch_size=fitting_batch(cfg, task, hyp, device, pretrained))
-        print(f"--batch-size {cfg.batch_size} is what fits")
-    if cfg.batch_size % world.size:
-        raise UserError(f"--batch-size {cfg.batch_size} cannot be shared equally by {world.size} processes")
+    if settings.batch_size == -1:
+        settings = settings.replace(batch_size=fitting_batch(settings, task, pretrained))
+        LOG.info("--batch-size %d is what fits", settings.batch_size)
 
-    loaders = task.loaders(cfg, hyp, device)
-    model = make_model(cfg, task, hyp, loaders[0].dataset, pretrained, checkpoint).to(device)
-    state = make_state(cfg, hyp, model, len(loaders[0]), checkpoint, world)
+    loaders = task.loaders(settings)
+    model = make_model(settings, task, loaders, pretrained, checkpoint).to(settings.device)
+    state = make_state(settings, model, len(loaders.train), checkpoint)
     run = None
     if world.is_main:
-        folder = folder or make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
-        run = TrainRun(folder, cfg, hyp, state, task.kind, task.columns, task.details)
-        if cfg.plots and not checkpoint:
-            task.plot_data(folder, loaders[0])
-    title = cfg.cfg or cfg.weights or "the default model"
-    where = f"{device}, {world.size} processes" if world.size > 1 else device
-    images = len(loaders[0].dataset)
-    print(f"{title} on {where}: {cfg.epochs} epochs of {images} images, into {folder}")
-    with stop_on_sigterm(state):
-        code = run_to_the_end(cfg, task, hyp, state, run, loaders)
-    return code
+        folder = (
+            resumed.folder if resumed else make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
+        )
+        run = TrainRun(folder, settings, state, task)
+        if cfg.saving.plots and not checkpoint:
+            task.plot_data(folder, loaders)
+    LOG.info("%s", _title(settings, len(loaders.train.dataset), run))
+    return run_to_the_end(settings, task, state, run, loaders), run
+
+
+def _title(settings: TrainSettings, images: int, run: TrainRun | None) -> str:
+    size = settings.world.size
+    where = f"{settings.device}, {size} processes" if size > 1 else settings.device
+    folder = run.folder if run else ""
+    return f"{settings.architecture} on {where}: {settings.epochs} epochs of {images} images, into {folder}"
 
 
 def run_to_the_end(
-    cfg: TrainConfig, task: Task, hyp: Any, state: TrainState, run: TrainRun | None, loaders: tuple[Any, Any]
+    settings: TrainSettings, task: Task, state: TrainState, run: TrainRun | None, loaders: Loaders
 ) -> int:
     """Fit and report; return the exit code. What is interrupted can be resumed."""
-    from engine.evaluation.report.plots import plot_results
+    from engine.training.loop import fit, stop_on_sigterm
+    from engine.training.plots import plot_results
     from engine.training.state import StopRequested, TrainingDivergedError
 
     last = run.last if run else None
     try:
-        fit(cfg, task, state, run, task.loss(cfg, hyp, state.model), *loaders)
+        with stop_on_sigterm(state):
+            fit(settings, task, state, run, task.loss(settings, state.model), loaders)
     except StopRequested:
         if run:
             run.save()
-        print(f"\nsaved in epoch {state.epoch + 1}, as asked; go on with: python train.py --resume {last}")
+        LOG.warning(
+            "saved in epoch %d, as asked; continue with: python train.py --resume %s", state.epoch + 1, last
+        )
         return 0
     except KeyboardInterrupt:
-        print(f"\nstopped in epoch {state.epoch + 1}; go on with: python train.py --resume {last}")
+        LOG.warning("stopped in epoch %d; continue with: python train.py --resume %s", state.epoch + 1, last)
         return 130
     except TrainingDivergedError as error:
-        print(f"{error}; the last good weights are in {last}; try a lower lr0 or another --seed")
+        LOG.error("%s; the last good weights are in %s; try a lower lr0 or another --seed", error, last)
         return 1
     if run:
         run.finish()
-        print(f"\nbest epoch: {state.best_epoch + 1}")
-        task.report(cfg, run, loaders[1])
-        if cfg.plots:
+        LOG.log(RESULT, f"\nbest epoch: {state.best_epoch + 1}")
+        task.report(settings, run, loaders)
+        if settings.options.saving.plots:
             plot_results(run.csv, run.folder / "results.png")
-        print(f"\neverything is in {run.folder}; try: python detect.py --weights {run.best}")
+        LOG.log(RESULT, f"\neverything is in {run.folder}; try: python detect.py --weights {run.best}")
     return 0
 
 
-def fit(
-    cfg: TrainConfig,
-    task: Task,
-    state: TrainState,
-    run: TrainRun | None,
-    loss_fn: Any,
-    train_loader: Any,
-    val_loader: Any,
-) -> None:
-    """Train until the last epoch, or until `patience` epochs brought nothing better."""
-    from engine.training.state import train_one_epoch
-
-    start, first = time.perf_counter(), state.epoch
-    header = ("epoch", *loss_fn.names, "img/s", *task.shown, "time", "left")
-    print("".join(f"{cell:>11}" for cell in header))
-    while state.epoch < cfg.epochs:
-        task.before_epoch(cfg, train_loader, state.metrics)
-        train_loader.set_epoch(state.epoch, state.batch)
-        title = f"{state.epoch + 1}/{cfg.epochs}"
-        losses = train_one_epoch(
-            state, train_loader, loss_fn, loss_fn.names, title, functools.partial(task.images, train_loader)
-        )
-        values: dict[str, Any] = {}
-        fitness = None
-        if not cfg.noval or state.epoch + 1 == cfg.epochs:
-            values, fitness = task.evaluate(state.ema.model, val_loader)
-        if run:
-            run.end_epoch(losses, values, fitness)
-            task.after_epoch(state.model, run.folder, state.epoch - 1)
-        else:
-            state.end_epoch(values, fitness)
-        spent = time.perf_counter() - start
-        left = spent / (state.epoch - first) * (cfg.epochs - state.epoch)
-        print_row(title, losses, [values.get(key) for key in task.shown], spent, left)
-        if state.epoch - 1 - state.best_epoch >= cfg.patience:
-            print(f"no better fitness in {cfg.patience} epochs: stopped")
-            return
-
-
-@contextlib.contextmanager
-def stop_on_sigterm(state: TrainState) -> Iterator[None]:
-    """Let a scheduler's SIGTERM end the run after the next optimizer step, or at once between epochs."""
-    from engine.training.state import StopRequested
-
-    def stop(_signal: int, _frame: Any) -> None:
-        state.stop_asked = True
-        if state.batch == state.schedule.batches:  # the epoch is trained, and being evaluated
-            raise StopRequested
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def print_row(title: str, losses: dict[str, float], metrics: Sequence[float | None], *seconds: float) -> None:
-    """Print one epoch under fit's header."""
-    cells = [f"{loss:.4f}" for loss in list(losses.values())[:-1]]
-    cells.append(f"{losses['images_per_s']:.1f}")
-    cells += ["-" if value is None else f"{value:.3f}" for value in metrics]
-    cells += [f"{int(s) // 60}:{int(s) % 60:02d}" for s in seconds]
-    print("".join(f"{cell:>11}" for cell in [title, *cells]), flush=True)
-
-
-def interrupted_run(cfg: TrainConfig) -> tuple[TrainConfig, Path, dict[str, Any]]:
-    """Return config, folder and checkpoint of the run to go on with.
-
-    Raises:
-        UserError: no such run, a finished one, or options that differ from the run's.
-    """
-    from models.checkpoint import read_checkpoint
-
-    last = Path(cfg.resume or "")
-    if cfg.resume == "newest":
-        runs = sorted(cfg.run.project.glob("*/weights/last.pt"), key=lambda file: file.stat().st_mtime)
-        if not runs:
-            raise UserError(f"no run to resume in {cfg.run.project}; give the path of its last.pt")
-        last = runs[-1]
-    checkpoint = read_checkpoint(last)
-    if "training" not in checkpoint:
-        raise UserError(f"{last} is of a finished run: start from it with --weights {last}")
-    saved = TrainConfig.of(**checkpoint["config"])
-    given, default, before = cfg.plain(), TrainConfig.of().plain(), saved.plain()
-    for key, value in given.items():
-        if key not in FREE_ON_RESUME and value not in (default[key], before[key]):
-            raise UserError(f"--resume goes on with {flag_of(key)} {before[key]}, not {value}: leave it out")
-    free = {key: getattr(cfg, key) for key in FREE_ON_RESUME}
-    return dataclasses.replace(saved, **free), last.parent.parent, checkpoint
-
-
-def with_recipe(cfg: TrainConfig, recipe: Mapping[str, Any], fallback: Mapping[str, Any]) -> TrainConfig:
-    """Fill what was left out from the data set's recipe, then from the task's defaults."""
-    values = {key: recipe.get(key, value) for key, value in fallback.items() if getattr(cfg, key) is None}
-    return dataclasses.replace(cfg, **values)
-
-
-def with_overrides(cfg: TrainConfig, hyp: Any) -> Any:
-    """Replace the hyperparameters that were given on the command line."""
-    given = {key: getattr(cfg, flag) for key, flag in OVERRIDES.items() if getattr(cfg, flag) is not None}
-    for key in given:
-        if not hasattr(hyp, key):
-            raise UserError(f"{flag_of(OVERRIDES[key])} is for detectors, and this network is a classifier")
-    return dataclasses.replace(hyp, **given)
-
-
 def make_model(
-    cfg: TrainConfig,
+    settings: TrainSettings,
     task: Task,
-    hyp: Any,
-    dataset: Any,
+    loaders: Loaders,
     pretrained: dict[str, Any] | None,
     checkpoint: dict[str, Any] | None,
 ) -> nn.Module:
@@ -239,68 +126,64 @@ def make_model(
     from models.load import from_checkpoint
 
     if checkpoint:
-        model: nn.Module = from_checkpoint(checkpoint, str(cfg.resume)).requires_grad_(True)
+        where = str(settings.options.resume)
+        model: nn.Module = from_checkpoint(checkpoint, where).requires_grad_(True)
     else:
-        model = task.new_model(cfg, hyp, pretrained, dataset)
-    if cfg.freeze:
-        print(f"{len(freeze_layers(model, cfg.freeze))} tensors stay as they are")
+        model = task.new_model(settings, pretrained, loaders)
+    freeze = settings.options.optimization.freeze
+    if freeze:
+        LOG.info("%d tensors are frozen", len(freeze_layers(model, freeze)))
     return model
 
 
 def make_state(
-    cfg: TrainConfig,
-    hyp: Any,
-    model: nn.Module,
-    batches: int,
-    checkpoint: dict[str, Any] | None,
-    world: World,
+    settings: TrainSettings, model: nn.Module, batches: int, checkpoint: dict[str, Any] | None = None
 ) -> TrainState:
     """Return a fresh state, or the interrupted run's."""
     from engine.training.multi_scale import rescaled, scaled_side
-    from engine.training.optimizer import Schedule
+    from engine.training.optimizer import schedule_of
     from engine.training.state import TrainState
     from models.fast_training import fast_training
     from models.layers.sync_norm import synchronize_norms
 
-    if cfg.sync_bn and world.size > 1:
+    options, seed, imgsz = settings.options, settings.options.seed, settings.imgsz
+    if options.optimization.sync_bn and settings.world.size > 1:
         model = synchronize_norms(model)
-    shared = {field.name for field in dataclasses.fields(Schedule)} & set(vars(hyp))
-    recipe = {name: getattr(hyp, name) for name in shared}
-    recipe["cosine"] = cfg.cos_lr or recipe.get("cosine", False)
-    schedule = Schedule(cfg.epochs, batches, cfg.batch_size, **recipe)
+    schedule = schedule_of(
+        settings.hyp, settings.epochs, batches, settings.batch_size, options.optimization.cos_lr
+    )
     fast_training(model)
 
     def resize(images: Tensor, iteration: int) -> Tensor:
-        return rescaled(
-            images, scaled_side(cfg.imgsz, 32, cfg.seed, iteration // batches, iteration % batches)
-        )
+        return rescaled(images, scaled_side(imgsz, 32, seed, iteration // batches, iteration % batches))
 
-    scale = resize if cfg.multi_scale else None
-    state = TrainState(model, hyp, schedule, cfg.amp, world, cfg.compile, scale)
+    scale = resize if options.image.multi_scale else None
+    amp, compiled = options.optimization.amp, options.optimization.compile
+    state = TrainState(model, settings.hyp, schedule, amp, settings.world, compiled, scale)
     if checkpoint:
         state.load_state_dict(checkpoint["training"], checkpoint["weights"])
     return state
 
 
-def fitting_batch(
-    cfg: TrainConfig, task: Task, hyp: Any, device: torch.device, pretrained: dict[str, Any] | None
-) -> int:
+def fitting_batch(settings: TrainSettings, task: Task, pretrained: dict[str, Any] | None) -> int:
     """Return the largest batch that fits, by training steps on the first images of the data set."""
     import torch
 
     from engine.training.auto_batch import largest_batch
     from utils.distributed import World
 
-    probe = dataclasses.replace(cfg, batch_size=2, workers=0)
-    loader, _ = task.loaders(probe, hyp, device)
-    model = task.new_model(probe, hyp, pretrained, loader.dataset).to(device)
-    loss_fn = task.loss(probe, hyp, model)
-    state = make_state(probe, hyp, model, 1, None, World())
-    loader.set_epoch(0)
-    batch = next(iter(loader))
+    options = settings.options.replace(workers=0)
+    probe = settings.replace(options=options, batch_size=2 * settings.world.size)
+    loaders = task.loaders(probe)
+    model = task.new_model(probe, pretrained, loaders).to(settings.device)
+    loss_fn = task.loss(probe, model)
+    state = make_state(probe.replace(world=World()), model, 1)
+    loaders.train.set_epoch(0)
+    batch = next(iter(loaders.train))
 
     def step(count: int) -> None:
-        torch.manual_seed(cfg.seed)
+        torch.manual_seed(options.seed)
         state.step(*task.repeated(batch, count), loss_fn, 0)
 
-    return largest_batch(step, device, len(loader.dataset) // task.world.size) * task.world.size
+    size = settings.world.size
+    return largest_batch(step, settings.device, len(loaders.train.dataset) // size) * size

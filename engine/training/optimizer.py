@@ -5,11 +5,13 @@ from __future__ import annotations
 import bisect
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
 from torch import nn
+
+from engine.training.hyperparameters import OptimizerSettings
 
 
 def build_optimizer(
@@ -101,6 +103,16 @@ class Schedule:
             else:
                 group["betas"] = (momentum, group["betas"][1])
         return max(round(1 + rise * (self.nominal_batch / self.batch_size - 1)), 1)
+
+
+def schedule_of(
+    hyp: OptimizerSettings, epochs: int, batches: int, batch_size: int, cosine: bool = False
+) -> Schedule:
+    """Return the schedule of a recipe; `cosine` overrules what the recipe says."""
+    shared = {field.name for field in fields(Schedule)} & {field.name for field in fields(hyp)}
+    values = {name: getattr(hyp, name) for name in shared}
+    values["cosine"] = cosine or values.get("cosine", False)
+    return Schedule(epochs, batches, batch_size, **values)
 
 
 class EMA:

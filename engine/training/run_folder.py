@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.training.loggers import make_loggers
 from engine.training.results_csv import append_row, drop_rows_from
+from engine.training.settings import TrainSettings
 from engine.training.state import TrainState
+from engine.training.tasks import Task
 from models.checkpoint import read_checkpoint, save_checkpoint
 
 Metrics = Mapping[str, Any]
@@ -20,28 +21,16 @@ class TrainRun:
 
     Args:
         folder: exists and can be written.
-        config: the command's config dataclass, with `logger`, `save_period` and `nosave`.
-        hyp: the recipe, a dataclass.
+        settings: of the run.
         state: what is trained; its model must have `yaml` and `names`.
-        task: "detect" or "classify".
-        columns: metrics of results.csv, beside losses and rate.
-        details: what else the checkpoints hold.
+        task: whose metrics are the columns of results.csv, and whose details go into checkpoints.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: Any,
-        hyp: Any,
-        state: TrainState,
-        task: str,
-        columns: Sequence[str],
-        details: Mapping[str, Any],
-    ) -> None:
-        self.folder, self.state = folder, state
-        self.task, self.columns, self.details = task, columns, dict(details)
-        self.config, self.hyp = config.plain(), dataclasses.asdict(hyp)
-        self.save_period, self.nosave = config.save_period, config.nosave
+    def __init__(self, folder: Path, settings: TrainSettings, state: TrainState, task: Task) -> None:
+        config, saving = settings.config(), settings.options.saving
+        self.folder, self.state, self.task = folder, state, task
+        self.config, self.hyp = config.plain(), settings.hyp.plain()
+        self.save_period, self.nosave = saving.save_period, saving.nosave
         self.weights = folder / "weights"
         self.last, self.best = self.weights / "last.pt", self.weights / "best.pt"
         self.csv = folder / "results.csv"
@@ -49,11 +38,11 @@ class TrainRun:
         for unfinished in self.weights.glob(".*.tmp"):  # of a run that was killed while it wrote
             unfinished.unlink()
         config.save(folder / "config.yaml")
-        hyp.save(folder / "hyp.yaml")
+        settings.hyp.save(folder / "hyp.yaml")
         drop_rows_from(self.csv, state.epoch)
         if state.epoch == state.batch == 0:
             self.save()
-        self.loggers = make_loggers(config.logger, folder, self.config)
+        self.loggers = make_loggers(saving.logger, folder, self.config)
 
     def end_epoch(self, losses: Mapping[str, float], metrics: Metrics, fitness: float | None) -> None:
         """Count the epoch, add its row to results.csv and write the weights that are due.
@@ -69,7 +58,7 @@ class TrainRun:
         state = self.state
         is_best = state.end_epoch(dict(metrics), fitness)
         row = {"epoch": state.epoch - 1, **losses, "lr": state.optimizer.param_groups[1]["lr"]}
-        row |= {"fitness": fitness} | {key: metrics.get(key) for key in self.columns}
+        row |= {"fitness": fitness} | {key: metrics.get(key) for key in self.task.columns}
         append_row(self.csv, row)
         for logger in self.loggers:
             logger.log(row["epoch"], {key: value for key, value in row.items() if value is not None})
@@ -101,8 +90,8 @@ class TrainRun:
     def _content(self) -> dict[str, Any]:
         average: Any = self.state.ema.model
         return {
-            "task": self.task,
-            **self.details,
+            "task": self.task.kind,
+            **self.task.details,
             "model": average.yaml,
             "names": list(average.names),
             "weights": average.state_dict(),

@@ -1,13 +1,10 @@
-"""One training run: everything that changes while it goes on, and one epoch of it."""
+"""The state of a training run: everything that changes while it goes on, and one step of it."""
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +14,6 @@ from utils.errors import UserError
 
 CLIP_NORM = 10.0  # of the gradient, as in YOLOv5
 FORGIVEN = 2  # losses in a row that are not finite; the next one stops the run
-SHOWN_EVERY = 10  # iterations; showing losses makes the host wait for the device
 PROGRESS = ("epoch", "batch", "totals", "seen", "last_step", "best_fitness", "best_epoch", "metrics")
 LossFunction = Callable[..., tuple[Tensor, Tensor]]  # of the output and the truth
 
@@ -28,13 +24,6 @@ class TrainingDivergedError(RuntimeError):
 
 class StopRequested(BaseException):
     """The run was asked to stop and can be saved now; like KeyboardInterrupt, no error."""
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 class TrainState:
@@ -203,62 +192,3 @@ class TrainState:
             self.best_epoch = self.epoch
         self.epoch, self.batch, self.totals, self.seen = self.epoch + 1, 0, [], 0
         return is_best
-
-
-def train_one_epoch(
-    state: TrainState,
-    loader: Any,
-    loss_fn: LossFunction,
-    names: tuple[str, ...],
-    title: str,
-    images: Callable[[Any], Sequence[str]],
-) -> dict[str, float]:
-    """Show every batch of the epoch that is left to the model.
-
-    Args:
-        state: what is trained; an interrupted epoch goes on at `state.batch`.
-        loader: the epoch's batches that are left.
-        loss_fn: see `TrainState.step`.
-        names: of the loss's parts.
-        title: of the progress bar.
-        images: names the images of a batch, for a loss that is not finite.
-
-    Returns:
-        The mean of each part of the loss, by `names`, and `images_per_s`.
-
-    Raises:
-        StopRequested: the run was asked to stop and has just made an optimizer step.
-    """
-    from tqdm import tqdm
-
-    batches = state.schedule.batches
-    state.model.train()
-    state.optimizer.zero_grad(set_to_none=True)
-    total = torch.tensor(state.totals or [0.0] * len(names), device=state.device)
-    before, start = state.seen, time.perf_counter()
-    hidden = None if state.world.is_main else True  # None: shown on a terminal
-    with tqdm(
-        loader, title, batches, initial=state.batch, disable=hidden, leave=False, dynamic_ncols=True
-    ) as progress:
-        for batch in progress:
-            iteration = state.epoch * batches + state.batch
-            parts = state.step(batch.images, batch.truth, loss_fn, iteration)
-            state.batch += 1
-            state.seen += len(batch.images)
-            if parts is None:
-                paths = ", ".join(images(batch))
-                progress.write(f"the loss is not finite, the step is left out; its images: {paths}")
-            else:
-                total += parts
-            if state.stopping and state.last_step == iteration:
-                state.totals = total.tolist()
-                raise StopRequested
-            if state.batch % SHOWN_EVERY == 1 and not progress.disable:
-                now = (total / state.batch).tolist()
-                speed = (state.seen - before) / (time.perf_counter() - start)
-                shown = {name: f"{mean:.4f}" for name, mean in zip(names, now, strict=True)}
-                progress.set_postfix(shown | {"images/s": f"{speed:.1f}"}, refresh=False)
-    state.totals = total.tolist()
-    means = {name: value / batches for name, value in zip(names, state.totals, strict=True)}
-    seconds = time.perf_counter() - start
-    return means | {"images_per_s": (state.seen - before) * state.world.size / seconds}

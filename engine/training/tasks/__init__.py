@@ -9,11 +9,21 @@ from typing import Any
 from data.classification.dataset_yaml import is_classification
 from engine.training.tasks.classification import ClassificationTask
 from engine.training.tasks.detection import DetectionTask
-from engine.training.tasks.task import Task
+from engine.training.tasks.task import Loader, Loaders, Loss, Task, TrainBatch
 from models.architecture import is_classifier, read_architecture
 from utils.errors import UserError
 
-__all__ = ["ClassificationTask", "DetectionTask", "Task", "choose_task", "default_data"]
+__all__ = [
+    "ClassificationTask",
+    "DetectionTask",
+    "Loader",
+    "Loaders",
+    "Loss",
+    "Task",
+    "TrainBatch",
+    "choose_task",
+    "default_data",
+]
 
 
 def choose_task(data: Path, architecture: str | Mapping[str, Any] | None) -> Task:

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from data.classification.dataset_yaml import read_classification_yaml
-from data.classification.images import ImageSet
-from data.classification.loader import Augmentation, ClassBatch, ClassLoader
+from data.classification.loader import Augmentation, ClassLoader
 from data.classification.reading import read_split
 from engine.evaluation.classification.metrics import classify
 from engine.training.classifier_hyperparameters import ClassifierHyperparameters
 from engine.training.hyperparameters import read_hyp
 from engine.training.losses.classification import ClassificationLoss
 from engine.training.results_csv import append_row, drop_rows_from
-from engine.training.tasks.task import Task
+from engine.training.tasks.task import Loader, Loaders, Task, TrainBatch
 from models.build import build_model
 from models.classification.model import ClassificationModel
 from models.downsample.diffstride import DiffStride2d, learned_strides, stride_complexity
 from models.load import load_model, transfer_weights
 from utils.errors import UserError
+from utils.log import RESULT
 
 if TYPE_CHECKING:
-    from engine.training.config import TrainConfig
     from engine.training.run_folder import TrainRun
+    from engine.training.settings import TrainSettings
 
-DEFAULT_MODEL = "resnet18-spd"
+LOG = logging.getLogger(__name__)
 EVALUATED = 250  # images a batch where nobody says
 MANY_CLASSES = 20  # more are not listed
 
@@ -44,7 +44,8 @@ class ClassificationTask(Task):
     """
 
     kind = "classify"
-    fallback: Mapping[str, Any] = {
+    default_model = "resnet18-spd"
+    fallback: ClassVar[Mapping[str, Any]] = {
         "hyp": "data/hyps/mnist5k.yaml",
         "imgsz": 64,
         "epochs": 100,
@@ -56,72 +57,70 @@ class ClassificationTask(Task):
     def __init__(self, data: Path) -> None:
         self.description = read_classification_yaml(data)
         self.recipe = self.description.recipe
-        self.details = {"resize": self.description.resize}  # detect.py then shows images alike
+        self.details = {"resize": self.description.resize}  # by which detect.py shows images as in training
 
     def read_hyp(self, path: Path) -> ClassifierHyperparameters:
-        """Return the recipe."""
+        """Return the hyperparameters of a file."""
         return read_hyp(path, ClassifierHyperparameters)
 
-    def loaders(
-        self, cfg: TrainConfig, hyp: ClassifierHyperparameters, device: torch.device
-    ) -> tuple[ClassLoader, ClassLoader]:
+    def loaders(self, settings: TrainSettings) -> Loaders:
         """Return the augmented batches to train on and the plain ones to validate on.
 
         Raises:
-            UserError: an option is for detectors, or the data cannot be used.
+            UserError: the data cannot be used.
         """
-        cfg.refuse_other_tasks("classify", str(cfg.cfg or cfg.weights or DEFAULT_MODEL))
-        view = self.description.view(cfg.imgsz)
-        train, val = (read_split(self.description, split, view) for split in ("train", "val"))
+        hyp = _of_classifier(settings)
+        transform = self.description.view(settings.imgsz)
+        train, val = (read_split(self.description, split, transform) for split in ("train", "val"))
         if train.names != val.names:
             raise UserError(
                 f"{self.description.file}: 'train' has {len(train.names)} classes, 'val' {len(val.names)}: "
                 "give their 'names'"
             )
         augmentation = Augmentation(hyp.crop, hyp.fliplr, hyp.mixup)
-        return (
-            ClassLoader(train, cfg.batch_size, augmentation, cfg.seed, self.world),
+        seed = settings.options.seed
+        return Loaders(
+            ClassLoader(train, settings.batch_size, augmentation, seed, settings.world),
             ClassLoader(val, EVALUATED),
+            train.names,
+            settings.world,
         )
 
     def new_model(
-        self,
-        cfg: TrainConfig,
-        hyp: ClassifierHyperparameters,
-        pretrained: Mapping[str, Any] | None,
-        dataset: ImageSet,
+        self, settings: TrainSettings, pretrained: Mapping[str, Any] | None, loaders: Loaders
     ) -> ClassificationModel:
         """Return a classifier of the data's classes.
 
         Raises:
             UserError: the recipe's penalty on strides is asked of a network that learns none.
         """
-        architecture = cfg.cfg or (pretrained["model"] if pretrained else DEFAULT_MODEL)
-        model = build_model(architecture, num_classes=len(dataset.names), downsample=cfg.downsample)
+        options = settings.options
+        architecture = options.cfg or (pretrained["model"] if pretrained else self.default_model)
+        model = build_model(architecture, num_classes=len(loaders.names), downsample=options.downsample)
         assert isinstance(model, ClassificationModel)
-        if hyp.stride_penalty and not learned_strides(model):
+        if _of_classifier(settings).stride_penalty and not learned_strides(model):
             raise UserError(
-                f"stride_penalty in {cfg.hyp} is for networks with DiffStride layers; "
-                f"{cfg.cfg or DEFAULT_MODEL} has none, resnet18-diffstride has"
+                f"stride_penalty in {settings.hyp_file} is for networks with DiffStride layers; "
+                f"{options.cfg or self.default_model} has none, resnet18-diffstride has"
             )
-        model.names = list(dataset.names)
+        model.names = list(loaders.names)
         if pretrained:
             copied, total = transfer_weights(model, pretrained["weights"])
-            print(f"{copied} of {total} tensors copied from {cfg.weights}")
+            LOG.info("%d of %d tensors copied from %s", copied, total, options.weights)
         return model
 
-    def loss(self, cfg: TrainConfig, hyp: ClassifierHyperparameters, model: nn.Module) -> ClassificationLoss:
+    def loss(self, settings: TrainSettings, model: nn.Module) -> ClassificationLoss:
         """Return the loss; the strides' penalty is part of it where the recipe gives it weight."""
-        penalty = None
+        penalty, hyp = None, _of_classifier(settings)
         if hyp.stride_penalty:
             layers = [module for module in model.modules() if isinstance(module, DiffStride2d)]
             penalty = partial(stride_complexity, layers)
         return ClassificationLoss(hyp.label_smoothing, penalty, hyp.stride_penalty)
 
-    def evaluate(self, model: nn.Module, loader: ClassLoader) -> tuple[dict[str, Any], float]:
+    def evaluate(self, model: nn.Module, loaders: Loaders) -> tuple[dict[str, Any], float]:
         """Return top-1, top-5 and the loss on the validation images, and top-1."""
         device = next(model.parameters()).device
-        values = classify(model, loader, loader.dataset.names, device).values
+        values = classify(model, _classification(loaders.val), loaders.names, device).values
         return values, values["top1"] or 0.0
 
     def after_epoch(self, model: nn.Module, folder: Path, epoch: int) -> None:
@@ -136,33 +135,47 @@ class ClassificationTask(Task):
             }
             append_row(folder / "strides.csv", {"epoch": epoch, **ways})
 
-    def images(self, loader: ClassLoader, batch: ClassBatch) -> list[str]:
+    def image_names(self, loader: Loader, batch: TrainBatch) -> list[str]:
         """Return where a batch's images are from."""
-        return [loader.dataset.where[index] for index in batch.indices]
+        where = _classification(loader).dataset.where
+        return [where[index] for index in batch.indices]
 
-    def repeated(self, batch: ClassBatch, count: int) -> tuple[Tensor, tuple[Tensor]]:
+    def repeated(self, batch: TrainBatch, count: int) -> tuple[Tensor, tuple[Tensor]]:
         """Return the first image of a batch `count` times, and its target as often."""
-        return batch.images[:1].expand(count, -1, -1, -1), (batch.targets[:1].expand(count, -1),)
+        (targets,) = batch.truth
+        return batch.images[:1].expand(count, -1, -1, -1), (targets[:1].expand(count, -1),)
 
-    def plot_data(self, folder: Path, loader: ClassLoader) -> None:
+    def plot_data(self, folder: Path, loaders: Loaders) -> None:
         """Draw the first training batch as the network will see it."""
         from engine.evaluation.classification.report import GALLERY, plot_images
 
+        loader = _classification(loaders.train)
         loader.set_epoch(0)
         batch = next(iter(loader))
         pixels = batch.images[:GALLERY].permute(0, 2, 3, 1).numpy()
-        captions = [loader.dataset.names[label] for label in batch.labels[:GALLERY]]
+        captions = [loaders.names[label] for label in batch.labels[:GALLERY]]
         plot_images(pixels, captions, folder / "train_batch0.png", "first training batch")
 
-    def report(self, cfg: TrainConfig, run: TrainRun, loader: ClassLoader) -> None:
+    def report(self, settings: TrainSettings, run: TrainRun, loaders: Loaders) -> None:
         """Evaluate the best checkpoint as val.py does; print its tables, write metrics and figures."""
         from engine.evaluation.classification.report import plot_strides, report, write_evaluation
 
-        model, images = load_model(run.best, run.state.device), loader.dataset
-        classified = classify(model, loader, images.names, run.state.device)
-        print(report(classified, len(images.names) <= MANY_CLASSES))
-        write_evaluation(classified, images.pixels, images.where, run.folder, cfg.plots)
+        loader, plots = _classification(loaders.val), settings.options.saving.plots
+        model, images = load_model(run.best, settings.device), loader.dataset
+        result = classify(model, loader, images.names, settings.device)
+        LOG.log(RESULT, report(result, len(images.names) <= MANY_CLASSES))
+        write_evaluation(result, images.pixels, images.where, run.folder, plots)
         strides = run.folder / "strides.csv"
-        if cfg.plots and strides.exists():
+        if plots and strides.exists():
             with strides.open(newline="", encoding="utf-8") as file:
                 plot_strides(list(csv.DictReader(file)), run.folder / "strides.png")
+
+
+def _classification(loader: Loader) -> ClassLoader:
+    assert isinstance(loader, ClassLoader)
+    return loader
+
+
+def _of_classifier(settings: TrainSettings) -> ClassifierHyperparameters:
+    assert isinstance(settings.hyp, ClassifierHyperparameters)
+    return settings.hyp

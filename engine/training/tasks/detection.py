@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from torch import nn
 
 from data.augment.render import Augmentation
 from data.dataset_yaml import read_dataset_yaml
-from data.detection.batch import Batch
 from data.detection.dataset import AugmentOn, DetectionDataset, validation_set
 from data.detection.image_weights import image_weights
 from data.detection.loader import BatchLoader, build_loader
@@ -25,17 +25,18 @@ from engine.evaluation.predictions import predict_loader
 from engine.training.autoanchor import suit_anchors
 from engine.training.hyperparameters import Hyperparameters, read_hyp
 from engine.training.losses.detection import DetectionLoss
-from engine.training.tasks.task import Task
+from engine.training.tasks.task import Loader, Loaders, Task, TrainBatch
 from models.build import build_model
 from models.detection_model import DetectionModel, require_detector
 from models.load import load_model, transfer_weights
 from utils.errors import UserError
+from utils.log import RESULT
 
 if TYPE_CHECKING:
-    from engine.training.config import TrainConfig
     from engine.training.run_folder import TrainRun
+    from engine.training.settings import TrainSettings
 
-DEFAULT_MODEL = "yolov5n-spd"
+LOG = logging.getLogger(__name__)
 WARM_UP, MEASURED_SECONDS = 4, 3.0  # batches and time of --augment-on auto
 
 
@@ -47,7 +48,8 @@ class DetectionTask(Task):
     """
 
     kind = "detect"
-    fallback: Mapping[str, Any] = {
+    default_model = "yolov5n-spd"
+    fallback: ClassVar[Mapping[str, Any]] = {
         "hyp": "data/hyps/low.yaml",
         "imgsz": 640,
         "epochs": 100,
@@ -58,131 +60,131 @@ class DetectionTask(Task):
 
     def __init__(self, data: Path) -> None:
         self.description = read_dataset_yaml(data)
-        self.names = self.description.names
         self.recipe = self.description.recipe
         tile = self.description.tile
-        self.details = {"tile": dataclasses.asdict(tile) if tile else None}  # detection then knows
+        self.details = {  # by which detection shows images as in training
+            "tile": dataclasses.asdict(tile) if tile else None,
+            "interpolation": "area",
+        }
 
     def read_hyp(self, path: Path) -> Hyperparameters:
-        """Return the recipe."""
+        """Return the hyperparameters of a file."""
         return read_hyp(path)
 
-    def loaders(
-        self, cfg: TrainConfig, hyp: Hyperparameters, device: torch.device
-    ) -> tuple[BatchLoader, BatchLoader]:
+    def loaders(self, settings: TrainSettings) -> Loaders:
         """Return the augmented batches to train on and the plain ones to validate on.
 
         Raises:
             UserError: the size is no multiple of 32, or the data cannot be used.
         """
-        if cfg.imgsz % 32:
-            raise UserError(
-                f"--imgsz must be a multiple of 32, got {cfg.imgsz}; try {cfg.imgsz // 32 * 32 + 32}"
-            )
-        if cfg.single_cls:
-            self.names = ("object",)
-        workers = default_workers(device) if cfg.workers is None else cfg.workers
-        on = cfg.augment_on
+        imgsz, options = settings.imgsz, settings.options.image
+        if imgsz % 32:
+            raise UserError(f"--imgsz must be a multiple of 32, got {imgsz}; try {imgsz // 32 * 32 + 32}")
+        names = ("object",) if options.single_cls else self.description.names
+        workers = default_workers(settings.device) if options.workers is None else options.workers
+        on = options.augment_on
         if on == "auto":
-            on = self._faster(cfg, hyp, device, workers)
-        val = validation_set(read_split(self.description, "val", cfg.single_cls), cfg.imgsz, cache=cfg.cache)
-        return (
-            self._train_loader(cfg, hyp, device, workers, on),
-            build_loader(val, cfg.batch_size * 2, False, workers, world=self.world),
+            on = self._faster(settings, workers)
+        records = read_split(self.description, "val", options.single_cls)
+        val = validation_set(records, imgsz, cache=options.cache)
+        return Loaders(
+            self._train_loader(settings, workers, on),
+            build_loader(val, settings.batch_size * 2, False, workers, world=settings.world),
+            names,
+            settings.world,
         )
 
-    def _train_loader(
-        self, cfg: TrainConfig, hyp: Hyperparameters, device: torch.device, workers: int, on: AugmentOn
-    ) -> BatchLoader:
+    def _train_loader(self, settings: TrainSettings, workers: int, on: AugmentOn) -> BatchLoader:
+        hyp, options = _of_detector(settings), settings.options.image
         strength = {field.name: getattr(hyp, field.name) for field in dataclasses.fields(Augmentation)}
         dataset = DetectionDataset(
-            read_split(self.description, "train", cfg.single_cls),
-            cfg.imgsz,
+            read_split(self.description, "train", options.single_cls),
+            settings.imgsz,
             Augmentation(**strength),
-            rect=cfg.rect,
-            cache=cfg.cache,
-            seed=cfg.seed,
-            mosaic_until=cfg.epochs - hyp.close_mosaic if hyp.close_mosaic else None,
+            rect=options.rect,
+            cache=options.cache,
+            seed=settings.options.seed,
+            mosaic_until=settings.epochs - hyp.close_mosaic if hyp.close_mosaic else None,
             augment_on=on,
         )
-        return build_loader(dataset, cfg.batch_size, True, workers, cfg.seed, self.world, device)
+        seed, world, device = settings.options.seed, settings.world, settings.device
+        return build_loader(dataset, settings.batch_size, True, workers, seed, world, device)
 
-    def _faster(
-        self, cfg: TrainConfig, hyp: Hyperparameters, device: torch.device, workers: int
-    ) -> AugmentOn:
-        """Where images are made sooner, by measurement; beside a network on the CPU always in workers."""
-        if device.type != "cuda":
+    def _faster(self, settings: TrainSettings, workers: int) -> AugmentOn:
+        """Where images are made faster, by measurement; beside a network on the CPU always in workers."""
+        if settings.device.type != "cuda":
             return "cpu"
         forms: tuple[AugmentOn, ...] = ("cpu", "device")
-        seconds = {on: seconds_a_batch(self._train_loader(cfg, hyp, device, workers, on)) for on in forms}
+        seconds = {on: seconds_per_batch(self._train_loader(settings, workers, on)) for on in forms}
         chosen = min(forms, key=lambda on: seconds[on])
         shown = ", ".join(f"{on} {1000 * seconds[on]:.1f} ms" for on in forms)
-        print(f"--augment-on {chosen}: a batch takes {shown}")
-        return self.world.broadcast(chosen)
+        LOG.info("--augment-on %s: a batch takes %s", chosen, shown)
+        return settings.world.broadcast(chosen)
 
     def new_model(
-        self,
-        cfg: TrainConfig,
-        hyp: Hyperparameters,
-        pretrained: Mapping[str, Any] | None,
-        dataset: DetectionDataset,
+        self, settings: TrainSettings, pretrained: Mapping[str, Any] | None, loaders: Loaders
     ) -> DetectionModel:
         """Return a detector with weights and anchors that suit the data."""
-        architecture = cfg.cfg or (pretrained["model"] if pretrained else DEFAULT_MODEL)
-        names = list(self.names)
+        options, names = settings.options, list(loaders.names)
+        architecture = options.cfg or (pretrained["model"] if pretrained else self.default_model)
         model = require_detector(
-            build_model(architecture, num_classes=len(names), downsample=cfg.downsample),
-            cfg.cfg or cfg.weights,
+            build_model(architecture, num_classes=len(names), downsample=options.downsample),
+            settings.architecture,
         )
         model.names = names
         if pretrained:
             copied, total = transfer_weights(model, pretrained["weights"])
-            print(f"{copied} of {total} tensors copied from {cfg.weights}")
-        if cfg.autoanchor:
-            sizes = box_sizes(dataset)
-            print(suit_anchors(model, sizes, hyp.anchor_t, hyp.anchor_recall, cfg.seed))
+            LOG.info("%d of %d tensors copied from %s", copied, total, options.weights)
+        if options.optimization.autoanchor:
+            hyp = _of_detector(settings)
+            sizes = box_sizes(_detection(loaders.train).dataset)
+            LOG.info("%s", suit_anchors(model, sizes, hyp.anchor_t, hyp.anchor_recall, options.seed))
         return model
 
-    def loss(self, cfg: TrainConfig, hyp: Hyperparameters, model: nn.Module) -> DetectionLoss:
+    def loss(self, settings: TrainSettings, model: nn.Module) -> DetectionLoss:
         """Return the loss with gains scaled to levels, classes and input size, as YOLOv5 trains."""
-        head = require_detector(model, cfg.cfg).head
+        hyp, head = _of_detector(settings), require_detector(model, settings.architecture).head
         per_level = 3 / head.nl
         return DetectionLoss(
             head.anchors,
             head.nc,
             box=hyp.box * per_level,
             cls=hyp.cls * per_level * head.nc / 80,
-            obj=hyp.obj * per_level * (cfg.imgsz / 640) ** 2,
+            obj=hyp.obj * per_level * (settings.imgsz / 640) ** 2,
             cls_pw=hyp.cls_pw,
             obj_pw=hyp.obj_pw,
             anchor_t=hyp.anchor_t,
-            mask_ignored=cfg.mask_ignored,
+            mask_ignored=settings.options.optimization.mask_ignored,
             label_smoothing=hyp.label_smoothing,
             box_loss=hyp.box_loss,
             nwd_constant=hyp.nwd_constant,
             fl_gamma=hyp.fl_gamma,
             strides=head.stride,
-            world=self.world,
+            world=settings.world,
         )
 
-    def evaluate(self, model: nn.Module, loader: BatchLoader) -> tuple[dict[str, Any], float]:
+    def evaluate(self, model: nn.Module, loaders: Loaders) -> tuple[dict[str, Any], float]:
         """Return AP and its kin on the validation images, and 0.1·AP50 + 0.9·AP."""
-        predictions = predict_loader(model, loader, progress=False, gather=self.world.gather)
-        metrics = evaluate(predictions, self.names).metrics
+        loader = _detection(loaders.val)
+        predictions = predict_loader(model, loader, progress=False, gather=loaders.world.gather)
+        metrics = evaluate(predictions, loaders.names).metrics
         class_ap = [values["AP"] for values in metrics.per_class]
         return {**metrics.values, "class_AP": class_ap}, metrics.fitness
 
-    def before_epoch(self, cfg: TrainConfig, loader: BatchLoader, metrics: Mapping[str, Any]) -> None:
+    def before_epoch(self, settings: TrainSettings, loaders: Loaders, metrics: Mapping[str, Any]) -> None:
         """With --image-weights, draw images of rare and hard classes more often."""
-        if cfg.image_weights:
+        if settings.options.image.image_weights:
+            loader = _detection(loaders.train)
             records = loader.dataset.records
-            loader.set_weights(image_weights(records, len(self.names), metrics.get("class_AP")))
+            loader.set_weights(image_weights(records, len(loaders.names), metrics.get("class_AP")))
 
-    def plot_data(self, folder: Path, loader: BatchLoader) -> None:
+    def plot_data(self, folder: Path, loaders: Loaders) -> None:
         """Draw the training boxes' statistics and the first batch as the network will see it."""
-        from engine.evaluation.report.plots import plot_batch, plot_labels
+        from engine.evaluation.report.plots import plot_batch
+        from engine.training.plots import plot_labels
 
-        dataset, names = loader.dataset, self.names
+        loader = _detection(loaders.train)
+        dataset, names = loader.dataset, loaders.names
         classes, boxes = [np.zeros(0, np.int64)], [np.zeros((0, 4))]
         for record in dataset.records:
             low, high = record.boxes_xyxy[~record.crowd, :2], record.boxes_xyxy[~record.crowd, 2:]
@@ -194,28 +196,40 @@ class DetectionTask(Task):
         batch = next(iter(loader))
         plot_batch(batch.images, batch.targets, names, folder / "train_batch0.png", "first training batch")
 
-    def report(self, cfg: TrainConfig, run: TrainRun, loader: BatchLoader) -> None:
+    def report(self, settings: TrainSettings, run: TrainRun, loaders: Loaders) -> None:
         """Evaluate the best checkpoint as val.py does; print its tables, write metrics and figures."""
         from data.media.image_files import read_image
         from engine.evaluation.outputs import plot, report, write_metrics
         from engine.evaluation.report.page import write_report
 
-        model = load_model(run.best, run.state.device)
-        loader = build_loader(loader.dataset, loader.batch_size, False, loader.workers)  # not a share of it
-        evaluation = evaluate(predict_loader(model, loader, progress=False), model.names)
-        print(report(evaluation))
-        write_metrics(evaluation, run.folder / "metrics.json")
-        if cfg.plots:
-            page, title = run.folder / "report.html", f"{run.best} on {cfg.data}"
-            write_report(page, title, evaluation, plot(evaluation, run.folder), cfg.plain(), read_image)
-            print(f"\n{page} shows where objects are lost")
+        model, val = load_model(run.best, settings.device), _detection(loaders.val)
+        loader = build_loader(val.dataset, val.batch_size, False, val.workers)  # all of it, not a share
+        result = evaluate(predict_loader(model, loader, progress=False), model.names)
+        LOG.log(RESULT, report(result))
+        write_metrics(result, run.folder / "metrics.json")
+        if settings.options.saving.plots:
+            page, title = run.folder / "report.html", f"{run.best} on {settings.data}"
+            config = settings.config().plain()
+            write_report(page, title, result, plot(result, run.folder), config, read_image)
+            LOG.log(RESULT, f"\n{page} shows where objects are lost")
 
-    def images(self, loader: BatchLoader, batch: Batch) -> list[str]:
+    def image_names(self, loader: Loader, batch: TrainBatch) -> list[str]:
         """Return the paths of a batch's images."""
-        return [str(loader.dataset.records[index].path) for index in batch.indices]
+        records = _detection(loader).dataset.records
+        return [str(records[index].path) for index in batch.indices]
 
 
-def seconds_a_batch(loader: BatchLoader) -> float:
+def _detection(loader: Loader) -> BatchLoader:
+    assert isinstance(loader, BatchLoader)
+    return loader
+
+
+def _of_detector(settings: TrainSettings) -> Hyperparameters:
+    assert isinstance(settings.hyp, Hyperparameters)
+    return settings.hyp
+
+
+def seconds_per_batch(loader: BatchLoader) -> float:
     """Seconds that a batch takes, by as many as a few seconds allow; the first ones do not count."""
     loader.set_epoch(0)
     start, counted = 0.0, 0

@@ -3,18 +3,80 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from utils.distributed import World
+from utils.options import Task as Kind
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
-    from engine.training.config import TrainConfig
+    from engine.training.hyperparameters import OptimizerSettings
     from engine.training.run_folder import TrainRun
+    from engine.training.settings import TrainSettings
+
+
+class TrainBatch(Protocol):
+    """A batch to train on."""
+
+    images: Tensor  # (B, 3, H, W) uint8
+
+    @property
+    def truth(self) -> Sequence[Tensor]:
+        """What the loss takes after the network's output."""
+        ...
+
+    @property
+    def indices(self) -> Sequence[int]:
+        """Of the images in the data set."""
+        ...
+
+
+class Loader(Protocol):
+    """Batches of a data set, in an order that follows from seed and epoch."""
+
+    @property
+    def dataset(self) -> Sized:
+        """What the batches are of."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of the epoch that are left."""
+        ...
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and its first batch."""
+        ...
+
+
+class Loss(Protocol):
+    """A loss: (network output, *targets) -> the loss, and its parts detached, by `names`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the parts."""
+        ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Return the loss and its parts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Augmented batches to train on, plain ones to validate on, the classes, and who shares the batches."""
+
+    train: Loader
+    val: Loader
+    names: tuple[str, ...]
+    world: World
 
 
 class Task(ABC):
@@ -22,61 +84,63 @@ class Task(ABC):
 
     Attributes:
         kind: "detect" or "classify", as checkpoints call it.
+        default_model: where neither the user nor a checkpoint names one.
         recipe: options of the data set's own recipe.
         fallback: options where neither the user nor the recipe chooses.
         columns: metrics of results.csv; `shown` are printed after each epoch.
         details: what a checkpoint holds besides, for those who use the network.
-        world: the processes that train together.
     """
 
-    kind: str
+    kind: ClassVar[Kind]
+    default_model: ClassVar[str]
+    fallback: ClassVar[Mapping[str, Any]]
+    columns: ClassVar[tuple[str, ...]]
+    shown: ClassVar[tuple[str, ...]]
     recipe: Mapping[str, Any]
-    fallback: Mapping[str, Any]
-    columns: tuple[str, ...]
-    shown: tuple[str, ...]
     details: Mapping[str, Any]
-    world: World = World()
 
     @abstractmethod
-    def read_hyp(self, path: Path) -> Any:
-        """Return the recipe's numbers, a frozen dataclass."""
+    def read_hyp(self, path: Path) -> OptimizerSettings:
+        """Return the hyperparameters of a file."""
 
     @abstractmethod
-    def loaders(self, cfg: TrainConfig, hyp: Any, device: torch.device) -> tuple[Any, Any]:
+    def loaders(self, settings: TrainSettings) -> Loaders:
         """Return the augmented batches to train on and the plain ones to validate on."""
 
     @abstractmethod
     def new_model(
-        self, cfg: TrainConfig, hyp: Any, pretrained: Mapping[str, Any] | None, dataset: Any
+        self, settings: TrainSettings, pretrained: Mapping[str, Any] | None, loaders: Loaders
     ) -> nn.Module:
         """Return a network for this data, with the weights of the checkpoint `pretrained` that fit."""
 
     @abstractmethod
-    def loss(self, cfg: TrainConfig, hyp: Any, model: nn.Module) -> Any:
-        """Return the loss: of the output and a batch's truth -> (loss, its parts), named by `names`."""
+    def loss(self, settings: TrainSettings, model: nn.Module) -> Loss:
+        """Return the loss."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, loader: Any) -> tuple[dict[str, Any], float]:
-        """Return the metrics on the validation batches, and the fitness, which the best epoch has most of."""
+    def evaluate(self, model: nn.Module, loaders: Loaders) -> tuple[dict[str, Any], float]:
+        """Return the metrics on the validation batches, and the fitness; the best epoch has the highest."""
 
-    def before_epoch(self, cfg: TrainConfig, loader: Any, metrics: Mapping[str, Any]) -> None:  # noqa: B027
+    def before_epoch(  # noqa: B027 (may be left out)
+        self, settings: TrainSettings, loaders: Loaders, metrics: Mapping[str, Any]
+    ) -> None:
         """Choose what the epoch shows, by the metrics of the last evaluation."""
 
     def after_epoch(self, model: nn.Module, folder: Path, epoch: int) -> None:  # noqa: B027 (may be left out)
         """Note in the run's folder what the network learned besides its weights."""
 
     @abstractmethod
-    def plot_data(self, folder: Path, loader: Any) -> None:
+    def plot_data(self, folder: Path, loaders: Loaders) -> None:
         """Draw what is trained on."""
 
     @abstractmethod
-    def report(self, cfg: TrainConfig, run: TrainRun, loader: Any) -> None:
+    def report(self, settings: TrainSettings, run: TrainRun, loaders: Loaders) -> None:
         """Evaluate the best checkpoint as val.py does; print its tables, write metrics and figures."""
 
-    def images(self, loader: Any, batch: Any) -> Sequence[str]:
+    def image_names(self, loader: Loader, batch: TrainBatch) -> Sequence[str]:
         """Name the images of a batch."""
         return [f"number {index}" for index in batch.indices]
 
-    def repeated(self, batch: Any, count: int) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return the first image of a batch `count` times, and a truth of that size, to see what fits."""
+    def repeated(self, batch: TrainBatch, count: int) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the first image of a batch `count` times, with targets of that size, to see what fits."""
         return batch.images[:1].expand(count, -1, -1, -1), batch.truth

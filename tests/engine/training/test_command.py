@@ -10,9 +10,10 @@ import torch
 import yaml
 
 from engine.training import command as train
-from engine.training.hyperparameters import read_hyp
+from engine.training.settings import resolve
 from engine.training.tasks import DetectionTask
 from models.checkpoint import read_checkpoint
+from utils.distributed import World
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -176,6 +177,10 @@ def test_help_imports_neither_torch_nor_opencv() -> None:
 
 def test_the_recipe_fills_only_what_was_left_out() -> None:
     recipe = {"imgsz": 320, "epochs": 7, "hyp": "data/hyps/small-data.yaml"}
-    cfg = train.with_recipe(train.TrainConfig.of(imgsz=128), recipe, DetectionTask.fallback)
-    assert (cfg.imgsz, cfg.epochs, cfg.batch_size) == (128, 7, 16)
-    assert read_hyp(cfg.hyp).optimizer == "AdamW"
+    task = DetectionTask(Path("data/treecrowns.yaml"))
+    task.recipe = recipe
+    given = train.TrainConfig.of(imgsz=128)
+    settings = resolve(given, task, Path("data/treecrowns.yaml"), torch.device("cpu"), World())
+    assert (settings.imgsz, settings.epochs, settings.batch_size) == (128, 7, 16)
+    assert settings.hyp.optimizer == "AdamW"
+    assert settings.config().epochs == 7 and given.epochs is None, "what was given stays as it was"

@@ -11,6 +11,7 @@ from engine.training import command as train
 from engine.training.auto_batch import largest_batch
 from engine.training.freeze import freeze_layers
 from engine.training.hyperparameters import Hyperparameters
+from engine.training.settings import with_flags
 from models import build_model
 from models.checkpoint import read_checkpoint
 from tests.engine.training.test_command import SMALL_NETWORK, config, rows_of
@@ -54,8 +55,8 @@ def test_several_numbers_freeze_these_layers_and_a_missing_one_is_refused(tmp_pa
 
 def test_flags_replace_hyperparameters_and_nothing_else() -> None:
     hyp = Hyperparameters(lr0=0.5, nominal_batch=16)
-    assert train.with_overrides(train.TrainConfig.of(), hyp) == hyp
-    changed = train.with_overrides(train.TrainConfig.of(nbs=128, box_loss="nwd", label_smoothing=0.1), hyp)
+    assert with_flags(train.TrainConfig.of(), hyp) == hyp
+    changed = with_flags(train.TrainConfig.of(nbs=128, box_loss="nwd", label_smoothing=0.1), hyp)
     assert (changed.nominal_batch, changed.box_loss, changed.label_smoothing) == (128, "nwd", 0.1)
     assert changed.lr0 == 0.5
 
