@@ -26,7 +26,7 @@ from utils.options import Options, opt
 if TYPE_CHECKING:
     import numpy as np
 
-    from engine.inference.pipeline import DetectSettings
+    from engine.inference.settings import DetectSettings
     from engine.runtimes import Predictor
 
 SAMPLES = Path("data/samples/treecrowns/images")
@@ -163,7 +163,8 @@ def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, f
     from itertools import islice
 
     from data.media.sources import open_source
-    from engine.inference.pipeline import DetectSettings, detect_images
+    from engine.inference.pipeline import detect_images
+    from engine.inference.settings import DetectSettings
 
     settings = DetectSettings((SIDE, SIDE))
 
@@ -207,7 +208,8 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     from benchmarks.others import sahi_on_tiles
     from benchmarks.race import race
     from data.detection.tiling import Tiling
-    from engine.inference.pipeline import DetectSettings, detect_images
+    from engine.inference.pipeline import detect_images
+    from engine.inference.settings import DetectSettings
     from engine.inference.sizes import input_size
     from engine.runtimes import load_predictor
 

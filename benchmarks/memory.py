@@ -34,7 +34,8 @@ def main(cfg: MemoryBenchmark) -> int:
     from data.media.sources import open_source
     from engine.inference.outputs.media import Media
     from engine.inference.outputs.result import FrameResult, Style
-    from engine.inference.pipeline import DetectSettings, detect_images
+    from engine.inference.pipeline import detect_images
+    from engine.inference.settings import DetectSettings
     from engine.inference.sizes import input_size
     from engine.runtimes import load_predictor
     from utils.run_folders import newest_weights

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.inference.pipeline import DetectSettings, detect_image
+from engine.inference.pipeline import detect_image
+from engine.inference.settings import DetectSettings
 from engine.runtimes import Predictor
 from utils.errors import UserError
 from utils.overlap import suppress

@@ -37,8 +37,8 @@ API = {
 }
 INTRODUCTION = """# Reference
 
-Every option of the four commands and the whole Python API. This page is written by `python -m tools.reference`
-from the code; edit the code, not the page. Guides: [training](training.md), [evaluation](evaluation.md),
+Every option of the four commands and the whole Python API, written by `python -m tools.reference` from the
+code; edit the code, not the page. Guides: [training](training.md), [evaluation](evaluation.md),
 [detection](detect.md), [export](export.md), [classification](classification.md),
 [hyperparameters](hyperparameters.md).
 """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from data.detection.records import ImageRecord
     from engine.evaluation.classification.metrics import ClassificationResult
     from engine.evaluation.report.gallery import ReadImage
-    from engine.inference.pipeline import DetectSettings
+    from engine.inference.settings import DetectSettings
     from engine.runtimes import Predictor
 
 
@@ -189,26 +189,15 @@ def detect_settings(
     cfg: ValConfig, predictor: Predictor, description: DatasetConfig, imgsz: tuple[int, int]
 ) -> DetectSettings:
     """Return how detect.py would look at full images; without --tile, in the data set's tiles."""
-    from engine.inference.pipeline import DetectSettings
-    from engine.inference.sizes import interpolation_for, tiling_for
+    from engine.inference.settings import make_settings
 
-    tiling, tile_from = description.tile, 0
-    if cfg.tiles.tile is not None:
-        tiling, tile_from = tiling_for(cfg.tiles.side, cfg.tiles.overlap, predictor, imgsz)
-    threshold = cfg.suppression.iou_thres if cfg.tiles.tile_thres is None else cfg.tiles.tile_thres
-    return DetectSettings(
-        imgsz=imgsz,
-        conf_thres=cfg.suppression.conf_thres,
-        iou_thres=cfg.suppression.iou_thres,
-        max_det=kept_at_most(cfg, 1000),
-        multi_label=True,
-        tiling=tiling,
-        tile_from=tile_from,
-        whole=cfg.tiles.tile_whole,
-        merge=MergeRule(cfg.tiles.tile_merge, cfg.tiles.tile_metric, threshold),
-        batch_size=cfg.batch_size,
-        interpolation=interpolation_for(predictor, cfg.resizing.interpolation, validation=False),
+    suppression = replace(cfg.suppression, max_det=kept_at_most(cfg, 1000))
+    settings = make_settings(
+        predictor, imgsz, suppression, cfg.tiles, cfg.resizing, cfg.batch_size, multi_label=True
     )
+    if cfg.tiles.tile is None:
+        settings = replace(settings, tiling=description.tile, tile_from=0)
+    return settings
 
 
 def scoring_of(cfg: ValConfig) -> Scoring:

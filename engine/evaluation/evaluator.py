@@ -31,8 +31,8 @@ class Scoring:
 
     Attributes:
         protocol: size classes, IoU thresholds and limits.
-        max_dets: detection limits instead of the protocol's. Without them, full images of tiled data get one more
-            limit, as many detections as the fullest holds objects, if these are more than the protocol's.
+        max_dets: detection limits instead of the protocol's. Without them, full images of tiled data get one
+            more limit, as many detections as the fullest holds objects, if that is more than the protocol's.
         evaluator: which implementation of COCO's evaluation.
         merge: how detections of tiles become those of the full image.
     """

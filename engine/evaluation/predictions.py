@@ -1,4 +1,4 @@
-"""Predictions: the detections of records, from a loader, from the inference pipeline or from a results file."""
+"""Predictions: detections of records, from a loader, the inference pipeline or a results file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch is imported when something is detected, so that scori
 
     from data.detection.loader import BatchLoader
     from data.media.large_image import LargeImage
-    from engine.inference.pipeline import DetectSettings
+    from engine.inference.settings import DetectSettings
     from engine.runtimes import Predictor
 
 LOG = logging.getLogger(__name__)

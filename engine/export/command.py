@@ -1,16 +1,10 @@
-"""Export a detector or a classifier for other runtimes, and check that it still gives the same numbers.
-
-python export.py                                                        # newest best.pt to best.onnx
-python export.py --weights best.pt --include onnx openvino torchscript
-python export.py --weights best.pt --imgsz 640 --dynamic                # any batch, height and width
-python export.py --weights best.pt --int8 --data data/treecrowns.yaml   # 8 bits, and what they cost in AP
-"""
+"""export.py: from a checkpoint to files for other runtimes, each proved equal before it is kept."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from engine.export.config import ExportConfig
 from utils.errors import UserError
+from utils.log import RESULT
 
 if TYPE_CHECKING:
     from engine.runtimes import Predictor
     from engine.runtimes.metadata import Metadata
     from engine.runtimes.pytorch import TorchPredictor
 
+LOG = logging.getLogger(__name__)
 PROBED = 0.001  # confidence at which NMS is compared first: noise alone may hold nothing surer
 SUFFIXES = {
     "onnx": ".onnx",
@@ -35,6 +31,11 @@ SUFFIXES = {
 
 def main(cfg: ExportConfig) -> int:
     """Export to each format; 1 where a result differs from PyTorch."""
+    return int(None in export_formats(cfg))
+
+
+def export_formats(cfg: ExportConfig) -> list[Path | None]:
+    """Export to each format; return the file of each, None where a result differs from PyTorch."""
     import torch
 
     from engine.runtimes import load_predictor
@@ -60,11 +61,12 @@ def main(cfg: ExportConfig) -> int:
     batch = "any batch" if cfg.dynamic else f"batch {cfg.batch_size}"
     any_size = cfg.dynamic and predictor.task == "detect"
     size = f"any size (multiples of {predictor.stride})" if any_size else f"{height}x{width} pixels"
-    print(f"{cfg.weights}: {len(predictor.names)} classes, {batch}, {size}, {metadata.precision}")
+    classes = len(predictor.names)
+    LOG.info("%s: %d classes, %s, %s, %s", cfg.weights, classes, batch, size, metadata.precision)
     drafts = cfg.weights.with_name(f".{cfg.weights.stem}.{os.getpid()}.drafts")
     try:
         drafts.mkdir()  # before the long part: can it be written at all?
-        return max(_export(cfg, format, predictor, metadata, drafts) for format in cfg.include)
+        return [_export(cfg, format, predictor, metadata, drafts) for format in cfg.include]
     finally:
         shutil.rmtree(drafts, ignore_errors=True)
 
@@ -103,7 +105,7 @@ def _metadata(cfg: ExportConfig, predictor: TorchPredictor) -> Metadata:
 
 def _export(
     cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
-) -> int:
+) -> Path | None:
     """Write one format among the drafts; it gets its own place once it is proved equal."""
     marks = f"{'_int8' if cfg.int8 else '_fp16' if cfg.half else ''}{'_nms' if cfg.nms else ''}"
     target = cfg.weights.with_name(f"{cfg.weights.stem}{marks}{SUFFIXES[format]}")
@@ -111,16 +113,16 @@ def _export(
     draft = _write(cfg, format, predictor, metadata, drafts)  # the long part
     seconds = time.perf_counter() - start
     size = sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
-    print(f"{format}: {size:.1f} MB, exported in {seconds:.1f} s")
+    LOG.info("%s: %.1f MB, exported in %.1f s", format, size, seconds)
     probes = [cfg.replace(conf_thres=PROBED)] if cfg.nms and not cfg.int8 else []
     for probe in (*probes, cfg):
         draft = _write(probe, format, predictor, metadata, drafts)
         if not _proved(probe, format, predictor, _reload(draft, format), metadata):
-            print(f"{format}: the outputs differ, so {target} was not written", file=sys.stderr)
-            return 1
+            LOG.error("%s: the outputs differ, so %s was not written", format, target)
+            return None
     _replace(draft, target)
-    print(f"{format}: saved {target}; try: python detect.py --weights {target}")
-    return 0
+    LOG.log(RESULT, f"{format}: saved {target}; try: python detect.py --weights {target}")
+    return target
 
 
 def _write(
@@ -193,20 +195,26 @@ def _proved(
         return _score(cfg, predictor, other, metadata)
     tolerance = TOLERANCES[metadata.precision]
     if settings is not None:
-        found = compare_detections(predictor, other, shapes, settings)
-        print(f"{format}: {found.both} of PyTorch's {found.first} objects are also among its {found.second}")
-        return found.agree(tolerance)
+        agreement = compare_detections(predictor, other, shapes, settings)
+        LOG.log(
+            RESULT,
+            f"{format}: {agreement.both} of PyTorch's {agreement.first} objects are also among its "
+            f"{agreement.second}",
+        )
+        return agreement.agree(tolerance)
     if predictor.task == "classify":
         gap = compare_logits(predictor, other, shapes, tolerance)
-        print(
+        LOG.log(
+            RESULT,
             f"{format}: largest difference from PyTorch on {gap.inputs} inputs: {gap.scores:.2g} in logits "
-            f"(allowed: {tolerance.scores:g} and as much of the value)"
+            f"(allowed: {tolerance.scores:g} and as much of the value)",
         )
         return gap.agree
     gap = compare(predictor, other, shapes, tolerance)
-    print(
+    LOG.log(
+        RESULT,
         f"{format}: largest difference from PyTorch on {gap.inputs} inputs: {gap.pixels:.2g} pixels, "
-        f"{gap.scores:.2g} in scores (allowed: {tolerance})"
+        f"{gap.scores:.2g} in scores (allowed: {tolerance})",
     )
     return gap.agree
 
@@ -239,5 +247,5 @@ def _score(cfg: ExportConfig, predictor: TorchPredictor, other: Predictor, metad
     for key in ("AP", "AP50", "AP_S"):
         full, small = before.get(key), after.get(key)
         if full is not None and small is not None:
-            print(f"int8: {key} {full:.4f} -> {small:.4f} ({small - full:+.4f})")
+            LOG.log(RESULT, f"int8: {key} {full:.4f} -> {small:.4f} ({small - full:+.4f})")
     return (after["AP"] or 0) >= 0.5 * (before["AP"] or 0)

@@ -1,25 +1,15 @@
-"""Detect objects in images, videos and streams.
-
-python detect.py                                                  # the newest training run, on a sample
-python detect.py --weights best.pt --source photos/ --save-txt --save-conf
-python detect.py --weights best.onnx --source street.mp4 --track bytetrack
-python detect.py --weights best.pt --source aerial.tif --tile auto    # small objects in a large image
-python detect.py --weights best.pt --source rtsp://camera/live 0      # a stream and a webcam
-
-In Python: `from detect import Detector`.
-"""
+"""detect.py: from options to detections on images, videos and streams, and their outputs."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.inference.config import DetectConfig
-from engine.inference.detector import Detector
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,63 +17,95 @@ if TYPE_CHECKING:
     from data.media.frame import Frame
     from data.media.sources import Source
     from engine.inference.outputs.result import Output
-    from engine.inference.pipeline import DetectionResult, DetectSettings
-    from engine.inference.progress import Report
+    from engine.inference.pipeline import DetectionResult
+    from engine.inference.progress import Progress
     from engine.inference.tracking import Tracks
     from engine.runtimes import Predictor
 
-__all__ = ["DetectConfig", "Detector", "main"]
+LOG = logging.getLogger(__name__)
 
 
 def main(cfg: DetectConfig) -> int:
-    """Detect, print a line for each image and a summary; 1 where sources had to be left"""
+    """Detect, log a line per image and a summary; 1 where sources had to be left out."""
     from data.media.sources import open_source
-    from engine.inference.pipeline import detect_images
-    from engine.inference.progress import Report
-    from engine.inference.test_time_augmentation import TestTimeAugmentation
-    from engine.inference.tracking import Tracks
     from engine.runtimes import load_predictor
     from utils.device import select_device
     from utils.run_folders import newest_weights
 
-    source = open_source(cfg.source, cfg.vid_stride, lambda line: print(f"left out: {line}", file=sys.stderr))
+    source = open_source(cfg.source, cfg.vid_stride, leave_out)
     description = _description(cfg)
     weights = cfg.weights or (newest_weights(),)
     names = description.names if description else None
     device = select_device(cfg.hardware.device)
     predictor = load_predictor(weights, device, half=cfg.hardware.half, names=names, task=None)
     if predictor.task == "classify":
-        from engine.inference.classification.command import label
+        from engine.inference.classification.command import classify_source
 
-        return label(cfg, source, weights, predictor)
-    settings = _settings(cfg, predictor, live=source.count is None)
+        return classify_source(cfg, source, weights, predictor)
+    return detect_source(cfg, source, weights, predictor, description)
+
+
+def leave_out(problem: str) -> None:
+    """Log a file, stream or image that could not be read."""
+    LOG.warning("left out: %s", problem)
+
+
+def detect_source(
+    cfg: DetectConfig,
+    source: Source,
+    weights: Sequence[Path],
+    predictor: Predictor,
+    description: DatasetConfig | None,
+) -> int:
+    """Detect on every frame of a source and write what was asked for."""
+    from engine.inference.pipeline import detect_images
+    from engine.inference.progress import Progress
+    from engine.inference.settings import make_settings
+    from engine.inference.test_time_augmentation import TestTimeAugmentation
+    from engine.inference.tracking import Tracks
+
+    settings = make_settings(
+        predictor,
+        cfg.imgsz,
+        cfg.suppression,
+        cfg.tiles,
+        cfg.resizing,
+        cfg.batch_size or (1 if source.count is None else 8),
+        cfg.classes,
+        cfg.agnostic_nms,
+        tracked=cfg.track is not None,
+    )
     if cfg.augment:
         predictor = TestTimeAugmentation(predictor)
     tiles = f", tiles of {settings.tiling.size} px" if settings.tiling else ""
-    print(f"{' + '.join(map(str, weights))} on {predictor.device}: {source}{tiles}")
-    report = Report(source.count, predictor.names, not cfg.log.quiet)
-    source.report = lambda line: report.warn(f"left out: {line}")
-    found = detect_images(predictor, source, settings, report=source.leave_out)
+    LOG.info("%s on %s: %s%s", " + ".join(map(str, weights)), predictor.device, source, tiles)
+    progress = Progress(source.count, predictor.names)
+    results = detect_images(predictor, source, settings, report=source.leave_out)
     code = 0
     with ExitStack() as stack:
-        stack.enter_context(closing(report))
-        stack.enter_context(closing(found))
-        first = list(islice(found, 1))  # a broken source leaves no run folder behind
-        folder = _make_folder(cfg, source) if first and cfg.saves else None
+        stack.enter_context(closing(progress))
+        stack.enter_context(closing(results))
+        first = list(islice(results, 1))  # a broken source leaves no run folder behind
+        folder = make_output_folder(cfg, source) if first and cfg.saves else None
         tracks = Tracks(folder / "tracks.csv" if folder else None, predictor.names) if cfg.track else None
         outputs = _open_outputs(cfg, folder, description, tracks)
         for output in outputs:
             stack.enter_context(closing(output))
         try:
-            _write(cfg, chain(first, found), predictor, outputs, report)
+            _write(cfg, chain(first, results), predictor, outputs, progress)
         except KeyboardInterrupt:
-            report.warn("stopped; what was finished is saved")
+            LOG.warning("stopped; what was finished is saved")
             code = 130
-    report.summarize(folder, tracks.counts() if tracks else None, source.problems)
+    progress.summarize(folder, tracks.counts() if tracks else None, source.problems)
     return code or bool(source.problems)
 
 
-def _make_folder(cfg: DetectConfig, source: Source) -> Path:
+def make_output_folder(cfg: DetectConfig, source: Source) -> Path:
+    """Create the run folder.
+
+    Raises:
+        UserError: it is the folder of the source.
+    """
     from utils.run_folders import make_run_folder
 
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
@@ -98,36 +120,6 @@ def _description(cfg: DetectConfig) -> DatasetConfig | None:
     from data.dataset_yaml import read_dataset_yaml
 
     return read_dataset_yaml(cfg.data)
-
-
-def _settings(cfg: DetectConfig, predictor: Predictor, live: bool) -> DetectSettings:
-    """Return how to detect, once all of it is known to fit the weights."""
-    from engine.inference.merging.merge import MergeRule
-    from engine.inference.pipeline import DetectSettings
-    from engine.inference.sizes import input_size, interpolation_for, tiling_for
-    from engine.inference.tracking import LOW
-
-    for index in cfg.classes or ():
-        if index >= len(predictor.names):
-            known = ", ".join(f"{i} {name}" for i, name in enumerate(predictor.names))
-            raise UserError(f"--classes {index}: the weights have no such class; choose from: {known}")
-    imgsz = input_size(cfg.imgsz, predictor)
-    tiling, tile_from = tiling_for(cfg.tiles.side, cfg.tiles.overlap, predictor, imgsz)
-    threshold = cfg.suppression.iou_thres if cfg.tiles.tile_thres is None else cfg.tiles.tile_thres
-    return DetectSettings(
-        imgsz=imgsz,
-        conf_thres=min(cfg.suppression.conf_thres, LOW) if cfg.track else cfg.suppression.conf_thres,
-        iou_thres=cfg.suppression.iou_thres,
-        max_det=cfg.suppression.max_det or 1000,
-        classes=cfg.classes,
-        agnostic=cfg.agnostic_nms,
-        tiling=tiling,
-        tile_from=tile_from,
-        whole=cfg.tiles.tile_whole,
-        merge=MergeRule(cfg.tiles.tile_merge, cfg.tiles.tile_metric, threshold),
-        batch_size=cfg.batch_size or (1 if live else 8),
-        interpolation=interpolation_for(predictor, cfg.resizing.interpolation, validation=False),
-    )
 
 
 def _open_outputs(
@@ -166,22 +158,22 @@ def _open_outputs(
 
 def _write(
     cfg: DetectConfig,
-    found_frames: Iterator[DetectionResult[Frame]],
+    results: Iterator[DetectionResult[Frame]],
     predictor: Predictor,
     outputs: list[Output],
-    report: Report,
+    progress: Progress,
 ) -> None:
-    """Follow the objects of every frame, where asked to, and hand the result to every output."""
+    """Track the objects of every frame, where asked to, and hand the result to every output."""
     from engine.inference.outputs.result import FrameResult, Style, UniqueNames
     from engine.inference.tracking import Tracking
 
     style = Style(cfg.draw.line_thickness, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
     name_of = UniqueNames()
-    follow = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
-    for found in found_frames:
-        frame = found.item
-        detections = follow(frame, found.detections) if follow else found.detections
+    track = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
+    for detected in results:
+        frame = detected.item
+        detections = track(frame, detected.detections) if track else detected.detections
         result = FrameResult(frame, name_of(frame.path), detections, predictor.names, style)
         for output in outputs:
             output.add(result)
-        report.add(found, result)
+        progress.add(detected, result)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from engine.inference.config import DetectConfig, DrawOptions
+from engine.options import DeviceOptions, LabelOptions, RunOptions
+from utils.errors import UserError, suggest
+from utils.log import LogOptions
+from utils.options import options_of
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
     from data.media.sources import Source
-    from engine.inference.pipeline import DetectSettings
+    from engine.inference.settings import DetectSettings
+    from engine.runtimes import Predictor
+
+# What detect.py has and Python has other means for: groups of options, and single ones.
+OUTPUT_GROUPS = (LabelOptions, DrawOptions, DeviceOptions, RunOptions, LogOptions)
+OUTPUT_OPTIONS = ("weights", "source", "data", "save_csv", "save_crop", "heatmap")
 
 
 class Detector:
@@ -47,97 +58,63 @@ class Detector:
         """Detect on everything at once; `stream` says what `source` and the options may be.
 
         Returns:
-            Ultralytics' Results, one for each image or frame, in order.
+            Ultralytics' Results, one per image or frame, in order.
         """
         return list(self.stream(source, **options))
 
-    def stream(
-        self,
-        source: Any,
-        conf: float = 0.25,
-        iou: float = 0.45,
-        imgsz: int | Sequence[int] | None = None,
-        tile: int | Literal["auto"] | None = None,
-        overlap: float = 0.2,
-        tile_whole: bool = False,
-        classes: Sequence[int] | None = None,
-        max_det: int = 1000,
-        agnostic: bool = False,
-        batch_size: int | None = None,
-        vid_stride: int = 1,
-        track: Literal["bytetrack", "botsort"] | None = None,
-        interpolation: Literal["area", "linear"] | None = None,
-    ) -> Iterator[Results]:
+    def stream(self, source: Any, **options: Any) -> Iterator[Results]:
         """Detect frame by frame, so that memory stays flat over a long video.
 
         Args:
             source: a path, glob, list of paths, camera number or URL, as `detect.py --source` takes; or a
                 NumPy array (H, W[, 3 BGR]), a Pillow image, or a list of these.
-            conf: smallest confidence.
-            iou: the largest IoU of two boxes of a class.
-            imgsz: input side, or height and width, pixels; None is as trained.
-            tile: side of a tile, pixels; 0 for full images, "auto"; None is as trained.
-            overlap: share of its side that a tile has in common with the next.
-            tile_whole: look at the full image as well.
-            classes: keep these only.
-            max_det: objects kept in an image.
-            agnostic: let boxes of different classes suppress each other.
-            batch_size: images, frames or tiles at a time; None is 8, of streams 1.
-            vid_stride: look at every n-th frame of a video.
-            track: follow objects through a video; their numbers are `results.boxes.id`.
-            interpolation: of images that shrink into the input; None is as in the weights' training.
+            options: those of detect.py, by the same names: `conf_thres` (or `conf`), `iou_thres` (`iou`),
+                `max_det`, `classes`, `agnostic_nms`, `imgsz`, `tile`, `overlap`, `tile_whole`, `tile_merge`,
+                `tile_metric`, `tile_thres`, `interpolation`, `augment`, `batch_size`, `vid_stride` and
+                `track`, whose track ids are `results.boxes.id`.
+
+        Returns:
+            Ultralytics' Results, one per image or frame, in order.
 
         Raises:
-            UserError: the source cannot be read, or an option does not fit.
+            UserError: the source cannot be read, or an option is unknown or does not fit.
         """
-        from engine.inference.pipeline import DetectSettings
-        from engine.inference.sizes import input_size, interpolation_for, tiling_for
+        from engine.inference.settings import make_settings
+        from engine.inference.test_time_augmentation import TestTimeAugmentation
 
-        opened = _open(source, vid_stride)
-        wanted = (imgsz,) if isinstance(imgsz, int) else imgsz
-        size = input_size(wanted, self.predictor)
-        tiling, tile_from = tiling_for(tile, overlap, self.predictor, size)
-        settings = DetectSettings(
-            imgsz=size,
-            conf_thres=min(conf, 0.1) if track else conf,
-            iou_thres=iou,
-            max_det=max_det,
-            classes=classes,
-            agnostic=agnostic,
-            tiling=tiling,
-            tile_from=tile_from,
-            whole=tile_whole,
-            batch_size=batch_size or (1 if opened.count is None else 8),
-            interpolation=interpolation_for(self.predictor, interpolation, validation=False),
+        cfg = detect_options(options)
+        opened = open_any(source, cfg.vid_stride)
+        settings = make_settings(
+            self.predictor,
+            cfg.imgsz,
+            cfg.suppression,
+            cfg.tiles,
+            cfg.resizing,
+            cfg.batch_size or (1 if opened.count is None else 8),
+            cfg.classes,
+            cfg.agnostic_nms,
+            tracked=cfg.track is not None,
         )
-        return self._results(opened, settings, track, conf)
+        predictor = TestTimeAugmentation(self.predictor) if cfg.augment else self.predictor
+        return self._results(predictor, opened, settings, cfg)
 
     def _results(
-        self,
-        source: Source,
-        settings: DetectSettings,
-        track: Literal["bytetrack", "botsort"] | None,
-        conf: float,
+        self, predictor: Predictor, source: Source, settings: DetectSettings, cfg: DetectConfig
     ) -> Iterator[Results]:
-        from contextlib import closing
-
         from data.media.large_image import overview
         from engine.inference.outputs.result import DRAWN_SIDE
         from engine.inference.pipeline import detect_images
         from engine.inference.tracking import Tracking
         from utils.ultralytics_adapter import make_results
 
-        follow = Tracking(track, conf) if track else None
-        with closing(
-            detect_images(self.predictor, source, settings, report=source.leave_out)
-        ) as found_frames:
-            for found in found_frames:
-                frame = found.item
-                detections = follow(frame, found.detections) if follow else found.detections
+        track = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
+        with closing(detect_images(predictor, source, settings, report=source.leave_out)) as results:
+            for result in results:
+                frame, stages = result.item, result.stages
+                detections = track(frame, result.detections) if track else result.detections
                 image, scale = overview(frame.image, DRAWN_SIDE)
                 if scale != 1:
                     detections = detections.scaled(scale)
-                stages = found.stages
                 times = {
                     "preprocess": stages.pre * 1e3,
                     "inference": stages.inference * 1e3,
@@ -146,12 +123,37 @@ class Detector:
                 yield make_results(image, frame.where, self.names, detections, times)
 
 
-def _open(source: Any, vid_stride: int) -> Source:
+def detect_options(options: dict[str, Any]) -> DetectConfig:
+    """Return options of detection by their names on the command line, checked.
+
+    Raises:
+        UserError: an unknown option, one that only the command has, or a bad value.
+    """
+    allowed = {
+        alias.lstrip("-").replace("-", "_"): option.name
+        for option in options_of(DetectConfig)
+        if option.group not in OUTPUT_GROUPS and option.name not in OUTPUT_OPTIONS
+        for alias in (option.name, *option.aliases)
+    } | {"agnostic": "agnostic_nms"}
+    values = {}
+    for name, value in options.items():
+        if name not in allowed:
+            raise UserError(f"unknown option '{name}'. {suggest(name, allowed)}")
+        if name == "imgsz" and isinstance(value, int):
+            value = (value,)
+        if value is not None:
+            values[allowed[name]] = value
+    return DetectConfig.of(**values)
+
+
+def open_any(source: Any, vid_stride: int = 1) -> Source:
+    """Open what `Detector` takes: paths, URLs, camera numbers, arrays and Pillow images."""
     from data.media.arrays import Arrays, is_in_memory
     from data.media.sources import open_source
+    from engine.inference.command import leave_out
 
     if is_in_memory(source):
         return Arrays(source if isinstance(source, list | tuple) else [source])
     if isinstance(source, int):
         source = str(source)
-    return open_source(source, vid_stride, lambda line: print(f"left out: {line}", file=sys.stderr))
+    return open_source(source, vid_stride, leave_out)

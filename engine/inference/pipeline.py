@@ -15,50 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.detection.tiling import Tiling, tile_boxes
-from data.letterbox import Interpolation, Letterbox, letterbox
+from data.detection.tiling import tile_boxes
+from data.letterbox import Letterbox, letterbox
 from data.media.image_files import ImageReadError
 from data.media.large_image import LargeImage
 from engine.inference.merging.merge import MergeRule, merge_tiles
+from engine.inference.settings import DetectSettings
 from engine.runtimes import Predictor
 from utils.detections import Detections
 from utils.nms import non_max_suppression
 from utils.prefetch import prefetch
-
-
-@dataclass(frozen=True)
-class DetectSettings:
-    """How to detect.
-
-    Attributes:
-        imgsz: height and width that an image, or a tile, is fitted into, pixels.
-        conf_thres: smallest confidence.
-        iou_thres: the largest IoU of two boxes of a class.
-        max_det: largest number of objects in an image, and in a tile.
-        classes: these only; None is all.
-        agnostic: let boxes of different classes suppress each other.
-        multi_label: a box may count for several classes (evaluation), not its best one only.
-        tiling: cut images into tiles; None looks at them whole.
-        tile_from: images whose longer side is shorter than this are looked at whole, pixels.
-        whole: look at the full image besides its tiles, for objects larger than a tile.
-        merge: how the tiles' boxes become one image's; None is by seams, with `iou_thres`.
-        batch_size: images or tiles at a time.
-        interpolation: of images that shrink into the input, as in the network's training.
-    """
-
-    imgsz: tuple[int, int]
-    conf_thres: float = 0.25
-    iou_thres: float = 0.45
-    max_det: int = 1000
-    classes: Sequence[int] | None = None
-    agnostic: bool = False
-    multi_label: bool = False
-    tiling: Tiling | None = None
-    tile_from: int = 0
-    whole: bool = False
-    merge: MergeRule | None = None
-    batch_size: int = 8
-    interpolation: Interpolation = "area"
 
 
 class HasImage(Protocol):

@@ -12,11 +12,10 @@ import numpy as np
 
 from data.media.frame import Frame
 from engine.inference.outputs.result import FrameResult
+from engine.inference.settings import TRACKED_FROM
 from utils.detections import Detections
 from utils.errors import UserError
 from utils.ultralytics_adapter import TrackerKind, make_tracker
-
-LOW = 0.1  # confidence that suffices to continue a known track
 
 
 class Tracking:
@@ -37,7 +36,7 @@ class Tracking:
         if frame.path not in self._trackers:
             if frame.seconds is None:  # only streams come side by side
                 self._trackers.clear()
-            self._trackers[frame.path] = make_tracker(self.kind, self.conf_thres, LOW)
+            self._trackers[frame.path] = make_tracker(self.kind, self.conf_thres, TRACKED_FROM)
         rows, ids = self._trackers[frame.path](detections.to_array(), frame.image)
         height, width = frame.image.shape[:2]
         tracked = replace(Detections.from_array(rows), track_ids=ids.astype(np.int64))

@@ -106,7 +106,7 @@ class SavingOptions(Options):
 
 @dataclass(frozen=True)
 class TrainConfig(Options):
-    """Train a detector or a classifier. What is left out comes from the data set's recipe, where it has one."""
+    """Train a detector or a classifier. What is left out comes from the data set's recipe, if it has one."""
 
     weights: Path | None = opt(None, "start from this checkpoint's weights, as far as they fit")
     cfg: str | None = opt(

@@ -17,7 +17,7 @@ def test_state_dict_has_the_names_and_shapes_of_the_reference(network):
     assert model.names == [f"class{i}" for i in range(5)]
 
 
-# The networks run in float64, so that only the reference's own float32 rounding is left: measured, its eval maps
+# The networks run in float64, so that only the reference's own float32 rounding is left: its eval maps
 # are 8e-7 of their largest value from float64 and its training maps 8e-6, because BatchNorm divides by the
 # statistics of a batch of two. Processors differ in float64 by some 1e-14, so one tolerance holds on all.
 EVAL_ROUNDING, TRAINING_ROUNDING = 2e-6, 1e-5

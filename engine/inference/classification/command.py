@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import logging
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,34 +13,31 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-import cv2
 import numpy as np
-import torch
 
 from data.classification.resize import InputTransform
-from data.media.frame import Frame
 from data.media.large_image import overview
 from data.media.sources import Source
 from engine.inference.classification.drawing import draw_lines
+from engine.inference.classification.pipeline import classify_frames, input_transform
+from engine.inference.command import make_output_folder
 from engine.inference.outputs.display import Display
 from engine.inference.outputs.media import Frames, Media
 from engine.inference.outputs.result import DRAWN_SIDE, FrameResult, Output, Style, UniqueNames
-from engine.inference.sizes import square_side
 from engine.runtimes import Predictor
 from utils.detections import Detections
 from utils.errors import UserError
-from utils.prefetch import prefetch
-from utils.run_folders import make_run_folder
+from utils.log import RESULT
 
 if TYPE_CHECKING:
     from engine.inference.config import DetectConfig
 
-SHOWN = 5  # classes
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Labeled(FrameResult):
-    """What a classifier says of one frame.
+class ClassifiedFrame(FrameResult):
+    """The most probable classes of one frame.
 
     Attributes:
         best: the most probable classes, best first, with their probabilities.
@@ -59,8 +57,8 @@ class Labeled(FrameResult):
         return draw_lines(image, lines if self.style.labels else [])
 
 
-def label(cfg: DetectConfig, source: Source, weights: tuple[Path, ...], predictor: Predictor) -> int:
-    """Label every frame, print a line each and write what was asked for; 1 where sources were left out.
+def classify_source(cfg: DetectConfig, source: Source, weights: Sequence[Path], predictor: Predictor) -> int:
+    """Classify every frame, log a line each and write what was asked for; 1 where sources were left out.
 
     Raises:
         UserError: an option is for detectors, or the size does not fit.
@@ -68,16 +66,15 @@ def label(cfg: DetectConfig, source: Source, weights: tuple[Path, ...], predicto
     cfg.refuse_other_tasks("classify", " + ".join(map(str, weights)))
     if cfg.imgsz and len(set(cfg.imgsz)) > 1:
         raise UserError(f"--imgsz takes one side for a classifier, got {' '.join(map(str, cfg.imgsz))}")
-    side = square_side(cfg.imgsz[0] if cfg.imgsz else None, predictor)
-    shown = predictor.config.get("resize")
-    view = InputTransform(min(shown, side) if isinstance(shown, int) else side, side)
-    print(f"{' + '.join(map(str, weights))} on {predictor.device}: {source}")
-    results = _label_all(cfg, source, predictor, view)
+    transform = input_transform(predictor, cfg.imgsz[0] if cfg.imgsz else None)
+    LOG.info("%s on %s: %s", " + ".join(map(str, weights)), predictor.device, source)
+    batch_size = cfg.batch_size or (1 if source.count is None else 8)
+    results = _results(cfg, source, predictor, transform, batch_size)
     start, count, code = time.perf_counter(), 0, 0
     with ExitStack() as stack:
         stack.enter_context(closing(results))
         first = list(islice(results, 1))  # a broken source leaves no run folder behind
-        folder = _make_folder(cfg, source) if first and cfg.saves else None
+        folder = make_output_folder(cfg, source) if first and cfg.saves else None
         outputs = _open_outputs(cfg, folder)
         for output in outputs:
             stack.enter_context(closing(output))
@@ -86,54 +83,24 @@ def label(cfg: DetectConfig, source: Source, weights: tuple[Path, ...], predicto
                 count += 1
                 for output in outputs:
                     output.add(result)
-                if not cfg.log.quiet:
-                    print(_line(result), flush=True)
+                LOG.info("%s", _line(result))
         except KeyboardInterrupt:
-            print("stopped; what was finished is saved")
+            LOG.warning("stopped; what was finished is saved")
             code = 130
-    print(f"{count} labeled, {count / (time.perf_counter() - start):.1f} a second")
+    LOG.log(RESULT, f"{count} classified, {count / (time.perf_counter() - start):.1f} per second")
     if folder:
-        print(f"saved in {folder}")
+        LOG.log(RESULT, f"saved in {folder}")
     return code or bool(source.problems)
 
 
-def _label_all(
-    cfg: DetectConfig, source: Source, predictor: Predictor, view: InputTransform
-) -> Generator[Labeled, None, None]:
-    """Read a little ahead, run the network on batches and yield frame by frame."""
+def _results(
+    cfg: DetectConfig, source: Source, predictor: Predictor, transform: InputTransform, batch_size: int
+) -> Generator[ClassifiedFrame, None, None]:
     style = Style(None, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
-    size = cfg.batch_size or (1 if source.count is None else 8)
     name_of, nothing = UniqueNames(), Detections.empty()
-    with closing(prefetch(source)) as frames:
-        while batch := list(islice(frames, size)):
-            for frame, best in zip(batch, _best(batch, predictor, view), strict=True):
-                yield Labeled(frame, name_of(frame.path), nothing, predictor.names, style, best=best)
-
-
-def _best(frames: list[Frame], predictor: Predictor, view: InputTransform) -> list[list[tuple[int, float]]]:
-    """Return the most probable classes of each frame."""
-    inputs = [cv2.cvtColor(view(_pixels(frame, view)), cv2.COLOR_BGR2RGB) for frame in frames]
-    images = torch.from_numpy(np.stack(inputs)).to(predictor.device).permute(0, 3, 1, 2).float() / 255
-    probabilities, classes = predictor(images).float().softmax(1).cpu().sort(1, descending=True)
-    return [
-        list(zip(k[:SHOWN], p[:SHOWN], strict=True))
-        for k, p in zip(classes.tolist(), probabilities.tolist(), strict=True)
-    ]
-
-
-def _pixels(frame: Frame, view: InputTransform) -> np.ndarray:
-    """(H, W, 3) uint8 BGR; of what is read by windows, an overview."""
-    if isinstance(frame.image, np.ndarray):
-        return frame.image
-    height, width = frame.image.shape[:2]
-    return overview(frame.image, max(4 * view.resize * max(height, width) // min(height, width), 64))[0]
-
-
-def _make_folder(cfg: DetectConfig, source: Source) -> Path:
-    folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
-    if any(path.parent.resolve() == folder.resolve() for path in source.files):
-        raise UserError(f"results in {folder} would overwrite the source; choose another --project or --name")
-    return folder
+    with closing(classify_frames(source, predictor, transform, batch_size)) as frames:
+        for frame, best in frames:
+            yield ClassifiedFrame(frame, name_of(frame.path), nothing, predictor.names, style, best=best)
 
 
 def _open_outputs(cfg: DetectConfig, folder: Path | None) -> list[Output]:
@@ -151,15 +118,15 @@ def _open_outputs(cfg: DetectConfig, folder: Path | None) -> list[Output]:
     return chosen
 
 
-def _line(result: Labeled) -> str:
+def _line(result: ClassifiedFrame) -> str:
     frame = result.frame
     number = f" frame {frame.number}" if frame.is_video else ""
-    said = ", ".join(f"{result.names[k]} {probability:.2f}" for k, probability in result.best)
-    return f"{frame.where}{number}: {said}"
+    classes = ", ".join(f"{result.names[k]} {probability:.2f}" for k, probability in result.best)
+    return f"{frame.where}{number}: {classes}"
 
 
 class Texts:
-    """labels/*.txt: a line a class, its probability and its name; a file for every frame."""
+    """labels/*.txt: a line per class, its probability and its name; a file for every frame."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -167,7 +134,7 @@ class Texts:
 
     def add(self, result: FrameResult) -> None:
         """Write one file."""
-        assert isinstance(result, Labeled)
+        assert isinstance(result, ClassifiedFrame)
         lines = [f"{probability:.5f} {result.names[k]}\n" for k, probability in result.best]
         (self.folder / f"{result.frame_name}.txt").write_text("".join(lines), encoding="utf-8")
 
@@ -176,7 +143,7 @@ class Texts:
 
 
 class Csv:
-    """One line a class of a frame: file, frame, rank, class, name, probability."""
+    """One line per class of a frame: file, frame, rank, class, name, probability."""
 
     COLUMNS = ("file", "frame", "rank", "class", "name", "confidence")
 
@@ -187,10 +154,10 @@ class Csv:
 
     def add(self, result: FrameResult) -> None:
         """Append this frame's classes."""
-        assert isinstance(result, Labeled)
+        assert isinstance(result, ClassifiedFrame)
         for rank, (k, probability) in enumerate(result.best, 1):
-            who = [result.frame.where, result.frame.number, rank, k, result.names[k]]
-            self._writer.writerow([*who, f"{probability:.5f}"])
+            about = [result.frame.where, result.frame.number, rank, k, result.names[k]]
+            self._writer.writerow([*about, f"{probability:.5f}"])
 
     def close(self) -> None:
         """Close the file."""

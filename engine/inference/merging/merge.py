@@ -22,7 +22,7 @@ class MergeRule:
     """How duplicates and fragments of an object become one box.
 
     Attributes:
-        method: "seams" drops fragments, which a tile's side has cut, where another tile shows the object whole,
+        method: "seams" drops fragments, cut by a tile's side, where another tile shows the object whole,
             joins the fragments of objects that no tile shows whole, and leaves duplicates to NMS. "nms" knows
             no seams: of overlapping boxes the best stays. "nmm", greedy non-max merging, keeps the box that
             encloses them instead.

@@ -12,7 +12,7 @@ from engine.evaluation import evaluator
 from engine.evaluation.config import ValConfig
 from engine.evaluation.predictions import predict_full_images
 from engine.inference.detector import Detector
-from engine.inference.pipeline import DetectSettings
+from engine.inference.settings import DetectSettings
 from tests.rectangles import NAMES, draw_image, save
 from utils.errors import UserError
 

@@ -24,13 +24,13 @@ def make_loss(state: TrainState, gains: list[float]) -> DetectionLoss:
     return DetectionLoss(state.model.head.anchors, 5, box=box, obj=obj, cls=cls)
 
 
-# How far the reference's float32 losses are from the same steps in float64, by iteration, measured and tripled. They
-# grow tenfold every two steps: after eleven the comparison would only measure rounding, and stops.
+# How far the reference's float32 losses are from the same steps in float64, measured and tripled. They grow
+# tenfold every two steps: after eleven the comparison would only measure rounding, and stops.
 REFERENCE_ROUNDING = [2e-6] * 5 + [2e-5] * 2 + [5e-5] * 2 + [1e-4] * 2
 
 
 def test_the_recipes_steps_match_the_reference(golden: Path) -> None:
-    """In float64, so that one tolerance holds on every processor; rates, momenta and steps over 24 iterations."""
+    """In float64: one tolerance holds on every processor. Rates, momenta and steps over 24 iterations."""
     with np.load(golden / "yolov5n.npz") as values:
         images, targets = torch.from_numpy(values["images_uint8"]), torch.from_numpy(values["targets"])
     with np.load(golden / "training_steps.npz") as values:
@@ -55,8 +55,8 @@ def test_the_recipes_steps_match_the_reference(golden: Path) -> None:
     np.testing.assert_allclose(momenta, expected["momentum"], rtol=1e-9)
     np.testing.assert_array_equal(stepped, expected["stepped"])
 
-    # The weights after 24 steps carry 13 steps of the reference's rounding: the small ones up to 3e-2 (measured),
-    # the median 2e-5. A wrong decay or momentum moves the large ones by more than that.
+    # The weights after 24 steps carry 13 steps of the reference's rounding: small ones up to 3e-2 (measured), the
+    # median 2e-5. A wrong decay or momentum moves the large ones by more than that.
     def rounding_of(tensors: list[torch.Tensor], name: str) -> np.ndarray:
         norms = np.array([tensor.norm().item() for tensor in tensors])
         return np.abs(norms / expected[name] - 1)
