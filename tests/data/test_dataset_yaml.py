@@ -59,7 +59,7 @@ def test_a_missing_root_names_every_place_tried(tmp_path: Path, monkeypatch: pyt
         ("names: [car]", "no key 'train'"),
         ("train: a", "no key 'names'"),
         ("train: 3\nnames: [car]", "'train' must be"),
-        ("train: a\nnames: car", "'names' must list"),
+        ("train: a\nnames: car", "'names' must be a list"),
         ("train: a\nnames: [no]", "put it in quotes"),
         ("train: a\nnames: {0: car, 2: bus}", "must count 0 to 1"),
         ("train: a\nnames: [car]\ntile: 640", "'tile' must be like"),

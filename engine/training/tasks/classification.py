@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from data.classification.dataset_yaml import read_classification_yaml
 from data.classification.images import ImageSet
-from data.classification.loader import Augmentation, ClassBatch, ClassLoader
-from data.classification.reading import read_split
+from data.classification.loader import ClassificationAugmentation, ClassificationBatch, ClassificationLoader
+from data.classification.reading import read_labeled_images
 from engine.evaluation.classification.metrics import classify
 from engine.training.classifier_hyperparameters import ClassifierHyperparameters
 from engine.training.hyperparameters import read_hyp
@@ -64,24 +64,24 @@ class ClassificationTask(Task):
 
     def loaders(
         self, cfg: TrainConfig, hyp: ClassifierHyperparameters, device: torch.device
-    ) -> tuple[ClassLoader, ClassLoader]:
+    ) -> tuple[ClassificationLoader, ClassificationLoader]:
         """Return the augmented batches to train on and the plain ones to validate on.
 
         Raises:
             UserError: an option is for detectors, or the data cannot be used.
         """
         cfg.refuse_other_tasks("classify", str(cfg.cfg or cfg.weights or DEFAULT_MODEL))
-        view = self.description.view(cfg.imgsz)
-        train, val = (read_split(self.description, split, view) for split in ("train", "val"))
+        view = self.description.transform(cfg.imgsz)
+        train, val = (read_labeled_images(self.description, split, view) for split in ("train", "val"))
         if train.names != val.names:
             raise UserError(
                 f"{self.description.file}: 'train' has {len(train.names)} classes, 'val' {len(val.names)}: "
                 "give their 'names'"
             )
-        augmentation = Augmentation(hyp.crop, hyp.fliplr, hyp.mixup)
+        augmentation = ClassificationAugmentation(hyp.crop, hyp.fliplr, hyp.mixup)
         return (
-            ClassLoader(train, cfg.batch_size, augmentation, cfg.seed, self.world),
-            ClassLoader(val, EVALUATED),
+            ClassificationLoader(train, cfg.batch_size, augmentation, cfg.seed, self.world),
+            ClassificationLoader(val, EVALUATED),
         )
 
     def new_model(
@@ -118,7 +118,7 @@ class ClassificationTask(Task):
             penalty = partial(stride_complexity, layers)
         return ClassificationLoss(hyp.label_smoothing, penalty, hyp.stride_penalty)
 
-    def evaluate(self, model: nn.Module, loader: ClassLoader) -> tuple[dict[str, Any], float]:
+    def evaluate(self, model: nn.Module, loader: ClassificationLoader) -> tuple[dict[str, Any], float]:
         """Return top-1, top-5 and the loss on the validation images, and top-1."""
         device = next(model.parameters()).device
         values = classify(model, loader, loader.dataset.names, device).values
@@ -136,15 +136,15 @@ class ClassificationTask(Task):
             }
             append_row(folder / "strides.csv", {"epoch": epoch, **ways})
 
-    def images(self, loader: ClassLoader, batch: ClassBatch) -> list[str]:
+    def images(self, loader: ClassificationLoader, batch: ClassificationBatch) -> list[str]:
         """Return where a batch's images are from."""
         return [loader.dataset.where[index] for index in batch.indices]
 
-    def repeated(self, batch: ClassBatch, count: int) -> tuple[Tensor, tuple[Tensor]]:
+    def repeated(self, batch: ClassificationBatch, count: int) -> tuple[Tensor, tuple[Tensor]]:
         """Return the first image of a batch `count` times, and its target as often."""
         return batch.images[:1].expand(count, -1, -1, -1), (batch.targets[:1].expand(count, -1),)
 
-    def plot_data(self, folder: Path, loader: ClassLoader) -> None:
+    def plot_data(self, folder: Path, loader: ClassificationLoader) -> None:
         """Draw the first training batch as the network will see it."""
         from engine.evaluation.classification.report import GALLERY, plot_images
 
@@ -154,7 +154,7 @@ class ClassificationTask(Task):
         captions = [loader.dataset.names[label] for label in batch.labels[:GALLERY]]
         plot_images(pixels, captions, folder / "train_batch0.png", "first training batch")
 
-    def report(self, cfg: TrainConfig, run: TrainRun, loader: ClassLoader) -> None:
+    def report(self, cfg: TrainConfig, run: TrainRun, loader: ClassificationLoader) -> None:
         """Evaluate the best checkpoint as val.py does; print its tables, write metrics and figures."""
         from engine.evaluation.classification.report import plot_strides, report, write_evaluation
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.augment.render import Augmentation
+from data.augment.settings import AugmentationSettings
 from data.dataset_yaml import read_dataset_yaml
 from data.detection.batch import Batch
 from data.detection.dataset import AugmentOn, DetectionDataset, validation_set
@@ -93,11 +93,11 @@ class DetectionTask(Task):
     def _train_loader(
         self, cfg: TrainConfig, hyp: Hyperparameters, device: torch.device, workers: int, on: AugmentOn
     ) -> BatchLoader:
-        strength = {field.name: getattr(hyp, field.name) for field in dataclasses.fields(Augmentation)}
+        strengths = {name: getattr(hyp, name) for name in AugmentationSettings.model_fields}
         dataset = DetectionDataset(
             read_split(self.description, "train", cfg.single_cls),
             cfg.imgsz,
-            Augmentation(**strength),
+            AugmentationSettings(**strengths),
             rect=cfg.rect,
             cache=cfg.cache,
             seed=cfg.seed,

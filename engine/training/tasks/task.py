@@ -79,4 +79,4 @@ class Task(ABC):
 
     def repeated(self, batch: Any, count: int) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the first image of a batch `count` times, and a truth of that size, to see what fits."""
-        return batch.images[:1].expand(count, -1, -1, -1), batch.truth
+        return batch.images[:1].expand(count, -1, -1, -1), batch.ground_truth
