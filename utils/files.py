@@ -33,11 +33,11 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except RecursionError as error:
-        raise UserError(f"{path} is not readable as YAML: nested too deeply") from error
+        raise UserError(f"{path} is not valid YAML: nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2024-13-01
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 @overload

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.detection.yolo_labels import label_text
 from engine.evaluation.analysis import IOU, Analysis, analyze
 from engine.evaluation.evaluator import EvaluationResult, ScoringResult
 from engine.evaluation.metrics.tables import align, class_table, metrics_dict, size_table, sizes_line
@@ -21,7 +22,6 @@ from engine.evaluation.report.plots import (
 )
 from engine.evaluation.report.size_plots import plot_by_size, plot_errors_by_size
 from engine.inference.outputs.coco import CocoWriter
-from engine.inference.outputs.labels import yolo_lines
 from utils.detections import Detections
 
 
@@ -90,7 +90,8 @@ def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bo
     for name, record, rows in zip(names, scored.records, scored.found.per_image(), strict=True):
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = yolo_lines(Detections.from_array(rows), record.width, record.height, with_confidence)
+        scores = rows[:, 4] if with_confidence else None
+        text = label_text(rows[:, 5], rows[:, :4], record.width, record.height, scores)
         file.write_text(text, encoding="utf-8")
     print(f"{len(names)} label files in {folder}")
 

@@ -21,11 +21,11 @@ def test_yaml_is_read_with_a_byte_order_mark_and_without(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [", "not readable as YAML"),
-        (b"a: \xff", "not readable as YAML"),
-        (b"a: 2024-13-01", "not readable as YAML"),
+        (b"a: [", "not valid YAML"),
+        (b"a: \xff", "not valid YAML"),
+        (b"a: 2024-13-01", "not valid YAML"),
         (b"[" * 20_000, "nested too deeply"),
-        (b"!!python/object/apply:os.system ['true']", "not readable as YAML"),
+        (b"!!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
 )
 def test_what_is_no_yaml_is_refused_in_one_line_that_names_the_file(
