@@ -142,14 +142,15 @@ def our_loader(
     cfg: TrainBenchmark, folder: Path, imgsz: int, workers: int, cache: Any, augment_on: Any
 ) -> Any:
     """Return our loader of the images."""
-    from data.augment.render import Augmentation
+    from data.augment.settings import AugmentationSettings
     from data.dataset_yaml import read_dataset_yaml
     from data.detection.dataset import DetectionDataset
     from data.detection.loader import build_loader
     from data.detection.records import read_records
 
     records, _ = read_records(read_dataset_yaml(folder / "data.yaml"), "train")
-    dataset = DetectionDataset(records, imgsz, Augmentation(**STRENGTHS), cache=cache, augment_on=augment_on)
+    settings = AugmentationSettings.only(**STRENGTHS)
+    dataset = DetectionDataset(records, imgsz, settings, cache=cache, augment_on=augment_on)
     return build_loader(dataset, cfg.batch_size, shuffle=True, workers=workers)
 
 

@@ -173,4 +173,9 @@ def _one_batch(epoch: Epoch) -> tuple[Any, Any, Any, Any]:
     state.model.train()
     loader.set_epoch(0)
     batch = next(iter(loader))
-    return state, batch.images.to(state.device), [part.to(state.device) for part in batch.truth], loss_fn
+    return (
+        state,
+        batch.images.to(state.device),
+        [part.to(state.device) for part in batch.ground_truth],
+        loss_fn,
+    )

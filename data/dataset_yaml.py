@@ -6,7 +6,7 @@ val: images/val
 test: images/test             # optional
 names: [car, person]          # or {0: car, 1: person}
 tile: {size: 640, overlap: .2, min_area: .4}    # optional: read images as overlapping tiles
-annotations: {val: annotations/val.json}        # optional: COCO files that are the truth where they exist
+annotations: {val: annotations/val.json}        # optional: COCO files to use instead, where they exist
 images: {val: images/val}                       # optional: where the images of a COCO file are
 category_ids: [1, 3]                            # optional: COCO's category id of each class
 recipe: {hyp: data/hyps/low.yaml, imgsz: 640, epochs: 100, batch_size: 16}  # optional: for train.py
@@ -17,15 +17,134 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from data.detection.tiling import Tiling
 from utils.errors import UserError, suggest
+from utils.files import read_yaml
+from utils.validation import Checked, kind_of, must_be
 
 SPLITS = ("train", "val", "test")
-KEYS = ("path", *SPLITS, "names", "tile", "annotations", "images", "category_ids", "recipe")
 SHIPPED = Path(__file__).resolve().parent  # the data sets that ship are described here
-RECIPE: dict[str, type] = {"hyp": str, "imgsz": int, "epochs": int, "batch_size": int}
+
+
+def _as_sources(written: Any) -> tuple[Any, ...]:
+    """One source or a list of them, as a tuple; nothing as an empty one."""
+    return tuple(written) if isinstance(written, list) else (written,) if written else ()
+
+
+def _as_tuple(written: Any) -> Any:
+    return tuple(written) if isinstance(written, list) else written
+
+
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Source = Annotated[Text, must_be("a folder, a list file, a COCO file or a list of these")]
+Sources = Annotated[tuple[Source, ...], BeforeValidator(_as_sources)]
+
+
+class Recipe(Checked):
+    """What `train.py` takes for its options of the same names where they are left out."""
+
+    hyp: Annotated[Text | None, must_be("a YAML file")] = None
+    imgsz: Annotated[Count | None, must_be("a whole number from 1")] = None
+    epochs: Annotated[Count | None, must_be("a whole number from 1")] = None
+    batch_size: Annotated[Count | None, must_be("a whole number from 1")] = None
+
+
+class PerSplit(Checked):
+    """A file or folder for each split."""
+
+    train: Text | None = None
+    val: Text | None = None
+    test: Text | None = None
+
+
+def _for_all_splits(written: Any) -> Any:
+    """One text stands for all splits."""
+    return dict.fromkeys(SPLITS, written) if isinstance(written, str) else written
+
+
+EachSplit = Annotated[
+    PerSplit | None, BeforeValidator(_for_all_splits), must_be("like {train: ..., val: ...}")
+]
+
+
+class DatasetYaml(Checked):
+    """The keys that data sets of both tasks have, as they are written."""
+
+    path: Annotated[Text | None, must_be("a folder")] = None
+    train: Sources = ()
+    val: Sources = ()
+    test: Sources = ()
+    names: Annotated[tuple[str, ...], must_be("a list of the class names")] = ()
+    recipe: Annotated[Recipe | None, must_be("like {hyp: hyps/low.yaml, imgsz: 640}")] = None
+
+    @property
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """The sources of each split that has any."""
+        return {split: sources for split in SPLITS if (sources := getattr(self, split))}
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _numbered_names(cls, names: Any) -> Any:
+        """Sort names that are numbered, and take numbers for text."""
+        if isinstance(names, dict):
+            if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+                found = ", ".join(map(str, names))
+                raise ValueError(f"the keys of 'names' must count 0 to {len(names) - 1}, found {found}")
+            by_number = {int(key): name for key, name in names.items()}
+            names = [by_number[number] for number in range(len(by_number))]
+        if not isinstance(names, list):
+            return names
+        for number, name in enumerate(names):
+            if isinstance(name, bool) or not isinstance(name, str | int | float):
+                raise ValueError(f"name {number} must be text, found {kind_of(name)}; put it in quotes")
+        return tuple(map(str, names))
+
+    @model_validator(mode="after")
+    def _check_splits(self) -> Self:
+        if not self.splits:
+            raise ValueError("no key 'train' or 'val'; each names a folder, a file or a list of these")
+        return self
+
+
+class DetectionYaml(DatasetYaml):
+    """The keys of a detection data set, as they are written."""
+
+    tile: Annotated[Tiling | None, must_be("like {size: 640, overlap: .2, min_area: .4}")] = None
+    category_ids: Annotated[
+        tuple[int, ...] | None, BeforeValidator(_as_tuple), must_be("a list of whole numbers")
+    ] = None
+    annotations: EachSplit = None
+    images: EachSplit = None
+
+    @field_validator("tile", mode="before")
+    @classmethod
+    def _read_tile(cls, tile: Any) -> Any:
+        if tile is False:
+            return None
+        if not isinstance(tile, dict) or "size" not in tile:
+            return tile
+        known = [item.name for item in fields(Tiling)]
+        for key in tile:
+            if key not in known:
+                raise ValueError(f"unknown key '{key}' in 'tile'. {suggest(str(key), known)}")
+        return Tiling(**tile)
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        if not self.names:
+            raise ValueError("no key 'names'; it lists the class names, such as names: [car, person]")
+        ids, count = self.category_ids, len(self.names)
+        if ids is not None and not len(ids) == len(set(ids)) == count:
+            raise ValueError(
+                f"'category_ids' must give {count} different ids, one for each name, found {len(set(ids))}"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -39,10 +158,10 @@ class DatasetConfig:
         names: class names.
         tile: how images are cut, or None for full images.
         category_ids: COCO's category id of each class, or None.
-        annotations: the COCO file of a split, the truth where it exists.
-        images: the folder that holds the images of a split's COCO file.
+        annotations: the COCO file of each split, which holds the ground truth where it exists.
+        images: the folder that holds the images of each split's COCO file.
         recipe: what `train.py` takes for its options of the same names where they are left out.
-        notes: what was found and ignored, one line each.
+        notes: keys that are ignored, one line each.
     """
 
     file: Path
@@ -58,38 +177,37 @@ class DatasetConfig:
 
 
 def read_dataset_yaml(path: str | Path) -> DatasetConfig:
-    """Read a data-set YAML; foreign keys such as `nc` and `download` are noted and ignored, never run.
+    """Read the YAML of a detection data set.
+
+    Keys that are not known, such as `nc` and `download`, are noted and ignored; nothing of them is run.
 
     Args:
         path: the YAML; a bare name such as `coco.yaml` or `coco` is also looked for among those that ship.
 
     Raises:
-        UserError: the file or its root folder is not there, or a key is missing or of the wrong type.
+        UserError: the file or its root folder is missing, or a key is missing or cannot be used.
     """
     file = find_dataset_yaml(path)
-    content = load_yaml(file)
+    content = read_keys(file)
     if content.get("task") == "classify":
         raise UserError(f"{file} is a data set for classification; this needs one with boxes")
-    notes = tuple(
-        f"{file}: key '{key}' ignored" + (" (nothing is downloaded or run)" if key == "download" else "")
-        for key in content
-        if key not in KEYS
-    )
-    splits = {split: sources_of(file, split, content[split]) for split in SPLITS if content.get(split)}
-    if not splits:
-        raise UserError(f"{file}: no key 'train' or 'val'; each names a folder, a list file or a COCO file")
-    names = class_names(file, content)
+    known = {key: value for key, value in content.items() if key in DetectionYaml.model_fields}
+    written = DetectionYaml.of(known, file)
     return DatasetConfig(
         file=file,
-        path=root_folder(file, content.get("path")),
-        splits=splits,
-        names=names,
-        tile=_tile(file, content.get("tile")),
-        category_ids=_category_ids(file, content.get("category_ids"), len(names)),
-        annotations=_per_split(file, "annotations", content.get("annotations"), splits),
-        images=_per_split(file, "images", content.get("images"), splits),
-        recipe=recipe_of(file, content.get("recipe")),
-        notes=notes,
+        path=root_folder(file, written.path),
+        splits=written.splits,
+        names=written.names,
+        tile=written.tile,
+        category_ids=written.category_ids,
+        annotations=_of_splits(written.annotations, written.splits),
+        images=_of_splits(written.images, written.splits),
+        recipe=resolved_recipe(file, written.recipe),
+        notes=tuple(
+            f"{file}: key '{key}' ignored" + (" (nothing is downloaded or run)" if key == "download" else "")
+            for key in content
+            if key not in known
+        ),
     )
 
 
@@ -111,128 +229,48 @@ def find_dataset_yaml(path: str | Path) -> Path:
     )
 
 
-def load_yaml(file: Path) -> dict[Any, Any]:
-    """Return the keys of a data-set YAML."""
-    import yaml
+def read_keys(file: Path) -> dict[Any, Any]:
+    """Return the keys of a data-set YAML with their values.
 
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not readable as YAML: {error}") from error
+    Raises:
+        UserError: it is not YAML, or has no keys.
+    """
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file}: a data set has keys such as 'train' and 'names', found {kind_of(content)}")
     return content
 
 
-def kind_of(value: Any) -> str:
-    """Return what a value of a YAML is, for messages."""
-    kinds = {dict: "keys", list: "a list", str: "text", type(None): "nothing", bool: "true/false"}
-    return kinds.get(type(value), f"the {type(value).__name__} {value!r}")
+def root_folder(file: Path, written: str | None) -> Path:
+    """Return the root folder: as written if absolute, else below the YAML's folder or the current one.
 
-
-def root_folder(file: Path, written: Any) -> Path:
-    """The root folder: as written if absolute, else under the YAML's folder, else under the current one."""
+    Raises:
+        UserError: there is no such folder.
+    """
     if written is None:
         return file.resolve().parent
-    if not isinstance(written, str) or not written:
-        raise UserError(f"{file}: 'path' must be a folder, found {kind_of(written)}")
     root = Path(written).expanduser()
     tried = [root] if root.is_absolute() else [file.resolve().parent / root, Path.cwd() / root]
-    for place in tried:
-        if place.is_dir():
-            return place.resolve()
-    places = " and ".join(dict.fromkeys(str(place.resolve()) for place in tried))
+    for folder in tried:
+        if folder.is_dir():
+            return folder.resolve()
+    places = " and ".join(dict.fromkeys(str(folder.resolve()) for folder in tried))
     hint = "; the file's first lines say where to get the data" if file.parent.resolve() == SHIPPED else ""
     raise UserError(f"{file}: the folder of 'path: {written}' is not there; looked at {places}{hint}")
 
 
-def sources_of(file: Path, split: str, written: Any) -> tuple[str, ...]:
-    """Return the sources of a split: one, or a list of them."""
-    sources = written if isinstance(written, list) else [written]
-    for source in sources:
-        if not isinstance(source, str) or not source:
-            message = "must be a folder, a list file, a COCO file or a list of these"
-            raise UserError(f"{file}: '{split}' {message}, found {kind_of(source)}")
-    return tuple(sources)
-
-
-def class_names(file: Path, content: dict[Any, Any]) -> tuple[str, ...]:
-    """Return `names`, a list or numbered."""
-    names = content.get("names")
-    if isinstance(names, dict):
-        if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-            wanted = f"0 to {len(names) - 1}"
-            raise UserError(
-                f"{file}: the keys of 'names' must count {wanted}, found {', '.join(map(str, names))}"
-            )
-        by_number = {int(key): name for key, name in names.items()}
-        names = [by_number[number] for number in range(len(names))]
-    if names is None or names == []:
-        raise UserError(f"{file}: no key 'names'; it lists the class names, such as names: [car, person]")
-    if not isinstance(names, list):
-        raise UserError(f"{file}: 'names' must list the class names, found {kind_of(names)}")
-    for number, name in enumerate(names):
-        if isinstance(name, bool) or not isinstance(name, str | int | float):
-            raise UserError(f"{file}: name {number} must be text, found {kind_of(name)}; put it in quotes")
-    return tuple(map(str, names))
-
-
-def _tile(file: Path, written: Any) -> Tiling | None:
-    if written is None or written is False:
-        return None
-    if not isinstance(written, dict) or "size" not in written:
-        raise UserError(f"{file}: 'tile' must be like {{size: 640, overlap: .2, min_area: .4}}")
-    known = [item.name for item in fields(Tiling)]
-    for key in written:
-        if key not in known:
-            raise UserError(f"{file}: unknown key '{key}' in 'tile'. {suggest(str(key), known)}")
-    try:
-        return Tiling(**written)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
-
-
-def _category_ids(file: Path, written: Any, class_count: int) -> tuple[int, ...] | None:
-    if written is None:
-        return None
-    if not isinstance(written, list) or not all(type(number) is int for number in written):
-        raise UserError(f"{file}: 'category_ids' must be a list of whole numbers, found {kind_of(written)}")
-    if len(written) != class_count or len(set(written)) != class_count:
-        message = f"must give {class_count} different ids, one a name, found {len(set(written))}"
-        raise UserError(f"{file}: 'category_ids' {message}")
-    return tuple(written)
-
-
-def _per_split(file: Path, key: str, written: Any, splits: Mapping[str, Any]) -> dict[str, str]:
-    """A folder or file for each split; one text stands for all splits."""
-    if written is None:
+def resolved_recipe(file: Path, recipe: Recipe | None) -> dict[str, Any]:
+    """Return a recipe's options; its hyperparameter file is also looked for beside the YAML and `data/`."""
+    if recipe is None:
         return {}
-    if isinstance(written, str):
-        return dict.fromkeys(splits, written)
-    if not isinstance(written, dict) or not all(isinstance(value, str) for value in written.values()):
-        raise UserError(f"{file}: '{key}' must be like {{train: ..., val: ...}}, found {kind_of(written)}")
-    for split in written:
-        if split not in SPLITS:
-            raise UserError(f"{file}: unknown key '{split}' in '{key}'. {suggest(str(split), SPLITS)}")
-    return dict(written)
+    options = recipe.model_dump(exclude_none=True)
+    if recipe.hyp is not None:
+        places = [Path(recipe.hyp), file.parent / recipe.hyp, SHIPPED.parent / recipe.hyp]
+        options["hyp"] = str(next((place for place in places if place.is_file()), places[0]))
+    return options
 
 
-def recipe_of(file: Path, written: Any) -> dict[str, Any]:
-    """Training options; the hyperparameter file is looked for beside the YAML and beside `data/`."""
-    if written is None:
-        return {}
-    if not isinstance(written, dict):
-        raise UserError(
-            f"{file}: 'recipe' must be like {{hyp: hyps/low.yaml, imgsz: 640}}, found {kind_of(written)}"
-        )
-    for key, value in written.items():
-        if key not in RECIPE:
-            raise UserError(f"{file}: unknown key '{key}' in 'recipe'. {suggest(str(key), RECIPE)}")
-        wrong = type(value) is not RECIPE[key] or (isinstance(value, int) and value < 1)
-        if wrong:
-            wanted = "a YAML file" if key == "hyp" else "a whole number from 1"
-            raise UserError(f"{file}: '{key}' in 'recipe' must be {wanted}, found {kind_of(value)}")
-    if "hyp" not in written:
-        return dict(written)
-    places = [Path(written["hyp"]), file.parent / written["hyp"], SHIPPED.parent / written["hyp"]]
-    return {**written, "hyp": str(next((place for place in places if place.is_file()), places[0]))}
+def _of_splits(written: PerSplit | None, splits: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is given for the splits that the data set has."""
+    given = written.model_dump(exclude_none=True) if written else {}
+    return {split: value for split, value in given.items() if split in splits}

@@ -18,14 +18,14 @@ Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a view lies in the network's input.
+    """Where an image (or tile) lies in the network's input.
 
     Attributes:
-        scale: input pixels a view pixel, horizontally.
+        scale: input pixels per image pixel, horizontally.
         pad_x: border to the left, input pixels.
         pad_y: border above, input pixels.
-        width: of the view, pixels.
-        height: of the view, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
         stretch: vertical over horizontal scale; not quite 1, because a resized image has whole pixels.
     """
 
@@ -37,11 +37,11 @@ class Letterbox:
     stretch: float = 1.0
 
     def to_network(self, boxes_xyxy: Boxes) -> Boxes:
-        """Boxes (..., 4+) in pixels of the view -> pixels of the input; further columns are left alone."""
+        """Boxes (..., 4+) in pixels of the image -> pixels of the input; further columns stay as they are."""
         return self._moved(boxes_xyxy, (self.scale, self.scale * self.stretch), (self.pad_x, self.pad_y))
 
     def to_image(self, boxes_xyxy: Boxes) -> Boxes:
-        """Boxes (..., 4+) in pixels of the input -> pixels of the view, clipped to it."""
+        """Boxes (..., 4+) in pixels of the input -> pixels of the image, clipped to it."""
         scale = (1 / self.scale, 1 / (self.scale * self.stretch))
         boxes = self._moved(boxes_xyxy, scale, (-self.pad_x * scale[0], -self.pad_y * scale[1]))
         boxes[..., 0:4:2] = boxes[..., 0:4:2].clip(0, self.width)
@@ -62,12 +62,12 @@ class Letterbox:
 def fit(
     width: int, height: int, size: tuple[int, int], scale: float | None = None, rounding: Rounding = round
 ) -> tuple[Letterbox, int, int]:
-    """Return how a view fits an input, and the view's width and height there in whole pixels.
+    """Return how an image fits an input, and the image's width and height there in whole pixels.
 
     Args:
-        width: of the view.
-        height: of the view.
-        size: height and width of the input.
+        width: of the image, pixels.
+        height: of the image, pixels.
+        size: height and width of the input, pixels.
         scale: input pixels per image pixel; None takes the largest that fits.
         rounding: to whole pixels; YOLOv5's loader rounds up, its detection to the nearest.
     """
@@ -102,7 +102,7 @@ def letterbox(
         interpolation: of an image that shrinks.
 
     Returns:
-        the input (h, w, 3) uint8, and where the image lies in it.
+        The input (h, w, 3) uint8, and where the image lies in it.
     """
     height, width = image.shape[:2]
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
@@ -114,7 +114,7 @@ def letterbox(
 
 
 def framed(resized: np.ndarray, placed: Letterbox, shape: tuple[int, int]) -> np.ndarray:
-    """Put an image (h, w, 3) that has its size in the input already onto gray (height, width); see `fit`."""
+    """Put an image (h, w, 3) that was resized for the input onto gray (height, width); see `fit`."""
     height, width = resized.shape[:2]
     if (height, width) == shape:
         return resized

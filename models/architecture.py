@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from models.classification import model_yaml as classifier_yaml
 from models.registry import Scale
 from utils.errors import UserError, suggest
+from utils.files import read_yaml
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -93,10 +92,7 @@ def _names_in(path: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a model YAML: it must hold backbone, head and nc")
     return content

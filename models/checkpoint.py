@@ -11,9 +11,6 @@ Ours are tensors and plain data in one dict, read with `torch.load(weights_only=
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from torch import Tensor
 
 from models.pickled_checkpoint import classes_named_in, load_plain, read_pickled_model
 from utils.errors import UserError
+from utils.files import write_atomically
 
 FORMAT = 1
 PUBLISHED = "YOLOv5's are published at https://github.com/ultralytics/yolov5/releases"
@@ -38,28 +36,11 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """
     _check_plain(content, "checkpoint")
     path = Path(path)
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with write_atomically(path, "wb", sync=True) as file:
             torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise UserError(f"cannot write {path}: {reason}") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    except RuntimeError as error:  # how torch reports a failed write
+        raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
 
 
 def _check_plain(value: Any, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Windows of full images drawn anew each time they are trained on."""
+"""Crops of full images, drawn anew each time they are trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ON_OBJECT = 0.75  # share of crops that are placed around an object rather than 
 
 
 def shifted_tile(record: ImageRecord, jitter: float, rng: np.random.Generator) -> TileBox:
-    """Return a tile's tile moved by up to `jitter` of its sides, kept inside its full image."""
+    """Return the place of a tile, moved by up to `jitter` of its sides but kept inside its full image."""
     assert record.tile is not None and record.parent is not None
     width, height = record.width, record.height
     x, y = record.tile[:2] + rng.uniform(-jitter, jitter, 2) * (width, height)
@@ -20,9 +20,9 @@ def shifted_tile(record: ImageRecord, jitter: float, rng: np.random.Generator) -
 
 
 def random_crop(record: ImageRecord, shape: tuple[int, int], rng: np.random.Generator) -> TileBox:
-    """Return a tile of a full image, as large as height and width allow.
+    """Return a random crop of a full image, of the given height and width as far as the image has them.
 
-    Three of four hold the center of a random object, so that large empty scenes teach something too.
+    Three of four hold the center of a random object, so that large, mostly empty scenes teach something too.
     """
     height, width = min(shape[0], record.height), min(shape[1], record.width)
     room = np.array([record.width - width, record.height - height])

@@ -1,7 +1,7 @@
-"""Training images made on the training device: workers only cut out the pixels that will be seen.
+"""Training images made on the training device: worker processes only cut out the pixels that will be visible.
 
-A plan's matrices are inverted, so that every pixel of a sample finds the one image that shows there and is
-interpolated from it once. Boxes are those of the plan, as in data/augment.py.
+A plan's matrices are inverted: every pixel of a sample is interpolated once, from the one image that is
+visible there. Boxes are those of the plan, as in data/augment/render.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.augment.plan import Layer, Plan
 from data.augment.warp import averaged, corners, shift, transform
-from data.detection.batch import Batch, joined, numbered
+from data.detection.batch import Batch, concatenated, numbered
 from data.letterbox import GRAY, Letterbox, fit, resize
 
 CHUNK = 16  # samples drawn at once: bounds the memory for coordinates
@@ -24,13 +24,13 @@ _SLOTS = 4  # images in a layer
 
 
 class Pieces(NamedTuple):
-    """What a sample is drawn from.
+    """What a sample is drawn from: the visible piece of each image, and patches that are pasted on top.
 
     Attributes:
         pixels: (N, 3) uint8 BGR: all pieces and patches, one after the other, row by row.
         inverse: (L, 4, 3, 3) float32: pixels of the sample -> pixels of a layer's piece.
-        place: (L, 4, 3) int64: first row in `pixels`, height and width of the piece; 0, 0, 0: there is none.
-        patches: (P, 6) int64: layer, x, y on the sample, first row in `pixels`, height, width.
+        place: (L, 4, 3) int64: the piece's first index in `pixels`, height and width; 0, 0, 0: there is none.
+        patches: (P, 6) int64: layer, x, y on the sample, first index in `pixels`, height, width.
         opacity: (M, 1) float32: of the patches' pixels, one patch after the other.
         weight: share of the first of two layers.
         colors: (3,) float32 factors of hue, saturation and brightness.
@@ -69,7 +69,7 @@ class PlannedBatch:
         opacity: (M, 1) float32.
         weights: (B,) float32 share of the first layer.
         colors: (B, 3) float32.
-        mixed: samples of two layers.
+        mixed: indices of the samples that have two layers.
         shape: height and width of the samples.
         targets, ignores, indices, letterboxes: as in Batch.
     """
@@ -110,10 +110,10 @@ def pieces_of(plan: Plan) -> Pieces:
     patches, opacity, count = [], [np.zeros((0, 1), np.float32)], 0
     turn = plan.turn_matrix()
     for number, layer in enumerate(plan.layers):
-        for slot, (image, matrix) in enumerate(_sources(layer, plan.shape)):
-            part, back = _visible(*averaged(image, matrix), plan.shape, turn)
-            inverse[number, slot], place[number, slot] = back, (count, *part.shape[:2])
-            pixels.append(part.reshape(-1, 3))
+        for slot, (image, matrix) in enumerate(_images_of(layer, plan.shape)):
+            piece, back = _visible(*averaged(image, matrix), plan.shape, turn)
+            inverse[number, slot], place[number, slot] = back, (count, *piece.shape[:2])
+            pixels.append(piece.reshape(-1, 3))
             count += len(pixels[-1])
         for patch in layer.patches:
             height, width = patch.pixels.shape[:2]
@@ -136,11 +136,11 @@ def pieces_of(plan: Plan) -> Pieces:
     )
 
 
-def _sources(layer: Layer, shape: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _images_of(layer: Layer, shape: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images of a layer with their matrices; one that is only letterboxed is resized here."""
     if not layer.letterboxed:
-        return [(view.image, matrix) for view, matrix in zip(layer.views, layer.matrices, strict=True)]
-    image = layer.views[0].image
+        return [(image.pixels, matrix) for image, matrix in zip(layer.images, layer.matrices, strict=True)]
+    image = layer.images[0].pixels
     placed, width, height = fit(image.shape[1], image.shape[0], shape)
     return [(resize(image, width, height), shift(placed.pad_x, placed.pad_y))]
 
@@ -148,7 +148,7 @@ def _sources(layer: Layer, shape: tuple[int, int]) -> list[tuple[np.ndarray, np.
 def _visible(
     image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], turn: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of an image that the sample shows, and the 3x3 from pixels of the sample to pixels of it."""
+    """The piece of an image that is visible, and the 3x3 from pixels of the sample to pixels of the piece."""
     back = np.linalg.inv(matrix)
     outline = transform(corners(np.array([[0, 0, shape[1], shape[0]]])), back)[0]
     limit = np.array(image.shape[1::-1])
@@ -157,10 +157,10 @@ def _visible(
     return image[y0:y1, x0:x1], shift(-x0, -y0) @ back @ np.linalg.inv(turn)
 
 
-def collate_planned(found: Sequence[PlannedSample | str]) -> tuple[PlannedBatch | None, list[str]]:
-    """Return the batch of the samples (None if there are none) and the problems met."""
-    samples = [sample for sample in found if isinstance(sample, PlannedSample)]
-    problems = [sample for sample in found if isinstance(sample, str)]
+def collate_planned(results: Sequence[PlannedSample | str]) -> tuple[PlannedBatch | None, list[str]]:
+    """Return the batch of the samples (None if there are none) and what was wrong with the others."""
+    samples = [result for result in results if isinstance(result, PlannedSample)]
+    problems = [result for result in results if isinstance(result, str)]
     problems += [problem for sample in samples for problem in sample.problems]
     if not samples:
         return None, problems
@@ -177,7 +177,7 @@ def collate_planned(found: Sequence[PlannedSample | str]) -> tuple[PlannedBatch 
         start += len(piece.pixels)
     box = samples[0].letterbox
     batch = PlannedBatch(
-        joined([piece.pixels for piece in pieces]),
+        concatenated([piece.pixels for piece in pieces]),
         inverse,
         place,
         torch.cat(patches),
@@ -212,7 +212,7 @@ def render(planned: PlannedBatch, device: torch.device | str) -> Batch:
 
 
 def _drawn(batch: PlannedBatch, patches: list[list[int]], members: list[int]) -> Tensor:
-    """(b, 3, H, W) uint8 RGB of some of the samples."""
+    """(b, 3, H, W) uint8 RGB: the samples with the indices `members`."""
     image = _layer(batch, patches, members, 0)  # (b, H, W, 3)
     mixed = [place for place, member in enumerate(members) if member in set(batch.mixed)]
     if mixed:
@@ -225,13 +225,13 @@ def _drawn(batch: PlannedBatch, patches: list[list[int]], members: list[int]) ->
 
 
 def _layer(batch: PlannedBatch, patches: list[list[int]], members: list[int], layer: int) -> Tensor:
-    """(b, H, W, 3) float32 BGR of one layer of some of the samples."""
+    """(b, H, W, 3) float32 BGR: one layer of the samples with the indices `members`."""
     height, width = batch.shape
     device = batch.pixels.device
     x = torch.arange(width, device=device) + 0.5
     y = (torch.arange(height, device=device) + 0.5)[:, None]
     shape = (len(members), height, width)
-    found = torch.zeros(shape, dtype=torch.bool, device=device)
+    covered = torch.zeros(shape, dtype=torch.bool, device=device)
     first = torch.zeros(shape, dtype=torch.int64, device=device)
     column, row = torch.zeros(2, *shape, device=device)
     size = torch.ones(2, *shape, dtype=torch.int64, device=device)  # height and width of the piece
@@ -244,12 +244,12 @@ def _layer(batch: PlannedBatch, patches: list[list[int]], members: list[int], la
         u = (m[:, 0] * x + m[:, 1] * y + m[:, 2]) / depth  # (b, H, W)
         v = (m[:, 3] * x + m[:, 4] * y + m[:, 5]) / depth
         inside = (u >= 0) & (v >= 0) & (u <= wide) & (v <= high) & (wide * high > 0)
-        found |= inside
+        covered |= inside
         first = torch.where(inside, start, first)
         column, row = torch.where(inside, u, column), torch.where(inside, v, row)
         size = torch.where(inside, torch.stack([high, wide]).expand_as(size), size)
     image = _interpolated(batch.pixels, first, column, row, size)
-    image = torch.where(found[..., None], image, float(GRAY))
+    image = torch.where(covered[..., None], image, float(GRAY))
     _paste(image, batch, patches, members, layer)
     return image
 
@@ -277,9 +277,9 @@ def _paste(
     for member, number, x, y, first, height, width in patches:
         area = height * width
         if number == layer and member in positions:
-            part = image[positions[member], y : y + height, x : x + width]
+            region = image[positions[member], y : y + height, x : x + width]
             pixels = batch.pixels[first : first + area].view(height, width, 3).float()
-            part.lerp_(pixels, batch.opacity[start : start + area].view(height, width, 1))
+            region.lerp_(pixels, batch.opacity[start : start + area].view(height, width, 1))
         start += area
 
 

@@ -39,7 +39,7 @@ def zoom_of(matrix: np.ndarray) -> float:
 def averaged(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return an image (h, w, 3) and its 3x3 matrix, made fit for interpolation.
 
-    Below half size, interpolation would skip pixels: whole groups of them are averaged first.
+    Below half size, interpolation would skip pixels: groups of them are averaged first.
     """
     height, width = image.shape[:2]
     group = int(1 / max(zoom_of(matrix), 0.01))
@@ -67,35 +67,35 @@ def draw_warped(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> No
     if x1 <= x0 or y1 <= y0:
         return
     matrix = shift(-x0 - 0.5, -y0 - 0.5) @ matrix @ shift(0.5, 0.5)  # OpenCV counts from pixel centers
-    part, size = canvas[y0:y1, x0:x1], (int(x1 - x0), int(y1 - y0))
+    region, size = canvas[y0:y1, x0:x1], (int(x1 - x0), int(y1 - y0))
     options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_TRANSPARENT}
     if (matrix[2] == (0, 0, 1)).all():
-        cv2.warpAffine(image, matrix[:2], size, dst=part, **options)
+        cv2.warpAffine(image, matrix[:2], size, dst=region, **options)
     else:
-        cv2.warpPerspective(image, matrix, size, dst=part, **options)
+        cv2.warpPerspective(image, matrix, size, dst=region, **options)
 
 
-class Upright(NamedTuple):
-    """A window of an image and where it goes on the sample, both x0, y0, x1, y1 in whole pixels.
+class Placement(NamedTuple):
+    """A crop of an image and where it goes on the sample, both x0, y0, x1, y1 in whole pixels.
 
-    The place may reach beyond the sample; both are empty where nothing of the image is seen.
+    The target may reach beyond the sample; both are empty where nothing of the image is visible.
     """
 
-    window: tuple[int, int, int, int]
-    place: tuple[int, int, int, int]
+    crop: tuple[int, int, int, int]
+    target: tuple[int, int, int, int]
 
-    def part_of(self, canvas: np.ndarray) -> np.ndarray:
-        """Return what the place covers of a sample (H, W, 3)."""
-        left, top, right, bottom = (max(edge, 0) for edge in self.place)
+    def region_of(self, canvas: np.ndarray) -> np.ndarray:
+        """Return what the target covers of a sample (H, W, 3)."""
+        left, top, right, bottom = (max(edge, 0) for edge in self.target)
         return canvas[top:bottom, left:right]
 
 
-def upright(
+def snap_to_pixels(
     matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int]
-) -> tuple[np.ndarray, Upright | None]:
-    """Move what an image shows on the sample to whole pixels, where it is neither turned nor sheared.
+) -> tuple[np.ndarray, Placement | None]:
+    """Move the borders of an image on the sample to whole pixels, where it is neither turned nor sheared.
 
-    Resizing is several times as fast as warping, and moves the borders by half a pixel at most.
+    It is then resized, which is several times as fast as warping; borders move by half a pixel at most.
 
     Args:
         matrix: 3x3, pixels of the image -> pixels of the sample.
@@ -103,24 +103,24 @@ def upright(
         shape: height and width of the sample.
 
     Returns:
-        The matrix that is exact for the place; and the place, None where the image must be warped.
+        The matrix of the moved borders, and the placement; None where the image must be warped.
     """
     (a, b, x), (c, d, y), last = matrix.tolist()
     if b or c or last != [0.0, 0.0, 1.0] or a <= 0 or d <= 0:
         return matrix, None
-    across = _whole(a, x, size[0], shape[1])
-    down = _whole(d, y, size[1], shape[0])
+    across = _snap_side(a, x, size[0], shape[1])
+    down = _snap_side(d, y, size[1], shape[0])
     if across is None or down is None:
-        return matrix, Upright((0, 0, 0, 0), (0, 0, 0, 0))
+        return matrix, Placement((0, 0, 0, 0), (0, 0, 0, 0))
     (a, x, x0, x1, left, right), (d, y, y0, y1, top, bottom) = across, down
     exact = np.array([[a, 0.0, x], [0.0, d, y], [0.0, 0.0, 1.0]])
-    return exact, Upright((x0, y0, x1, y1), (left, top, right, bottom))
+    return exact, Placement((x0, y0, x1, y1), (left, top, right, bottom))
 
 
-def _whole(
+def _snap_side(
     scale: float, offset: float, length: int, room: int
 ) -> tuple[float, float, int, int, int, int] | None:
-    """One direction of `upright`: scale, offset, window's and place's ends; None where nothing is seen."""
+    """One direction of `snap_to_pixels`: scale, offset, ends of crop and target; None: nothing is visible."""
     low = min(max(math.floor(-offset / scale), 0), length)
     high = min(max(math.ceil((room - offset) / scale), 0), length)
     start, end = round(low * scale + offset), round(high * scale + offset)
@@ -130,46 +130,46 @@ def _whole(
     return scale, start - low * scale, low, high, start, end
 
 
-def draw_upright(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray, what: Upright) -> None:
-    """Draw a window of an image into the canvas (H, W, 3), in place; the rest stays."""
-    x0, y0, x1, y1 = what.window
-    left, top, right, bottom = what.place
-    part = what.part_of(canvas)
-    if not part.size:
+def draw_resized(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray, placement: Placement) -> None:
+    """Draw a crop of an image into the canvas (H, W, 3), in place; the rest stays."""
+    x0, y0, x1, y1 = placement.crop
+    left, top, right, bottom = placement.target
+    region = placement.region_of(canvas)
+    if not region.size:
         return
-    window, _ = averaged(image[y0:y1, x0:x1], matrix)
-    drawn = cv2.resize(window, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+    crop, _ = averaged(image[y0:y1, x0:x1], matrix)
+    drawn = cv2.resize(crop, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     y, x = max(-top, 0), max(-left, 0)
-    part[:] = drawn[y : y + part.shape[0], x : x + part.shape[1]]
+    region[:] = drawn[y : y + region.shape[0], x : x + region.shape[1]]
 
 
 def warp_boxes(
     boxes_xyxy: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the upright hulls (n, 4) float32 of warped boxes, inside the shape, and a mask (n,) to keep.
+    """Return the enclosing boxes (n, 4) float32 of warped boxes, and a mask (n,) of those to keep.
 
     Kept, as in YOLOv5: sides above 2 px, more than a tenth of the area left, aspect ratio below 100.
 
     Args:
         boxes_xyxy: (n, 4) pixels.
         matrix: 3x3, or one for each box (n, 3, 3).
-        shape: height and width.
+        shape: height and width to which boxes are clipped.
     """
-    hull = warped_hulls(boxes_xyxy, matrix, shape)
-    width, height = hull[:, 2] - hull[:, 0], hull[:, 3] - hull[:, 1]
+    enclosing = enclosing_boxes(boxes_xyxy, matrix, shape)
+    width, height = enclosing[:, 2] - enclosing[:, 0], enclosing[:, 3] - enclosing[:, 1]
     full = (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
     zoom = matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
     short, long = np.minimum(width, height), np.maximum(width, height)
     large = (short > _MIN_SIDE) & (width * height > _MIN_AREA * full * abs(zoom))
-    return hull.astype(np.float32), large & (long < _MAX_ASPECT * short)
+    return enclosing.astype(np.float32), large & (long < _MAX_ASPECT * short)
 
 
-def warped_hulls(boxes_xyxy: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the upright hulls (n, 4) float64 of warped boxes, clipped to height x width.
+def enclosing_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the smallest boxes (n, 4) float64 around warped boxes, clipped to height and width.
 
     The matrix is 3x3, or one for each box (n, 3, 3).
     """
     points = transform(corners(boxes_xyxy), matrix)  # (n, 4, 2)
     height, width = shape
-    hulls = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
-    return np.minimum(np.maximum(hulls, 0), [width, height, width, height])
+    boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    return np.minimum(np.maximum(boxes, 0), [width, height, width, height])

@@ -1,1 +1,1 @@
-"""Images with one label each: descriptions, readers of the published formats, batches."""
+"""Data sets of images with one label each: their YAML, readers of published formats, batches."""

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 in their published files: the binary version, and the Python version.
 
-The Python version's batches are pickles. They are read by an unpickler that builds texts, numbers, lists and
-dicts, and keeps the one array's bytes; whatever else a file names is refused, and nothing of it runs.
+The Python version's batches are pickles. They are read by an unpickler that builds text, numbers, lists and
+dicts, and keeps the bytes of the array; anything else that a file names is refused, and nothing in it is run.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from data.classification.dataset_yaml import ClassificationDatasetConfig
-from data.classification.images import ImageSet, check_labels, view_all
-from data.classification.resize import InputTransform
+from data.classification.images import ImageSet, check_labels, transform_all
+from data.classification.transform import InputTransform
 from utils.errors import UserError
 
 SIDE = 32  # pixels
@@ -23,24 +23,24 @@ _LABEL_BYTES = {10: 1, 100: 2}  # of a binary record; CIFAR-100's second one is 
 _LABEL_KEYS = {10: b"labels", 100: b"fine_labels"}
 
 
-def read(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
+def read(description: ClassificationDatasetConfig, split: str, transform: InputTransform) -> ImageSet:
     """Read a split: `*.bin` files are binary, others are of the Python version.
 
     Raises:
-        UserError: there are neither 10 nor 100 names, or a file is cut short, names code or is no CIFAR file.
+        UserError: there are neither 10 nor 100 names; a file is cut short, names code, or is no CIFAR file.
     """
     classes = len(description.names)
     if classes not in _LABEL_BYTES:
         raise UserError(f"{description.file}: CIFAR has 10 or 100 'names', found {classes}")
     values, labels, where = [], [], []
     for file in description.sources(split):
-        pixels, found = (_binary if file.suffix == ".bin" else _pickled)(file, classes)
-        check_labels(found, classes, file)
+        pixels, numbers = (_binary if file.suffix == ".bin" else _pickled)(file, classes)
+        check_labels(numbers, classes, file)
         values.append(pixels)
-        labels.append(found)
-        where += [f"{file} #{i}" for i in range(len(found))]
+        labels.append(numbers)
+        where += [f"{file} #{i}" for i in range(len(numbers))]
     planes = np.concatenate(values).reshape(-1, 3, SIDE, SIDE)
-    pixels = view_all(planes.transpose(0, 2, 3, 1), len(planes), 3, view)
+    pixels = transform_all(planes.transpose(0, 2, 3, 1), len(planes), 3, transform)
     return ImageSet(pixels, np.concatenate(labels).astype(np.int64), description.names, where)
 
 
@@ -64,11 +64,11 @@ def _pickled(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
             content = _Reader(stream, encoding="bytes").load()
     except UserError:
         raise
-    except Exception as error:  # whatever a damaged or hand-made file makes of the reader
+    except Exception as error:  # a damaged or crafted file can make the unpickler raise anything
         raise UserError(f"{file}: cut short, or not a CIFAR batch of the Python version ({error})") from error
     key = _LABEL_KEYS[classes]
     if not isinstance(content, dict) or not {key, b"data"} <= content.keys():
-        raise UserError(f"{file}: no CIFAR-{classes} batch: it must hold 'data' and '{key.decode()}'")
+        raise UserError(f"{file}: not a CIFAR-{classes} batch: it must hold 'data' and '{key.decode()}'")
     labels = np.array(content[key])
     pixels = content[b"data"].values() if isinstance(content[b"data"], _Array) else np.zeros(0, np.uint8)
     if labels.ndim != 1 or labels.dtype.kind != "i" or pixels.size != len(labels) * _VALUES:
@@ -79,7 +79,7 @@ def _pickled(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Array:
-    """Stands for a NumPy array and keeps what the file says of it."""
+    """Stands in for a NumPy array and keeps the state that the file gives it."""
 
     state: Any = ()
 
@@ -90,15 +90,20 @@ class _Array:
         self.state = state
 
     def values(self) -> np.ndarray:
-        """Return its bytes where it is an array of bytes in rows."""
-        _, _, kind, by_column, content = self.state
-        if not isinstance(kind, _Kind) or kind.name != "u1" or by_column or not isinstance(content, bytes):
-            raise UserError("a CIFAR batch's data are bytes in rows")
+        """Return its content, which must be bytes in row-major order."""
+        _, _, dtype, column_major, content = self.state
+        if (
+            not isinstance(dtype, _Dtype)
+            or dtype.name != "u1"
+            or column_major
+            or not isinstance(content, bytes)
+        ):
+            raise UserError("the data of a CIFAR batch must be bytes in row-major order")
         return np.frombuffer(content, np.uint8)
 
 
-class _Kind:
-    """Stands for a NumPy type."""
+class _Dtype:
+    """Stands in for a NumPy dtype."""
 
     def __init__(self, name: Any, *rest: Any):
         self.name = name.decode() if isinstance(name, bytes) else name
@@ -108,7 +113,7 @@ class _Kind:
 
 
 class _Reader(pickle.Unpickler):
-    """Builds plain data and stand-ins, nothing else."""
+    """Builds plain data and the stand-ins, nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
@@ -116,7 +121,7 @@ class _Reader(pickle.Unpickler):
         if (module, name) == ("numpy", "ndarray"):
             return _Array
         if (module, name) == ("numpy", "dtype"):
-            return _Kind
+            return _Dtype
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in old protocols
             return lambda text, _: text.encode("latin1")
         raise pickle.UnpicklingError(f"it names {module}.{name}, and loading would run that code")

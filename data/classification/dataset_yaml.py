@@ -6,10 +6,10 @@ format: cifar                             # folders (default), cifar, mnist, npz
 train: [data_batch_1.bin, data_batch_2.bin]
 val: test_batch.bin                       # or test
 names: [airplane, automobile]             # optional where folders or files name the classes
-resize: 14                                # optional: px an image is shrunk to, before zeros fill --imgsz
+resize: 14                                # optional: side an image is resized to, px; zeros fill --imgsz
 recipe: {hyp: data/hyps/diffstride-cifar.yaml, imgsz: 32, epochs: 100, batch_size: 128}  # for train.py
 
-A folder with `train` and `val` (or `test`), which hold a folder a class, needs no YAML.
+A folder with `train` and `val` (or `test`), each with a folder for every class, needs no YAML.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from data.classification.resize import InputTransform
+from data.classification.transform import InputTransform
 from data.dataset_yaml import (
     SPLITS,
-    class_names,
+    Count,
+    DatasetYaml,
     find_dataset_yaml,
-    kind_of,
-    load_yaml,
-    recipe_of,
+    read_keys,
+    resolved_recipe,
     root_folder,
-    sources_of,
 )
-from utils.errors import UserError, suggest
+from utils.errors import UserError
+from utils.validation import must_be
 
-FORMATS = ("folders", "cifar", "mnist", "npz", "tiny-imagenet")
-KEYS = ("task", "path", "format", *SPLITS, "names", "resize", "recipe")
+
+class ClassificationYaml(DatasetYaml):
+    """The keys of a classification data set, as they are written."""
+
+    task: Literal["classify"]
+    format: Literal["folders", "cifar", "mnist", "npz", "tiny-imagenet"] = "folders"
+    resize: Annotated[Count | None, must_be("a whole number of pixels")] = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,10 @@ class ClassificationDatasetConfig:
     Attributes:
         file: the YAML, or the folder.
         path: the root folder, which exists.
-        format: one of FORMATS.
+        format: how the files are laid out, as in ClassificationYaml.
         splits: the sources of "train", "val", "test"; relative ones are meant under `path`.
-        names: the classes, () where folders or files name them.
-        resize: px that images are shrunk to before zeros fill the input; None fills it with the image.
+        names: the classes; () where folders or files name them.
+        resize: side that images are resized to, px, before zeros fill the input; None: the input's.
         recipe: what `train.py` takes for its options of the same names where they are left out.
     """
 
@@ -58,8 +63,8 @@ class ClassificationDatasetConfig:
     resize: int | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
-    def view(self, imgsz: int) -> InputTransform:
-        """Return how its images become inputs of `imgsz` px.
+    def transform(self, imgsz: int) -> InputTransform:
+        """Return how images become inputs of `imgsz` px.
 
         Raises:
             UserError: they are larger.
@@ -75,65 +80,52 @@ class ClassificationDatasetConfig:
         """Return the files or folders of a split.
 
         Raises:
-            UserError: there is no such split, or they are not there.
+            UserError: the split is not described, or a source is missing.
         """
         if split not in self.splits:
             raise UserError(f"{self.file} has no '{split}'. Choose from: {', '.join(self.splits)}")
-        found = [self.path / source for source in self.splits[split]]
-        for source in found:
-            if not source.exists():
-                raise UserError(f"{self.file}: {source}, of '{split}', is not there")
-        return found
+        paths = [self.path / source for source in self.splits[split]]
+        for path in paths:
+            if not path.exists():
+                raise UserError(f"{self.file}: {path}, of '{split}', is not there")
+        return paths
 
 
 def is_classification(path: Path) -> bool:
     """Whether a data set, a YAML or a folder, is for classification."""
-    return path.is_dir() or load_yaml(find_dataset_yaml(path)).get("task") == "classify"
+    return path.is_dir() or read_keys(find_dataset_yaml(path)).get("task") == "classify"
 
 
 def read_classification_yaml(path: str | Path) -> ClassificationDatasetConfig:
-    """Read the YAML of a classification data set, or look at its folder.
+    """Read the YAML of a classification data set, or describe a folder.
 
     Raises:
-        UserError: it is not there, no classification data set, or a key is missing, unknown or of the wrong
-            type.
+        UserError: it is missing or no classification data set, or a key is missing, unknown or wrong.
     """
     if Path(path).is_dir():
-        return _of_folder(Path(path))
+        return _describe_folder(Path(path))
     file = find_dataset_yaml(path)
-    content = load_yaml(file)
+    content = read_keys(file)
     if content.get("task") != "classify":
-        raise UserError(f"{file} is no data set for classification, which says so: task: classify")
-    for key in content:
-        if key not in KEYS:
-            raise UserError(
-                f"{file}: unknown key '{key}' of a classification data set. {suggest(str(key), KEYS)}"
-            )
-    splits = {split: sources_of(file, split, content[split]) for split in SPLITS if content.get(split)}
-    if not splits:
-        raise UserError(f"{file}: no key 'train' or 'val'; each names a folder, a file or a list of these")
-    format, resize = content.get("format", "folders"), content.get("resize")
-    if format not in FORMATS:
-        raise UserError(f"{file}: unknown format '{format}'. {suggest(str(format), FORMATS)}")
-    if resize is not None and (type(resize) is not int or resize < 1):
-        raise UserError(f"{file}: 'resize' must be a whole number of pixels, found {kind_of(resize)}")
+        raise UserError(f"{file} is not a data set for classification: it has no 'task: classify'")
+    written = ClassificationYaml.of(content, file)
     return ClassificationDatasetConfig(
         file,
-        root_folder(file, content.get("path")),
-        format,
-        _with_validation(splits),
-        class_names(file, content) if "names" in content else (),
-        resize,
-        recipe_of(file, content.get("recipe")),
+        root_folder(file, written.path),
+        written.format,
+        _with_validation(written.splits),
+        written.names,
+        written.resize,
+        resolved_recipe(file, written.recipe),
     )
 
 
-def _of_folder(folder: Path) -> ClassificationDatasetConfig:
+def _describe_folder(folder: Path) -> ClassificationDatasetConfig:
     splits: dict[str, tuple[str, ...]] = {split: (split,) for split in SPLITS if (folder / split).is_dir()}
     if "train" not in splits or len(splits) < 2:
         raise UserError(
-            f"{folder}: a folder of images to classify holds train/ and val/ (or test/), in each a folder "
-            "a class"
+            f"{folder}: a folder of images to classify holds train/ and val/ (or test/), each with a folder "
+            "for every class"
         )
     return ClassificationDatasetConfig(folder, folder.resolve(), "folders", _with_validation(splits))
 

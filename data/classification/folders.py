@@ -1,4 +1,4 @@
-"""A folder a class: train/cat/1.jpg, train/dog/2.jpg, val/cat/3.jpg, ..."""
+"""One folder for each class: train/cat/1.jpg, train/dog/2.jpg, val/cat/3.jpg, ..."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 
 from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, read_files
-from data.classification.resize import InputTransform
+from data.classification.transform import InputTransform
 from data.media.image_files import is_image
 from utils.errors import UserError
 
 
-def read(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
+def read(description: ClassificationDatasetConfig, split: str, transform: InputTransform) -> ImageSet:
     """Read a split; the classes are those of the YAML, or the training folders in alphabetical order.
 
     Raises:
-        UserError: the folders of the split are not the classes, a folder is empty, or an image is broken or
-            neither gray nor RGB.
+        UserError: the folders of the split do not match the classes, a folder has no image, or an image is
+            broken or neither gray nor RGB.
     """
     reference = "train" if "train" in description.splits else split
-    names = description.names or tuple(sorted(_classes(description, reference)))
-    folders = _classes(description, split)
+    names = description.names or tuple(sorted(_class_folders(description, reference)))
+    folders = _class_folders(description, split)
     what = f"{description.file}: the class folders of '{split}' ({_shown(description, split)})"
     against = "the names" if description.names else f"'{reference}'"
     missing, extra = sorted(set(names) - set(folders)), sorted(set(folders) - set(names))
@@ -33,24 +33,24 @@ def read(description: ClassificationDatasetConfig, split: str, view: InputTransf
     files, labels = [], []
     for label, name in enumerate(names):
         for folder in folders[name]:
-            found = sorted(file for file in folder.rglob("*") if is_image(file))
-            if not found:
+            images = sorted(file for file in folder.rglob("*") if is_image(file))
+            if not images:
                 raise UserError(f"{folder}: no image in this class folder")
-            files += found
-            labels += [label] * len(found)
-    return ImageSet(read_files(files, view), np.array(labels, np.int64), names, [str(f) for f in files])
+            files += images
+            labels += [label] * len(images)
+    return ImageSet(read_files(files, transform), np.array(labels, np.int64), names, list(map(str, files)))
 
 
-def _classes(description: ClassificationDatasetConfig, split: str) -> dict[str, list[Path]]:
-    """Return the folders of each class of a split."""
-    found: dict[str, list[Path]] = {}
+def _class_folders(description: ClassificationDatasetConfig, split: str) -> dict[str, list[Path]]:
+    """Return the folders of each class in a split."""
+    folders: dict[str, list[Path]] = {}
     for source in description.sources(split):
         for folder in sorted(source.iterdir()) if source.is_dir() else ():
             if folder.is_dir() and not folder.name.startswith("."):
-                found.setdefault(folder.name, []).append(folder)
-    if not found:
+                folders.setdefault(folder.name, []).append(folder)
+    if not folders:
         raise UserError(f"{description.file}: no class folder in {_shown(description, split)}")
-    return found
+    return folders
 
 
 def _shown(description: ClassificationDatasetConfig, split: str) -> str:

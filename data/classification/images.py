@@ -1,4 +1,4 @@
-"""The images of a split, all in memory: labeled data sets of small images are small."""
+"""The labeled images of a split, all in memory: data sets of small images are small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.classification.resize import InputTransform
+from data.classification.transform import InputTransform
 from data.media.image_files import ImageReadError, read_image
 from utils.errors import UserError
 
@@ -21,13 +21,13 @@ _MODES = ("1", "L", "P", "RGB", "YCbCr")
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labeled images as a classifier sees them.
+    """Labeled images, as large as a classifier's input.
 
     Attributes:
         pixels: (N, S, S, C) uint8, gray (C = 1) or RGB (C = 3).
         labels: (N,) int64.
         names: the classes.
-        where: file of each image, and its number in there.
+        where: each image's file, and its number in a file of many.
     """
 
     pixels: np.ndarray
@@ -42,21 +42,23 @@ class ImageSet:
         return len(self.labels)
 
 
-def view_all(images: Iterable[np.ndarray], count: int, channels: int, view: InputTransform) -> np.ndarray:
-    """`count` images (H, W, C) -> (N, S, S, C)."""
-    pixels = np.empty((count, view.imgsz, view.imgsz, channels), np.uint8)
-    for place, image in zip(pixels, images, strict=True):
-        place[:] = view(image)
+def transform_all(
+    images: Iterable[np.ndarray], count: int, channels: int, transform: InputTransform
+) -> np.ndarray:
+    """`count` images (H, W, C) -> inputs (count, S, S, C)."""
+    pixels = np.empty((count, transform.imgsz, transform.imgsz, channels), np.uint8)
+    for target, image in zip(pixels, images, strict=True):
+        target[:] = transform(image)
     return pixels
 
 
-def read_files(files: Sequence[Path], view: InputTransform, side: int | None = None) -> np.ndarray:
-    """Return the images of `files`, (N, S, S, 3) RGB.
+def read_files(files: Sequence[Path], transform: InputTransform, side: int | None = None) -> np.ndarray:
+    """Return the images in `files` as inputs (N, S, S, 3) RGB.
 
     Args:
         files: gray or RGB.
-        view: what becomes of each.
-        side: height and width that each must have, px; None takes any.
+        transform: makes an input of an image.
+        side: height and width that each image must have, px; None takes any.
 
     Raises:
         UserError: one cannot be read, is neither gray nor RGB, or has another size; it names the file.
@@ -64,28 +66,28 @@ def read_files(files: Sequence[Path], view: InputTransform, side: int | None = N
 
     def read(file: Path) -> np.ndarray:
         try:
-            with Image.open(file) as header:  # of the header only
+            with Image.open(file) as header:  # reads the header only
                 mode, size = header.mode, header.size
             image = read_image(file)
         except ImageReadError as error:
             raise UserError(str(error)) from error
         except (OSError, ValueError) as error:
-            raise UserError(f"{file}: not an image that can be read ({error})") from error
+            raise UserError(f"{file}: cannot be read as an image ({error})") from error
         if mode not in _MODES:
             raise UserError(f"{file}: an image of mode {mode}; save it as 8-bit gray or RGB")
         if side and size != (side, side):
             raise UserError(f"{file}: {size[0]}x{size[1]} pixels, should be {side}x{side}")
-        return cv2.cvtColor(view(image), cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(transform(image), cv2.COLOR_BGR2RGB)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        pixels = np.empty((len(files), view.imgsz, view.imgsz, 3), np.uint8)
+        pixels = np.empty((len(files), transform.imgsz, transform.imgsz, 3), np.uint8)
         for i, image in enumerate(pool.map(read, files)):
             pixels[i] = image
     return pixels
 
 
 def check_labels(labels: np.ndarray, classes: int, where: object) -> None:
-    """Raise a UserError that names the first image whose label is no class."""
+    """Raise a UserError that names the first image whose label is not the number of a class."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         i = wrong[0]

@@ -1,4 +1,4 @@
-"""Batches of labeled images: gathered, cropped, mirrored and mixed a batch at a time."""
+"""Batches of labeled images, which are shifted, mirrored and mixed a batch at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from utils.distributed import World
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """What training does to images.
+class ClassificationAugmentation:
+    """Strengths of the training augmentation.
 
     Attributes:
-        crop: random shift either way, px; zeros come in from outside.
+        crop: random shift, px either way; pixels from outside are 0.
         fliplr: probability of a left-right flip.
-        mixup: alpha of mixup (arXiv:1710.09412): the share of a batch's second image is drawn from
-            Beta(alpha, alpha); 0 for none.
+        mixup: alpha of mixup (arXiv:1710.09412), which draws the share of the second image from
+            Beta(alpha, alpha), once for each batch; 0: none.
     """
 
     crop: int = 0
@@ -31,7 +31,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class ClassBatch:
+class ClassificationBatch:
     """What the loader yields.
 
     Attributes:
@@ -47,20 +47,20 @@ class ClassBatch:
     indices: list[int]
 
     @property
-    def truth(self) -> tuple[Tensor]:
-        """What the loss takes beside the network's output."""
+    def ground_truth(self) -> tuple[Tensor]:
+        """The targets: what the loss takes beside the network's output."""
         return (self.targets,)
 
 
-class ClassLoader:
-    """Iterates over batches; `set_epoch` decides order and augmentation, which seed and epoch determine.
+class ClassificationLoader:
+    """Iterates over batches; `set_epoch` decides, together with the seed, the order and the augmentation.
 
-    In training, a last batch that would be smaller is left out: BatchNorm cannot normalize a single image.
+    In training, a smaller last batch is left out: BatchNorm cannot normalize a single image.
 
     Args:
         dataset: the images.
-        batch_size: images a batch.
-        augmentation: of training; None goes through the images in order, as they are, to the last.
+        batch_size: images per batch.
+        augmentation: of training; None yields all images in order and as they are.
         seed: of order and augmentation.
         world: the processes that share each batch.
     """
@@ -69,7 +69,7 @@ class ClassLoader:
         self,
         dataset: ImageSet,
         batch_size: int,
-        augmentation: Augmentation | None = None,
+        augmentation: ClassificationAugmentation | None = None,
         seed: int = 0,
         world: World = World(),  # noqa: B008  (frozen)
     ):
@@ -86,15 +86,15 @@ class ClassLoader:
         count = len(self.dataset)
         return count // self.batch_size if self.augmentation else -(-count // self.batch_size)
 
-    def __iter__(self) -> Iterator[ClassBatch]:
+    def __iter__(self) -> Iterator[ClassificationBatch]:
         count = len(self.dataset)
         order = torch.arange(count)
         if self.augmentation:
             order = torch.from_numpy(np.random.default_rng((self.seed, self.epoch)).permutation(count))
-        for number, part in list(enumerate(order.split(self.batch_size)))[self.start : len(self)]:
-            yield self._batch(part, np.random.default_rng((self.seed, self.epoch, number)))
+        for number, indices in list(enumerate(order.split(self.batch_size)))[self.start : len(self)]:
+            yield self._batch(indices, np.random.default_rng((self.seed, self.epoch, number)))
 
-    def _batch(self, indices: Tensor, rng: np.random.Generator) -> ClassBatch:
+    def _batch(self, indices: Tensor, rng: np.random.Generator) -> ClassificationBatch:
         """Make the whole batch, the same in every process, and take this process's share."""
         pixels, labels = self._pixels[indices], self._labels[indices]  # (B, S, S, C)
         targets = F.one_hot(labels, len(self.dataset.names)).float()
@@ -104,23 +104,25 @@ class ClassLoader:
                 pixels, targets = mix(pixels, targets, self.augmentation.mixup, rng)
         share = slice(self.world.rank, None, self.world.size)
         images = pixels[share].expand(-1, -1, -1, 3).permute(0, 3, 1, 2)
-        return ClassBatch(images, targets[share], labels[share], indices[share].tolist())
+        return ClassificationBatch(images, targets[share], labels[share], indices[share].tolist())
 
 
-def shift_and_flip(pixels: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
-    """(B, S, S, C) uint8 -> the same shape, each image moved and mirrored by chance."""
+def shift_and_flip(
+    pixels: Tensor, augmentation: ClassificationAugmentation, rng: np.random.Generator
+) -> Tensor:
+    """(B, S, S, C) uint8 -> the same shape, each image shifted and mirrored at random."""
     batch, side, crop = len(pixels), pixels.shape[1], augmentation.crop
     top, left = torch.from_numpy(rng.integers(0, 2 * crop + 1, (2, batch, 1)))  # (B, 1)
     mirrored = torch.from_numpy(rng.random((batch, 1)) < augmentation.fliplr)
-    place = torch.arange(side).unsqueeze(0)
-    rows = top + place  # (B, S) in the padded image
-    columns = left + torch.where(mirrored, side - 1 - place, place)
+    pixel = torch.arange(side).unsqueeze(0)
+    rows = top + pixel  # (B, S) in the padded image
+    columns = left + torch.where(mirrored, side - 1 - pixel, pixel)
     padded = F.pad(pixels, (0, 0, crop, crop, crop, crop))
     return padded[torch.arange(batch).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
 
 
 def mix(pixels: Tensor, targets: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Blend every image and its target with those of another one of the batch; one share a batch."""
+    """Blend each image of a batch and its target with another one, all by the same share."""
     share = float(rng.beta(alpha, alpha))
     other = torch.from_numpy(rng.permutation(len(pixels)))
     mixed = (share * pixels.float() + (1 - share) * pixels[other].float()).round().to(torch.uint8)

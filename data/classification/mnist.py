@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from data.classification.dataset_yaml import ClassificationDatasetConfig
-from data.classification.images import ImageSet, check_labels, view_all
-from data.classification.resize import InputTransform
+from data.classification.images import ImageSet, check_labels, transform_all
+from data.classification.transform import InputTransform
 from utils.errors import UserError
 
 DIGITS = tuple("0123456789")
 
 
-def read(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
-    """Read a split, whose one source is such as train-images-idx3-ubyte.gz.
+def read(description: ClassificationDatasetConfig, split: str, transform: InputTransform) -> ImageSet:
+    """Read a split, whose one source is a file of images such as train-images-idx3-ubyte.gz.
 
     Raises:
-        UserError: no labels beside it, or a file is cut short or no IDX file.
+        UserError: its labels are not beside it, or a file is cut short or no IDX file.
     """
     sources = description.sources(split)
     if len(sources) != 1 or "images" not in sources[0].name:
@@ -32,18 +32,18 @@ def read(description: ClassificationDatasetConfig, split: str, view: InputTransf
     if len(images) != len(labels):
         raise UserError(f"{file} holds {len(images)} images, {labels_file} {len(labels)} labels")
     check_labels(labels, len(names), labels_file)
-    pixels = view_all(images[..., None], len(images), 1, view)
+    pixels = transform_all(images[..., None], len(images), 1, transform)
     return ImageSet(pixels, labels, names, [f"{file} #{i}" for i in range(len(labels))])
 
 
 def _labels_of(file: Path) -> Path:
-    """train-images-idx3-ubyte -> train-labels-idx1-ubyte, packed or not."""
+    """train-images-idx3-ubyte -> train-labels-idx1-ubyte, gzipped or not."""
     name = file.name.replace("images", "labels").replace("idx3", "idx1")
     plain = file.with_name(name.removesuffix(".gz"))
-    found = [path for path in (file.with_name(name), plain, Path(f"{plain}.gz")) if path.is_file()]
-    if not found:
-        raise UserError(f"{file}: its labels are not beside it, {file.with_name(name)}")
-    return found[0]
+    paths = [path for path in (file.with_name(name), plain, Path(f"{plain}.gz")) if path.is_file()]
+    if not paths:
+        raise UserError(f"{file}: its labels, {file.with_name(name)}, are not beside it")
+    return paths[0]
 
 
 def _read_idx(file: Path, dimensions: int) -> np.ndarray:
@@ -59,5 +59,5 @@ def _read_idx(file: Path, dimensions: int) -> np.ndarray:
     shape = struct.unpack(f">{dimensions}I", content[4:head])
     if len(content) - head != int(np.prod(shape, dtype=object)):
         sizes = "x".join(map(str, shape))
-        raise UserError(f"{file}: cut short: {len(content) - head} bytes, its head says {sizes}")
+        raise UserError(f"{file}: cut short: {len(content) - head} bytes, but its header says {sizes}")
     return np.frombuffer(content, np.uint8, offset=head).reshape(shape)

@@ -1,4 +1,4 @@
-"""NumPy's .npz: `images` (N, H, W) or (N, H, W, 1 or 3) uint8, `labels` (N,), and `names` if it likes.
+"""NumPy's .npz: `images` (N, H, W) or (N, H, W, 1 or 3) uint8, `labels` (N,), and optionally `names`.
 
 Or Keras' `x_train`, `y_train`, `x_test` and `y_test` in one file.
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from data.classification.dataset_yaml import ClassificationDatasetConfig
-from data.classification.images import ImageSet, check_labels, view_all
-from data.classification.resize import InputTransform
+from data.classification.images import ImageSet, check_labels, transform_all
+from data.classification.transform import InputTransform
 from utils.errors import UserError
 
 
-def read(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
+def read(description: ClassificationDatasetConfig, split: str, transform: InputTransform) -> ImageSet:
     """Read a split, whose one source is an .npz file.
 
     Raises:
@@ -28,7 +28,7 @@ def read(description: ClassificationDatasetConfig, split: str, view: InputTransf
     images, labels, names = _arrays(sources[0], "train" if split == "train" else "test")
     names = description.names or names or tuple(map(str, range(int(labels.max()) + 1)))
     check_labels(labels, len(names), sources[0])
-    pixels = view_all(images, len(images), images.shape[3], view)
+    pixels = transform_all(images, len(images), images.shape[3], transform)
     return ImageSet(pixels, labels, names, [f"{sources[0]} #{i}" for i in range(len(labels))])
 
 
@@ -45,14 +45,14 @@ def _arrays(file: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, .
             f"{file}: no 'images' and 'labels' (nor Keras' x_{part}, y_{part}): {error}"
         ) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise UserError(f"{file}: not an .npz file of plain arrays that can be read ({error})") from error
+        raise UserError(f"{file}: cannot be read as an .npz file of plain arrays ({error})") from error
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise UserError(f"{file}: images must be uint8 (N, H, W) or (N, H, W, 3), got {_of(images)}")
+        raise UserError(f"{file}: images must be uint8 (N, H, W) or (N, H, W, 3), got {_described(images)}")
     if labels.dtype.kind not in "iu" or labels.size != len(images) or not len(images):
-        raise UserError(f"{file}: labels must be one whole number an image, got {_of(labels)}")
+        raise UserError(f"{file}: labels must be one whole number for each image, got {_described(labels)}")
     return images, labels.reshape(-1).astype(np.int64), names
 
 
-def _of(array: np.ndarray) -> str:
+def _described(array: np.ndarray) -> str:
     return f"{array.dtype} {array.shape}"

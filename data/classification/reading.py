@@ -1,4 +1,4 @@
-"""From a classification data set to its images, whatever their format."""
+"""Reading a classification data set of any format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from data.classification import cifar, folders, mnist, npz, tiny_imagenet
 from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet
-from data.classification.resize import InputTransform
+from data.classification.transform import InputTransform
 
 READERS: dict[str, Callable[[ClassificationDatasetConfig, str, InputTransform], ImageSet]] = {
     "folders": folders.read,
@@ -18,10 +18,12 @@ READERS: dict[str, Callable[[ClassificationDatasetConfig, str, InputTransform], 
 }
 
 
-def read_split(description: ClassificationDatasetConfig, split: str, view: InputTransform) -> ImageSet:
+def read_labeled_images(
+    description: ClassificationDatasetConfig, split: str, transform: InputTransform
+) -> ImageSet:
     """Return the images of "train", "val" or "test" as inputs.
 
     Raises:
-        UserError: they are not there, or not as their format wants them; it names the file.
+        UserError: they are missing, or differ from their format; the message names the file.
     """
-    return READERS[description.format](description, split, view)
+    return READERS[description.format](description, split, transform)

@@ -1,4 +1,4 @@
-"""What passes between data set, loader and training: requests, samples and batches."""
+"""What data set, loader and training pass to each other: requests, samples and batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data.letterbox import Letterbox
 
 @dataclass(frozen=True)
 class Request:
-    """What a batch asks for: which record, in which epoch, in which input shape (height, width)."""
+    """One sample of a batch: of which record, in which epoch, in which input shape (height, width)."""
 
     index: int
     epoch: int = 0
@@ -30,8 +30,8 @@ class Sample:
         labels: (n, 5) float32: class, cx, cy, w, h as fractions of W and H; crowds left out.
         ignores: (k, 4) float32 cx, cy, w, h as fractions: crowds, and regions where nothing is labeled.
         index: into the data set's records.
-        letterbox: where the view lies in the image; for an augmented one, the identity.
-        problems: broken images met on the way, one line each.
+        letterbox: where the record's image lies in the sample; the identity for an augmented sample.
+        problems: other images of a mosaic that are broken, one line each.
     """
 
     image: Tensor
@@ -49,8 +49,8 @@ class Batch:
     Attributes:
         images: (B, 3, H, W) uint8 RGB.
         targets: (n, 6) float32: image in the batch, class, cx, cy, w, h as fractions of W and H.
-        ignores: (k, 5) float32: image in the batch, cx, cy, w, h as fractions: regions in which a detection
-            is neither right nor wrong, which are crowds and the data set's regions to ignore.
+        ignores: (k, 5) float32: image in the batch, cx, cy, w, h as fractions: crowds and the data set's
+            regions to ignore, in which a detection is neither right nor wrong.
         indices: of the images, into the data set's records.
         letterboxes: of the images.
     """
@@ -62,8 +62,8 @@ class Batch:
     letterboxes: list[Letterbox]
 
     @property
-    def truth(self) -> tuple[Tensor, Tensor]:
-        """What the loss takes beside the network's output."""
+    def ground_truth(self) -> tuple[Tensor, Tensor]:
+        """Targets and ignores: what the loss takes beside the network's output."""
         return self.targets, self.ignores
 
     def pin_memory(self) -> Batch:
@@ -76,10 +76,10 @@ class Batch:
         )
 
 
-def collate(found: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:
-    """Return the batch of the samples (None if there are none) and the problems met."""
-    samples = [sample for sample in found if isinstance(sample, Sample)]
-    problems = [sample for sample in found if isinstance(sample, str)]
+def collate(results: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:
+    """Return the batch of the samples (None if there are none) and what was wrong with the others."""
+    samples = [result for result in results if isinstance(result, Sample)]
+    problems = [result for result in results if isinstance(result, str)]
     problems += [problem for sample in samples for problem in sample.problems]
     if not samples:
         return None, problems
@@ -90,22 +90,23 @@ def collate(found: Sequence[Sample | str]) -> tuple[Batch | None, list[str]]:
     return Batch(images, targets, ignores, indices, [sample.letterbox for sample in samples]), problems
 
 
-def stacked(parts: Sequence[Tensor]) -> Tensor:
-    """(...) each -> (B, ...); in a worker process straight into the memory that it shares."""
-    return joined([part[None] for part in parts])
+def stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """(...) each -> (B, ...); in a worker process, directly into memory that it shares."""
+    return concatenated([tensor[None] for tensor in tensors])
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
+def concatenated(tensors: Sequence[Tensor]) -> Tensor:
     """(n_i, ...) each -> (sum of n_i, ...), as `stacked`."""
     if get_worker_info() is None:
-        return torch.cat(list(parts))
-    count, kind = sum(part.numel() for part in parts), parts[0]
-    storage = kind._typed_storage()._new_shared(count, device="cpu")
-    out = kind.new(storage).view(-1, *kind.shape[1:])
-    return torch.cat(list(parts), out=out)
+        return torch.cat(list(tensors))
+    count, like = sum(tensor.numel() for tensor in tensors), tensors[0]
+    storage = like._typed_storage()._new_shared(count, device="cpu")
+    out = like.new(storage).view(-1, *like.shape[1:])
+    return torch.cat(list(tensors), out=out)
 
 
-def numbered(rows: Sequence[Tensor]) -> Tensor:
-    """Rows (n_i, c) of each sample -> (n, 1 + c), the sample's number first."""
-    parts = [torch.cat([torch.full((len(part), 1), float(i)), part], dim=1) for i, part in enumerate(rows)]
-    return torch.cat(parts)
+def numbered(tensors: Sequence[Tensor]) -> Tensor:
+    """(n_i, c) of each sample -> (n, 1 + c), the sample's number in the first column."""
+    return torch.cat(
+        [torch.cat([torch.full((len(rows), 1), float(i)), rows], dim=1) for i, rows in enumerate(tensors)]
+    )

@@ -1,4 +1,4 @@
-"""Images of a data set for measuring and scoring an exported network."""
+"""Images of a data set for calibrating and evaluating an exported network."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from utils.errors import UserError
 
 
 def calibration_batches(data: Path, imgsz: tuple[int, int], batch_size: int, count: int) -> Iterator[Tensor]:
-    """Yield whole batches (B, 3, H, W) in 0..1 of `count` training views, spread evenly.
+    """Yield full batches (B, 3, H, W) in 0..1 of `count` training images or tiles, spread evenly.
 
     Raises:
         UserError: there are no training images, or the input is not square.
     """
-    records = _views(read_dataset_yaml(data), "train")
+    records = _records(read_dataset_yaml(data), "train")
     chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, count).astype(int))]
     for batch in build_loader(_dataset(chosen, imgsz), batch_size, shuffle=False, workers=0):
         if len(batch.images) == batch_size:  # a graph may take no other
@@ -31,16 +31,16 @@ def calibration_batches(data: Path, imgsz: tuple[int, int], batch_size: int, cou
 
 
 def validation_loader(data: Path, imgsz: tuple[int, int], stride: int, batch_size: int = 8) -> BatchLoader:
-    """Return the validation views at the input's size.
+    """Return the validation images or tiles at the input's size.
 
     Raises:
         UserError: there are none, or the input is not square.
     """
-    records = _views(read_dataset_yaml(data), "val")
+    records = _records(read_dataset_yaml(data), "val")
     return build_loader(_dataset(records, imgsz, stride), batch_size, shuffle=False, workers=0)
 
 
-def _views(description: DatasetConfig, split: str) -> list[ImageRecord]:
+def _records(description: DatasetConfig, split: str) -> list[ImageRecord]:
     records, _ = read_records(description, split)
     if not records:
         raise UserError(f"{description.file}: no images in '{split}'")

@@ -1,4 +1,4 @@
-"""The truth of a COCO file by itself: what a results file of any detector is scored against."""
+"""The ground truth of a COCO file by itself, which the results file of any detector is scored against."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ REGION_NAMES = ("ignore", "ignored", "ignore region", "ignored region", "ignore 
 
 
 @dataclass(frozen=True)
-class CocoTruth:
-    """Classes in the order of their category ids, and the images in the file's order.
+class CocoGroundTruth:
+    """Classes in the order of their category ids, and images in the order of the file.
 
-    The images' paths are what the file calls them, below `folder`; they need not exist.
+    The paths of the images are their names in the file, below a folder; they need not exist.
     """
 
     names: tuple[str, ...]
@@ -27,17 +27,17 @@ class CocoTruth:
     notes: list[str]
 
 
-def read_ground_truth(file: Path, folder: Path = Path(), honour_ignore: bool = False) -> CocoTruth:
-    """Read a COCO file; a category called "ignore" or "ignored regions" holds regions to ignore.
+def read_ground_truth(file: Path, folder: Path = Path(), honor_ignore: bool = False) -> CocoGroundTruth:
+    """Read a COCO file; a category called "ignore" or "ignored regions" marks regions to ignore.
 
     Args:
-        file: with images, annotations and categories.
+        file: a COCO file with images, annotations and categories.
         folder: where the images are.
-        honour_ignore: treat annotations with a true `ignore` or `uncertain` as crowds, as TinyPerson does;
+        honor_ignore: treat annotations with a true `ignore` or `uncertain` as crowds, as TinyPerson does;
             COCO knows neither.
 
     Raises:
-        UserError: the file is not COCO's, or an annotation is unusable; it names and counts them.
+        UserError: the file is no COCO file, or an annotation cannot be used; the message counts them.
     """
     content = load_coco(file)
     categories = sorted(content["categories"], key=lambda entry: entry["id"])
@@ -50,7 +50,7 @@ def read_ground_truth(file: Path, folder: Path = Path(), honour_ignore: bool = F
         raise UserError(f"{file} has no {'images' if real else 'categories'}: there is nothing to score")
     classes = {entry["id"]: number for number, entry in enumerate(real)}
     classes.update({entry["id"]: REGION for entry in regions})
-    is_ignored = _marked if honour_ignore else (lambda annotation: False)
+    is_ignored = _marked if honor_ignore else (lambda annotation: False)
     images, notes, faults = read_images(file, content, classes, is_ignored)
     if faults:
         more = f" ({len(faults)} such annotations)" if len(faults) > 1 else ""
@@ -63,13 +63,13 @@ def read_ground_truth(file: Path, folder: Path = Path(), honour_ignore: bool = F
             image.image_id,
             image.width,
             image.height,
-            *image.truth,
+            *image.annotations,
             ignore=image.ignore,
         )
         for image in images
     ]
     names, category_ids = tuple(entry["name"] for entry in real), tuple(entry["id"] for entry in real)
-    return CocoTruth(names, category_ids, records, notes)
+    return CocoGroundTruth(names, category_ids, records, notes)
 
 
 def _is_region(name: str) -> bool:
@@ -83,4 +83,4 @@ def _marked(annotation: dict[str, Any]) -> bool:
 def _repeated_ids(file: Path, annotations: list[dict[str, Any]]) -> list[str]:
     ids = [entry["id"] for entry in annotations if "id" in entry]
     count = len(ids) - len(set(ids))
-    return [f"{file}: {count} annotation id(s) come twice; all boxes count"] if count else []
+    return [f"{file}: {count} annotation id(s) are repeated; all boxes count"] if count else []

@@ -2,7 +2,7 @@
 
 Format: cocodataset.org/#format-data. A box is x, y, width, height in pixels; category ids need not be
 consecutive (COCO's 80 classes are numbered up to 90). Beyond COCO's format, an entry of `images` may have
-`"ignore_regions": [[x, y, width, height], ...]`: where nothing is labeled and nothing found counts.
+`"ignore_regions": [[x, y, width, height], ...]`, where nothing is labeled and no detection counts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from data.detection.image_record import Truth, ground_truth_arrays
+from data.detection.image_record import Annotations, ground_truth_arrays
 from utils.errors import UserError, suggest
 
-_TRUTH = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
+_ROW = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
 REGION = -1  # the "class" of a category whose boxes are regions to ignore
 
 _ID, _NUMBER = int | str, int | float
@@ -38,8 +38,8 @@ class CocoImage:
     file_name: str
     width: int
     height: int
-    truth: Truth
-    ignore: np.ndarray  # (m, 4) float32 x1, y1, x2, y2 of regions in which nothing counts
+    annotations: Annotations
+    ignore: np.ndarray  # (m, 4) float32 x1, y1, x2, y2 of regions in which no detection counts
 
 
 def read_coco(
@@ -47,15 +47,15 @@ def read_coco(
 ) -> tuple[list[CocoImage], list[str], list[str]]:
     """Return the images of a COCO file, notes on what was dropped, and what is wrong with annotations.
 
-    Images without annotations are among them, annotations with a fault are not.
+    Images without annotations are included, annotations that cannot be used are not.
 
     Args:
         file: such as instances_val2017.json; without annotations (image_info_*.json) every image is empty.
         names: the class names; a category belongs to the class of its name.
-        category_ids: the category id of each class, if it is not to be found by name.
+        category_ids: the category id of each class; None matches categories and classes by name.
 
     Raises:
-        UserError: the file is not COCO's, or names a class that is not there.
+        UserError: the file is no COCO file, or has a category that is not among `names`.
     """
     content = load_coco(file)
     return read_images(file, content, _class_of_category(file, content, names, category_ids))
@@ -73,15 +73,15 @@ def read_images(
         file: for messages.
         content: from `load_coco`.
         classes: the class of each category id; REGION: its boxes are regions to ignore.
-        is_ignored: whether an annotation counts as a crowd although it is none.
+        is_ignored: whether an annotation is treated as a crowd although it is none.
 
     Raises:
-        UserError: two images have the same id, or regions to ignore are no boxes.
+        UserError: two images have the same id, or regions to ignore are not boxes.
     """
     images = {entry["id"]: entry for entry in content["images"]}
     if len(images) < len(content["images"]):
         raise UserError(f"{file}: two entries of 'images' have the same id")
-    found: dict[Any, list[tuple]] = {image_id: [] for image_id in images}
+    rows: dict[Any, list[tuple[Any, ...]]] = {image_id: [] for image_id in images}
     dropped: Counter[str] = Counter()
     faults: list[str] = []
     for entry in content.get("annotations", []):
@@ -90,23 +90,23 @@ def read_images(
         except UserError as error:
             faults.append(str(error))
             continue
-        if image_id not in found:
+        if image_id not in rows:
             faults.append(f"{file}: annotation {entry.get('id')} is of image {image_id}, not in 'images'")
             continue
         fault = _fault(box, images[image_id])
         if fault:
             dropped[fault] += 1
             continue
-        found[image_id].append((box, classes[category], area, crowd or is_ignored(entry)))
+        rows[image_id].append((box, classes[category], area, crowd or is_ignored(entry)))
     notes = [f"{file}: {count} box(es) dropped: {fault}" for fault, count in dropped.items()]
-    return [_image(file, entry, found[image_id]) for image_id, entry in images.items()], notes, faults
+    return [_image(file, entry, rows[image_id]) for image_id, entry in images.items()], notes, faults
 
 
 def read_category_ids(file: Path, names: Sequence[str]) -> tuple[int, ...]:
     """Return the category id of each class name of a COCO file.
 
     Raises:
-        UserError: the file is not COCO's, or has no such category.
+        UserError: the file is no COCO file, or lacks a category.
     """
     content = load_coco(file)
     by_class = {
@@ -114,7 +114,7 @@ def read_category_ids(file: Path, names: Sequence[str]) -> tuple[int, ...]:
     }
     missing = [name for number, name in enumerate(names) if number not in by_class]
     if missing:
-        raise UserError(f"{file}: no category '{missing[0]}'; the data set names it")
+        raise UserError(f"{file}: no category '{missing[0]}', which is a class of the data set")
     return tuple(by_class[number] for number in range(len(names)))
 
 
@@ -122,7 +122,7 @@ def load_coco(file: Path) -> dict[str, Any]:
     """Return a COCO file's content, its `images` and `categories` checked.
 
     Raises:
-        UserError: it is not there or not COCO's; the message names the entry.
+        UserError: it is missing or no COCO file; the message names the entry.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -130,12 +130,12 @@ def load_coco(file: Path) -> dict[str, Any]:
         raise UserError(f"no COCO file {file}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
-    for key, wanted in _ENTRIES.items():
+    for key, types in _ENTRIES.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
             raise UserError(f"{file}: no list '{key}'; a COCO file has images, annotations and categories")
         for number, entry in enumerate(entries):
-            for name, kind in wanted.items():
+            for name, kind in types.items():
                 if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
                     raise UserError(f"{file}: entry {number} of '{key}' has no usable '{name}'")
     return content
@@ -162,7 +162,7 @@ def check_annotation(
     """Return image id, category id, box x1 y1 x2 y2, area and crowd of one annotation.
 
     Raises:
-        UserError: a field is missing or of no use, or the category is not one of `categories`.
+        UserError: a field is missing or cannot be used, or the category is not one of `categories`.
     """
     where = f"{file}: annotation {entry.get('id') if isinstance(entry, dict) else entry}"
     for key, kind in (("image_id", _ID), ("category_id", int), ("bbox", list)):
@@ -175,7 +175,7 @@ def check_annotation(
             raise ValueError("not finite")
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{where}: bbox {entry['bbox']!r} is not x, y, width, height, or area no number"
+            f"{where}: bbox {entry['bbox']!r} is not x, y, width, height, or area is not a number"
         ) from error
     if entry["category_id"] not in categories:
         known = ", ".join(map(str, sorted(categories)))
@@ -191,18 +191,18 @@ def _fault(box: tuple[float, ...], image: dict[str, Any]) -> str:
     return "outside its image" if outside else ""
 
 
-def _image(file: Path, entry: dict[str, Any], rows: list[tuple]) -> CocoImage:
-    table = np.array(rows, _TRUTH)
+def _image(file: Path, entry: dict[str, Any], rows: list[tuple[Any, ...]]) -> CocoImage:
+    table = np.array(rows, _ROW)
     boxes = table["box"].astype(np.float32)[table["class"] == REGION]
     table = table[table["class"] != REGION]
-    truth = ground_truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
+    annotations = ground_truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
     width, height = int(entry["width"]), int(entry["height"])
     regions = np.concatenate([boxes, _regions(file, entry, width, height)])
-    return CocoImage(entry["id"], entry["file_name"], width, height, truth, regions)
+    return CocoImage(entry["id"], entry["file_name"], width, height, annotations, regions)
 
 
 def _regions(file: Path, entry: dict[str, Any], width: int, height: int) -> np.ndarray:
-    """The image's regions to ignore, (m, 4) float32 corners, cut to the image."""
+    """The image's regions to ignore, (m, 4) float32 corners, clipped to the image."""
     written = entry.get("ignore_regions", [])
     try:
         regions = np.array(written, np.float64).reshape(-1, 4)

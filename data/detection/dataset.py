@@ -14,8 +14,10 @@ from torch.utils.data import Dataset
 
 from data.augment.crops import random_crop, shifted_tile
 from data.augment.device import PlannedSample, pieces_of
-from data.augment.plan import LoadedImage, draw_plan
-from data.augment.render import Augmentation, draw_pixels
+from data.augment.loaded_image import LoadedImage
+from data.augment.plan import draw_plan
+from data.augment.render import draw_pixels
+from data.augment.settings import AugmentationSettings
 from data.detection.batch import Request, Sample
 from data.detection.image_record import ImageRecord
 from data.detection.image_store import CacheMode, ImageStore
@@ -31,18 +33,18 @@ class DetectionDataset(Dataset):
     """Records as samples of one input size.
 
     Args:
-        records: the views, full images or tiles.
+        records: full images or tiles.
         imgsz: side of the square input, pixels; with `rect`, its longer side.
-        augmentation: None letterboxes the views as they are.
+        augmentation: None letterboxes the images as they are.
         stride: input sides are multiples of this.
-        rect: batches of similar aspect ratio get the smallest input that holds them; there are no mosaics
-            and no quarter turns then.
+        rect: batches of similar aspect ratio get the smallest input that holds them; mosaics and quarter
+            turns are off then.
         cache: keep decoded images in memory ("ram") or on disk ("disk"). Full images are kept shrunk to
-            the input, and augmented from there; without augmentation a cache changes nothing.
-        seed: with epoch and index, it decides every random number of a sample.
+            the input, and augmented from there; without augmentation a cache does not change a pixel.
+        seed: decides, together with epoch and index, every random number of a sample.
         rect_pad: border that `rect` adds, in strides; YOLOv5 validates with 0.5.
-        mosaic_until: from this epoch on single images: no mosaic, no blend, nothing pasted; None: never.
-        augment_on: "device" leaves the pixels to `data.augment.device.render`: samples are planned ones.
+        mosaic_until: from this epoch on, mosaics, blending and pasting are off; None: never.
+        augment_on: "device" leaves the pixels to `data.augment.device.render`: samples are only planned.
 
         interpolation: of images that shrink; augmentation always averages.
 
@@ -55,7 +57,7 @@ class DetectionDataset(Dataset):
         self,
         records: Sequence[ImageRecord],
         imgsz: int,
-        augmentation: Augmentation | None = None,
+        augmentation: AugmentationSettings | None = None,
         stride: int = 32,
         rect: bool = False,
         cache: CacheMode | None = None,
@@ -87,7 +89,7 @@ class DetectionDataset(Dataset):
 
     @property
     def planned(self) -> bool:
-        """Whether samples are plans for `data.augment.device.render`."""
+        """Whether samples are planned ones, for `data.augment.device.render`."""
         return self.augmentation is not None and self.augment_on == "device"
 
     def __getitem__(self, request: Request | int) -> Sample | PlannedSample | str:
@@ -107,12 +109,12 @@ class DetectionDataset(Dataset):
         scale = self.imgsz / max(record.width, record.height)
         placed, width, height = fit(record.width, record.height, shape, scale, math.ceil)
         image = framed(self.store.resized(record, width, height), placed, shape)
-        boxes, classes, ignore = _truth(record)
-        truth = placed.to_network(boxes), classes, placed.to_network(ignore)
-        return Sample(_to_tensor(image), *fractions(*truth, shape), index, placed)
+        boxes, classes, ignore = _annotations(record)
+        labels, ignores = fractions(placed.to_network(boxes), classes, placed.to_network(ignore), shape)
+        return Sample(_to_tensor(image), labels, ignores, index, placed)
 
     def _augmented(
-        self, index: int, epoch: int, shape: tuple[int, int], augmentation: Augmentation
+        self, index: int, epoch: int, shape: tuple[int, int], augmentation: AugmentationSettings
     ) -> Sample | PlannedSample:
         rng = np.random.default_rng((self.seed, epoch, index))
         if self.mosaic_until is not None and epoch >= self.mosaic_until:
@@ -121,33 +123,33 @@ class DetectionDataset(Dataset):
 
         def other() -> LoadedImage | None:
             try:
-                return self._view(int(rng.integers(len(self.records))), augmentation, shape, rng)
+                return self._load(int(rng.integers(len(self.records))), augmentation, shape, rng)
             except ImageReadError as error:
                 problems.append(str(error))
                 return None
 
-        first = self._view(index, augmentation, shape, rng)
+        first = self._load(index, augmentation, shape, rng)
         plan = draw_plan(first, other, augmentation, shape, rng)
         placed = Letterbox(1.0, 0.0, 0.0, shape[1], shape[0])
-        truth = fractions(*plan.truth(), shape)
+        labels, ignores = fractions(*plan.annotations(), shape)
         if self.planned:
-            return PlannedSample(pieces_of(plan), *truth, index, placed, tuple(problems))
-        return Sample(_to_tensor(draw_pixels(plan)), *truth, index, placed, tuple(problems))
+            return PlannedSample(pieces_of(plan), labels, ignores, index, placed, tuple(problems))
+        return Sample(_to_tensor(draw_pixels(plan)), labels, ignores, index, placed, tuple(problems))
 
-    def _view(
-        self, index: int, augmentation: Augmentation, shape: tuple[int, int], rng: np.random.Generator
+    def _load(
+        self, index: int, augmentation: AugmentationSettings, shape: tuple[int, int], rng: np.random.Generator
     ) -> LoadedImage:
-        """A record's pixels and training boxes; of a full image another tile, if that is asked for."""
+        """A record's pixels and training boxes; or those of a moved tile or of a random crop."""
         record = self.records[index]
         if record.parent is not None and augmentation.tile_jitter:
             tile = shifted_tile(record, augmentation.tile_jitter, rng)
             record = crop_record(record.parent, tile, record.min_area)
         elif _can_crop(record, shape) and augmentation.crop and rng.random() < augmentation.crop:
             record = crop_record(record, random_crop(record, shape, rng), Tiling.min_area)
-        image = self.store.source(record)
-        factor = np.array([image.shape[1] / record.width, image.shape[0] / record.height] * 2, np.float32)
-        boxes, classes, ignore = _truth(record)
-        return LoadedImage(image, boxes * factor, classes, ignore * factor)
+        pixels = self.store.shrunk(record)
+        factor = np.array([pixels.shape[1] / record.width, pixels.shape[0] / record.height] * 2, np.float32)
+        boxes, classes, ignore = _annotations(record)
+        return LoadedImage(pixels, boxes * factor, classes, ignore * factor)
 
 
 def validation_set(
@@ -158,9 +160,9 @@ def validation_set(
     cache: CacheMode | None = None,
     interpolation: Interpolation = "area",
 ) -> DetectionDataset:
-    """Return plain views, as train.py and val.py evaluate them.
+    """Return records without augmentation, as train.py and val.py evaluate them.
 
-    Rect batches get YOLOv5's border of half a stride, but not around tiles, which go on beyond their edge.
+    Rect batches get YOLOv5's border of half a stride, but tiles do not: their images go on beyond the edge.
     """
     tiled = any(record.tile for record in records)
     return DetectionDataset(
@@ -179,8 +181,8 @@ def _can_crop(record: ImageRecord, shape: tuple[int, int]) -> bool:
     return record.parent is None and (record.height > shape[0] or record.width > shape[1])
 
 
-def _truth(record: ImageRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes and classes to train on, clipped to the view, and regions to ignore, crowds among them."""
+def _annotations(record: ImageRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes to train on, clipped to the image or tile, their classes, and regions to ignore with crowds."""
     size = np.array([record.width, record.height, record.width, record.height], np.float32)
     boxes = np.minimum(np.maximum(record.boxes_xyxy, 0), size)
     if not len(record.ignore) and not record.crowd.any():
@@ -192,7 +194,7 @@ def _truth(record: ImageRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def fractions(
     boxes_xyxy: np.ndarray, classes: np.ndarray, ignore_xyxy: np.ndarray, shape: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Truth in pixels of the input -> a sample's labels (n, 5) and ignores (k, 4)."""
+    """Annotations in pixels of the input -> a sample's labels (n, 5) and ignores (k, 4)."""
     boxes, ignores = (_fractions(boxes, shape[1], shape[0]) for boxes in (boxes_xyxy, ignore_xyxy))
     labels = np.concatenate([classes[:, None], boxes], axis=1, dtype=np.float32)  # (n, 5)
     return torch.from_numpy(labels), torch.from_numpy(ignores)

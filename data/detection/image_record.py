@@ -1,4 +1,4 @@
-"""What is known of one image, or of one tile of it: its size and its truth."""
+"""An image of a data set, or a tile of one: its size and its annotations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-TileBox = tuple[int, int, int, int]
+TileBox = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the file
 
 
 def no_boxes() -> np.ndarray:
@@ -18,22 +18,22 @@ def no_boxes() -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """A view of an image and its n boxes; the view is the full image or a tile of it.
+    """A full image, or a tile of one, and its n boxes.
 
     Attributes:
         path: the image file.
-        image_id: COCO's image id, or the file's stem (a number where it is one); tiles share their image's.
-        width: of the view, pixels, after EXIF rotation.
-        height: of the view, pixels, after EXIF rotation.
-        boxes_xyxy: (n, 4) float32, pixels of the view.
+        image_id: COCO's image id, or the file's stem (a number where it is one); tiles have their image's.
+        width: of the image or tile, pixels, after EXIF rotation.
+        height: of the image or tile, pixels, after EXIF rotation.
+        boxes_xyxy: (n, 4) float32, pixels of the image or tile.
         classes: (n,) int64 index into the data set's names.
         areas: (n,) float32, pixels²: COCO's own `area` where it is given, else width times height.
         crowd: (n,) bool; crowds are neither targets nor misses.
-        tile: x0, y0, x1, y1 of the view in the file's pixels; None is the full image.
+        tile: where the tile lies in the full image; None for a full image.
         parent: the full image's record, where this one is a tile of it.
-        min_area: share of a box's area that had to be inside the tile for the box to belong to it.
-        ignore: (m, 4) float32, pixels of the view: regions where nothing is labeled and nothing found
-            counts, whatever its class.
+        min_area: share of a box's area that must be inside the tile for the box to belong to it.
+        ignore: (m, 4) float32, pixels of the image or tile: regions where nothing is labeled and no
+            detection counts, whatever its class.
     """
 
     path: Path
@@ -50,8 +50,8 @@ class ImageRecord:
     ignore: np.ndarray = field(default_factory=no_boxes)
 
 
-class Truth(NamedTuple):
-    """The four truth fields of an ImageRecord, in its order."""
+class Annotations(NamedTuple):
+    """The four arrays of an ImageRecord that describe its n boxes, in its order."""
 
     boxes_xyxy: np.ndarray
     classes: np.ndarray
@@ -59,14 +59,14 @@ class Truth(NamedTuple):
     crowd: np.ndarray
 
 
-def ground_truth_arrays(boxes_xyxy: Any, classes: Any, areas: Any = None, crowd: Any = None) -> Truth:
-    """Return truth in its proper types and shapes, for any n including 0; areas default to the boxes' own."""
+def ground_truth_arrays(boxes_xyxy: Any, classes: Any, areas: Any = None, crowd: Any = None) -> Annotations:
+    """Return annotations in their proper types and shapes, for any n >= 0; areas default to the boxes'."""
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     if areas is None:
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     if crowd is None:
         crowd = np.zeros(len(boxes), bool)
-    return Truth(
+    return Annotations(
         boxes.astype(np.float32),
         np.asarray(classes, np.int64).reshape(-1),
         np.asarray(areas, np.float32).reshape(-1),

@@ -1,4 +1,4 @@
-"""How often each training image is drawn, if rare and badly found classes shall come more often."""
+"""How often each training image is drawn where rare and badly detected classes are to come more often."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ def image_weights(
 ) -> np.ndarray:
     """Return (n,) weights for `BatchLoader.set_weights`, as YOLOv5's --image-weights has them.
 
-    An image weighs the sum over its objects of its class's weight: 1 over the number of objects of the class
-    in the data set, times (1 - AP)².
+    The weight of an image is the sum over its objects of the weight of their class, which is (1 - AP)² over
+    the number of the class's objects in the data set.
 
     Args:
-        records: the training views.
+        records: the training images or tiles.
         num_classes: number of classes.
-        class_ap: AP of each class, 0..1, from the last evaluation; None, of all or of one, counts as 0.
+        class_ap: AP of each class, 0..1, from the last evaluation; None, for all or for one, counts as 0.
 
     Raises:
-        ValueError: no view holds an object.
+        ValueError: there is no object in any image.
     """
     counts = np.stack(
         [np.bincount(record.classes[~record.crowd], minlength=num_classes) for record in records]
     )  # (n, classes)
     total = counts.sum(axis=0)
     if not total.any():
-        raise ValueError("images without objects cannot be weighed by their objects")
-    found = np.array([ap or 0.0 for ap in class_ap or [None] * num_classes])
-    weights = (counts * ((1 - found) ** 2 / np.maximum(total, 1))).sum(axis=1)
+        raise ValueError("images without objects cannot be weighted by their objects")
+    ap = np.array([ap or 0.0 for ap in class_ap or [None] * num_classes])
+    weights = (counts * ((1 - ap) ** 2 / np.maximum(total, 1))).sum(axis=1)
     return weights if weights.any() else (counts.sum(axis=1) > 0).astype(float)

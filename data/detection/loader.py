@@ -1,10 +1,10 @@
-"""Batches of a data set, in worker processes, the same whatever their number."""
+"""Batches of a data set, made in worker processes and the same for any number of them."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import signal
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,21 @@ from utils.distributed import World
 if TYPE_CHECKING:
     from data.detection.dataset import DetectionDataset
 
+LOG = logging.getLogger(__name__)
+
 
 class BatchLoader:
     """Iterates over batches; `set_epoch` decides the order and the augmentation.
 
-    A broken image is reported once, in one line on stderr, and left out of its batch.
+    A broken image is reported once, in a line of the log, and left out of its batch.
 
     Args:
         dataset: what to load.
-        batch_size: images a batch; the last batch may be smaller.
-        shuffle: a new order each epoch; with rect batches, of the batches.
+        batch_size: images per batch; the last batch may be smaller.
+        shuffle: a new order in each epoch; with rect batches, a new order of batches.
         workers: processes that prepare batches; 0 prepares them in this one.
         seed: of the order.
-        world: the processes that share each batch; the order is the same whatever their number.
+        world: the processes that share each batch; the order is the same for any number of them.
         device: where planned images are made; None leaves the batches planned.
     """
 
@@ -65,10 +67,10 @@ class BatchLoader:
         self._batches.epoch, self._batches.start = epoch, start
 
     def set_weights(self, weights: np.ndarray | None) -> None:
-        """Draw training images in proportion to weights (n,), with repetition; None: each once.
+        """Draw training images in proportion to weights (n,), with repetition; None: each of them once.
 
         Raises:
-            ValueError: the batches are rect ones or not shuffled, or the weights are no weights.
+            ValueError: the batches are rect ones or not shuffled, or the weights cannot be used.
         """
         if weights is not None:
             if self.dataset.rect or not self._batches.shuffle:
@@ -81,15 +83,17 @@ class BatchLoader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield each `Batch`, or `PlannedBatch` where nobody makes its images."""
+        """Yield each `Batch`, or `PlannedBatch` where no device makes its images."""
         last = None
         for batch, problems in self._loader:
             for problem in problems:
                 if problem not in self._reported:
                     self._reported.add(problem)
-                    print(f"left out: {problem}", file=sys.stderr)
+                    LOG.warning("left out: %s", problem)
             if batch is None and self._batches.shuffle and self._batches.world.size > 1:
-                batch = last  # this process's whole share is broken, and the others wait for its step
+                batch = (
+                    last  # all images of this process's share are broken, but the others wait for its step
+                )
             last = batch
             if batch is not None:
                 yield batch if self.device is None or not self.dataset.planned else render(batch, self.device)
@@ -109,7 +113,7 @@ def build_loader(
 
 
 class _Batches(Sampler[list[Request]]):
-    """The requests of each batch. A request carries its epoch, so that persistent workers need no telling."""
+    """The requests of each batch; a request carries its epoch, which persistent workers cannot know."""
 
     def __init__(
         self, dataset: DetectionDataset, batch_size: int, shuffle: bool, seed: int, world: World
@@ -134,7 +138,7 @@ class _Batches(Sampler[list[Request]]):
                 yield share
 
     def _share(self, requests: list[Request]) -> list[Request]:
-        """This process's part of a batch: in training never nothing, in validation nothing twice."""
+        """This process's share of a batch: in training never empty, in validation without repetitions."""
         rank, size = self.world.rank, self.world.size
         if self.shuffle and len(requests) < size:
             requests = [requests[i % len(requests)] for i in range(size)]
@@ -169,7 +173,7 @@ class _Batches(Sampler[list[Request]]):
 
 
 def _prepare_worker(_worker: int) -> None:
-    """One thread a worker; Ctrl-C and a scheduler's SIGTERM are the main process's to handle."""
+    """One thread per worker; Ctrl-C and a scheduler's SIGTERM are left to the main process."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,8 +1,7 @@
-"""A cache of checked records: one .npz without pickles, valid while every file it came from is unchanged."""
+"""A cache of checked records: one .npz file, valid while every file it was made from is unchanged."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -14,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from data.detection.image_record import ImageRecord, Truth
+from data.detection.image_record import Annotations, ImageRecord
+from utils.errors import UserError
+from utils.files import write_atomically
 
 _FORMAT = 2
-_COLUMNS = (*Truth._fields, "ignore")
+_COLUMNS = (*Annotations._fields, "ignore")
 
 
 def fingerprint(about: str, files: Sequence[Path]) -> str:
-    """Return a digest of `about` and of every file's path, modification time and size (or absence)."""
+    """Return a digest of `about` and of the path, modification time and size (or absence) of every file."""
     groups = [files[start : start + 1000] for start in range(0, len(files), 1000)]
     digest = hashlib.sha256(f"{_FORMAT}\n{about}\n".encode())
     with ThreadPoolExecutor() as pool:
@@ -41,7 +42,7 @@ def _stamp(file: Path) -> str:
 def save_cache(
     file: Path, digest: str, records: list[ImageRecord], problems: list[str], files: list[Path]
 ) -> list[str]:
-    """Write the cache so that it is there whole or not at all; return a note if it cannot be written."""
+    """Write the cache, whole or not at all; return a note if it cannot be written."""
     header = {
         "digest": digest,
         "problems": problems,
@@ -56,27 +57,23 @@ def save_cache(
     arrays["counts"] = np.array([len(record.classes) for record in records], np.int64)
     arrays["ignore_counts"] = np.array([len(record.ignore) for record in records], np.int64)
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as stream:
+        with write_atomically(file, "wb") as stream:
             np.savez_compressed(stream, **arrays)
-        os.replace(temporary, file)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        return [f"{file} could not be written ({error.strerror}): labels are checked again next time"]
+    except UserError as error:
+        return [f"{error}; labels are checked again next time"]
     return []
 
 
 def load_cache(
     file: Path, about: str, files: list[Path] | None
 ) -> tuple[list[ImageRecord], list[str]] | None:
-    """Return records and problems as saved, or None if there is no cache or something changed since.
+    """Return records and problems as saved, or None if there is no cache or something has changed since.
 
     Args:
         file: the cache.
-        about: what the records depend on besides files: class names, format.
-        files: the files the records depend on; None takes the saved list.
+        about: what the records depend on besides files, such as class names.
+        files: those that the records depend on; None takes the saved list.
     """
     try:
         with np.load(file, allow_pickle=False) as content:
@@ -85,14 +82,14 @@ def load_cache(
             if header["digest"] != fingerprint(about, known):
                 return None
             ends, ignore_ends = (np.cumsum(content[name])[:-1] for name in ("counts", "ignore_counts"))
-            columns = [np.split(content[name], ends) for name in Truth._fields]
+            columns = [np.split(content[name], ends) for name in Annotations._fields]
             ignore = np.split(content["ignore"], ignore_ends)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         return None
     images = zip(header["paths"], header["image_ids"], header["sizes"], strict=True)
     records = [
-        ImageRecord(Path(path), image_id, width, height, *Truth(*truth), ignore=regions)
-        for (path, image_id, (width, height)), truth, regions in zip(
+        ImageRecord(Path(path), image_id, width, height, *Annotations(*arrays), ignore=regions)
+        for (path, image_id, (width, height)), arrays, regions in zip(
             images, zip(*columns, strict=True), ignore, strict=True
         )
     ]

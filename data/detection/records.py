@@ -1,4 +1,4 @@
-"""The checked images of a split, from YOLO's layout or from COCO files."""
+"""The images of a split with their annotations, read and checked, from YOLO's layout or from COCO files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["ImageRecord", "Survey", "TileBox", "coco_category_ids", "read_record
 
 @dataclass
 class Survey:
-    """What reading a split found.
+    """A split as read, with everything that is wrong with it.
 
     Attributes:
-        records: the images that can be read.
-        files: every file that they depend on.
+        records: the images that can be used.
+        files: every file that the records depend on.
         broken: images that cannot be used, one line each.
         bad_rows: labels that cannot be used, "file:line: what is wrong".
         notes: what was repaired or left out, one line each.
@@ -40,9 +40,9 @@ class Survey:
 def read_records(
     description: DatasetConfig, split: str, cache: bool = True
 ) -> tuple[list[ImageRecord], list[str]]:
-    """Return the full images of a split and what was found wrong and left out, one line each.
+    """Return the full images of a split, and one line for everything that was left out or repaired.
 
-    The result is kept in `<root>/<yaml>-<split>.cache.npz` and used again while nothing changed.
+    The result is kept in `<root>/<yaml>-<split>.cache.npz` and used again as long as nothing changes.
 
     Args:
         description: the data set.
@@ -50,7 +50,7 @@ def read_records(
         cache: read and write the cache.
 
     Raises:
-        UserError: the split is not there, has no readable image, or a label row is bad.
+        UserError: the split is missing, has no readable image, or a label row is bad.
     """
     sources = split_sources(description, split)
     cache_file = description.path / f"{description.file.stem}-{split}.cache.npz"
@@ -62,33 +62,33 @@ def read_records(
     saved = load_cache(cache_file, about, files) if cache else None
     if saved is not None:
         return saved
-    found = _survey(description, split, sources, images)
-    if found.bad_rows:
-        others = len(found.bad_rows) - 1
+    survey = _survey(description, split, sources, images)
+    if survey.bad_rows:
+        others = len(survey.bad_rows) - 1
         more = f" ({others} more bad rows in the data set; python -m tools.doctor lists them)"
-        raise UserError(found.bad_rows[0] + (more if others else ""))
-    problems = found.broken + found.notes
-    if not found.records:
+        raise UserError(survey.bad_rows[0] + (more if others else ""))
+    problems = survey.broken + survey.notes
+    if not survey.records:
         first = f" ({len(problems)} broken: {problems[0]})" if problems else ""
         raise UserError(f"no readable image in {', '.join(map(str, sources))}{first}")
     if cache:
-        digest = fingerprint(about, found.files)
-        problems += save_cache(cache_file, digest, found.records, problems, found.files)
-    return found.records, problems
+        digest = fingerprint(about, survey.files)
+        problems += save_cache(cache_file, digest, survey.records, problems, survey.files)
+    return survey.records, problems
 
 
 def survey_records(description: DatasetConfig, split: str) -> Survey:
     """Read a split without the cache, collecting bad labels and broken images instead of raising.
 
     Raises:
-        UserError: the split is not there, or its COCO file is none.
+        UserError: the split is missing, or its COCO file is not one.
     """
     sources = split_sources(description, split)
     return _survey(description, split, sources, None if _is_coco(sources) else _list_all(sources))
 
 
 def _survey(description: DatasetConfig, split: str, sources: list[Path], images: list[Path] | None) -> Survey:
-    if images is None:  # a COCO file's images are known when it has been read
+    if images is None:  # the images of a COCO file are known only once it has been read
         return _survey_coco(description, split, sources)
     return _survey_yolo(images, description.names)
 
@@ -106,20 +106,20 @@ def _yolo_files(images: list[Path]) -> list[Path]:
 
 
 def split_sources(description: DatasetConfig, split: str) -> list[Path]:
-    """Return the files or folders of a split: its COCO file from `annotations` if that exists, else its own.
+    """Return the sources of a split, or its COCO file in `annotations` where that exists.
 
     Raises:
-        UserError: the split is not described, or a source is not there.
+        UserError: the split is not described, or a source is missing.
     """
     if split not in description.splits:
         known = ", ".join(description.splits)
         raise UserError(f"{description.file}: no key '{split}'; it describes {known}")
     tried = []
     if split in description.annotations:
-        truth = description.path / description.annotations[split]
-        if truth.is_file():
-            return [truth]
-        tried.append(truth)
+        coco_file = description.path / description.annotations[split]
+        if coco_file.is_file():
+            return [coco_file]
+        tried.append(coco_file)
     sources = [description.path / source for source in description.splits[split]]
     for source in sources:
         if not source.exists():
@@ -154,10 +154,10 @@ def _list_images(source: Path) -> list[Path]:
         raise UserError(f"{source} is not a list of images: {error}") from error
     images = [source.parent / line for line in dict.fromkeys(lines) if line]
     if not images:
-        raise UserError(f"the list {source} names no image; it holds one path a line")
-    wrong = next((path for path in images if not is_image(path)), None)
-    if wrong is not None:
-        raise UserError(f"the list {source} names {wrong}, which is not an image by its name")
+        raise UserError(f"the list {source} is empty; it takes the path of an image on each line")
+    other = next((path for path in images if not is_image(path)), None)
+    if other is not None:
+        raise UserError(f"the list {source} names {other}, which is not an image by its name")
     return images
 
 
@@ -169,36 +169,37 @@ def _survey_yolo(images: list[Path], names: tuple[str, ...]) -> Survey:
         except ImageReadError as error:
             return str(error), labels
         boxes = labels.boxes_xyxy_norm * [width, height, width, height]
-        truth = ground_truth_arrays(boxes, labels.classes)
         stem = image.stem
-        return ImageRecord(image, int(stem) if stem.isdecimal() else stem, width, height, *truth), labels
+        image_id = int(stem) if stem.isdecimal() else stem
+        annotations = ground_truth_arrays(boxes, labels.classes)
+        return ImageRecord(image, image_id, width, height, *annotations), labels
 
-    found = Survey(files=_yolo_files(images))
+    survey = Survey(files=_yolo_files(images))
     with ThreadPoolExecutor() as pool:
         for record, labels in pool.map(read, images):
             if isinstance(record, str):
-                found.broken.append(record)
+                survey.broken.append(record)
             else:
-                found.records.append(record)
-            found.bad_rows += labels.bad_rows
-            found.notes += labels.notes
-    if found.records and not any(len(record.classes) for record in found.records):
-        where = label_path(found.records[0].path)
-        count = len(found.records)
-        found.notes.append(f"none of {count} images has a labeled object; looked for such as {where}")
-    found.records = _with_unique_ids(found.records)
-    return found
+                survey.records.append(record)
+            survey.bad_rows += labels.bad_rows
+            survey.notes += labels.notes
+    if survey.records and not any(len(record.classes) for record in survey.records):
+        where = label_path(survey.records[0].path)
+        count = len(survey.records)
+        survey.notes.append(f"none of {count} images has a labeled object; looked for such as {where}")
+    survey.records = _with_unique_ids(survey.records)
+    return survey
 
 
 def _with_unique_ids(records: list[ImageRecord]) -> list[ImageRecord]:
-    """Where two images share a stem, every id is the whole path."""
+    """Where two images have the same stem, the ids of all become their paths."""
     if len({record.image_id for record in records}) == len(records):
         return records
     return [replace(record, image_id=record.path.as_posix()) for record in records]
 
 
 def _survey_coco(description: DatasetConfig, split: str, sources: list[Path]) -> Survey:
-    found = Survey(files=list(sources))
+    survey = Survey(files=list(sources))
     for source in sources:
         images, notes, bad_rows = read_coco(source, description.names, description.category_ids)
         if not images:
@@ -208,18 +209,18 @@ def _survey_coco(description: DatasetConfig, split: str, sources: list[Path]) ->
             opened = pool.map(lambda image, root=folder: _open_coco_image(root, image), images)
             for record in opened:
                 if isinstance(record, str):
-                    found.broken.append(record)
+                    survey.broken.append(record)
                 else:
-                    found.records.append(record)
-        found.notes += notes
-        found.bad_rows += bad_rows
-        found.files += [folder / image.file_name for image in images]
-    found.records = _with_unique_ids(found.records)
-    return found
+                    survey.records.append(record)
+        survey.notes += notes
+        survey.bad_rows += bad_rows
+        survey.files += [folder / image.file_name for image in images]
+    survey.records = _with_unique_ids(survey.records)
+    return survey
 
 
 def _open_coco_image(folder: Path, image: CocoImage) -> ImageRecord | str:
-    """A record, or why the image is left out."""
+    """The image's record, or why it is left out."""
     path = folder / image.file_name
     try:
         size = read_size(path)
@@ -227,11 +228,11 @@ def _open_coco_image(folder: Path, image: CocoImage) -> ImageRecord | str:
         return str(error)
     if size != (image.width, image.height):
         return f"{path}: is {size[0]}x{size[1]}, but its COCO entry says {image.width}x{image.height}"
-    return ImageRecord(path, image.image_id, *size, *image.truth, ignore=image.ignore)
+    return ImageRecord(path, image.image_id, *size, *image.annotations, ignore=image.ignore)
 
 
 def _image_folder(description: DatasetConfig, split: str, source: Path, images: list[CocoImage]) -> Path:
-    """The folder of a COCO file's images: from the YAML's `images`, else the usual places around it."""
+    """The folder of a COCO file's images: the one under `images` in the YAML, else a usual place near it."""
     if split in description.images:
         tried = [description.path / description.images[split]]
     else:

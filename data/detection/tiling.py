@@ -1,4 +1,4 @@
-"""Large images as overlapping tiles: where the tiles lie, and which box belongs to which."""
+"""Large images as overlapping tiles: where the tiles lie, and which boxes belong to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Tiling:
 
     Attributes:
         size: side of a tile, pixels of the file.
-        overlap: least share of a tile's side that it has in common with its neighbor, 0 to below 1.
+        overlap: share of its side that a tile has in common with its neighbor at least, 0 to below 1.
         min_area: a box belongs to a tile when at least this share of its area is inside.
     """
 
@@ -37,18 +37,18 @@ class Tiling:
 
 
 def tiles_pay_from(imgsz: int) -> int:
-    """Return the longer side of an image from which tiles of the input's size are worth their time, pixels.
+    """Return the longer side of an image, pixels, from which tiles of the input's size are worth their time.
 
-    Below it the input shrinks objects to more than half, and a larger input is the simpler cure.
+    Smaller images are shrunk to no less than half their size, and a larger input is the simpler remedy.
     """
     return 2 * imgsz
 
 
 def tile_boxes(width: int, height: int, size: int, overlap: float) -> np.ndarray:
-    """Return (T, 4) int64 tiles x0, y0, x1, y1 that cover an image, row by row, evenly spread.
+    """Return tiles x0, y0, x1, y1 (T, 4) int64 that cover an image, row by row, evenly spread.
 
-    Neighbors share at least `overlap` of a side (up to one pixel of rounding). A tile is never larger
-    than the image and never reaches beyond it.
+    Neighbors have at least `overlap` of a side in common (up to one pixel of rounding). A tile is never
+    larger than the image and never reaches beyond it.
     """
     x0, y0 = _starts(width, size, overlap), _starts(height, size, overlap)
     grid_y, grid_x = np.meshgrid(y0, x0, indexing="ij")
@@ -67,11 +67,10 @@ def _starts(length: int, size: int, overlap: float) -> np.ndarray:
 
 
 def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRecord:
-    """Return one tile of a full image's record.
+    """Return the record of one tile of a full image.
 
-    Boxes with at least `min_area` of their area inside are kept and clipped to the tile; a crowd and a
-    region to ignore are kept wherever they reach inside. COCO's `area` shrinks with the part of the box that
-    is left.
+    Boxes with at least `min_area` of their area inside are kept and clipped to the tile; crowds and regions
+    to ignore are kept wherever they overlap it. COCO's `area` shrinks in proportion to the box.
 
     Args:
         record: of a full image.
@@ -84,7 +83,7 @@ def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRec
     shift = np.tile(tile[:2], 2)
     share = inside / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-9)
     keep = (inside > 0) & (record.crowd | (share >= min_area - 1e-9))
-    truth = ground_truth_arrays(
+    annotations = ground_truth_arrays(
         clipped[keep] - shift,
         record.classes[keep],
         record.areas[keep] * share[keep],
@@ -96,7 +95,7 @@ def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRec
         record.image_id,
         x1 - x0,
         y1 - y0,
-        *truth,
+        *annotations,
         tile=tile,
         parent=record,
         min_area=min_area,
@@ -105,7 +104,7 @@ def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRec
 
 
 def _clipped(boxes_xyxy: np.ndarray, tile: TileBox) -> tuple[np.ndarray, np.ndarray]:
-    """The parts (n, 4) of boxes inside a tile, in the same coordinates, and their areas (n,)."""
+    """Boxes clipped to a tile (n, 4), in the image's pixels, and their areas (n,)."""
     low, high = np.tile(tile[:2], 2), np.tile(tile[2:], 2)
     clipped = np.clip(boxes_xyxy, low, high)
     return clipped, np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)

@@ -1,4 +1,8 @@
-"""YOLO label files: one row a box, `class cx cy w h`, or a polygon, `class x1 y1 x2 y2 ...`, as fractions."""
+"""YOLO label files, read and written.
+
+Each line is a box, `class cx cy w h`, or a polygon, `class x1 y1 x2 y2 ...`, as fractions of the image's
+width and height.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _ROUNDING = 1e-3  # a written fraction may exceed 0..1 by this much
 
@@ -18,7 +23,7 @@ class Labels:
     Attributes:
         classes: (n,) int64.
         boxes_xyxy_norm: (n, 4) float64, fractions of width and height, inside 0..1.
-        bad_rows: "file:line: what is wrong", one a bad row.
+        bad_rows: "file:line: what is wrong" for each row that cannot be used.
         notes: what was repaired, one line each.
     """
 
@@ -29,27 +34,29 @@ class Labels:
 
 
 def label_path(image: Path) -> Path:
-    """Return labels/a/b.txt for images/a/b.jpg; an image outside `images` has its label beside it."""
+    """Return labels/a/b.txt for images/a/b.jpg; an image outside `images` has its labels beside it."""
     parts = list(image.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] == "images":
+            parts[i] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
 
 
 def read_labels(path: Path, names: tuple[str, ...]) -> Labels:
-    """Read and check one label file; a missing or empty one is an image without objects.
+    """Read and check a label file; where it is missing or empty, the image has no objects.
 
-    Duplicate rows are dropped and noted; every other fault is a bad row.
+    Duplicate rows are dropped and noted; a row with any other fault is a bad row.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         text = ""
     except (UnicodeDecodeError, OSError) as error:
-        return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), [f"{path}:1: not a readable text ({error})"])
-    classes, boxes, bad_rows, doubles = [], [], [], []
+        return Labels(
+            np.zeros(0, np.int64), np.zeros((0, 4)), [f"{path}:1: cannot be read as text ({error})"]
+        )
+    classes, boxes, bad_rows, duplicates = [], [], [], []
     seen: set[tuple[float, ...]] = set()
     for number, line in enumerate(text.splitlines(), 1):
         columns = line.split()
@@ -61,12 +68,12 @@ def read_labels(path: Path, names: tuple[str, ...]) -> Labels:
             bad_rows.append(f"{path}:{number}: {error}")
             continue
         if (label, *box) in seen:
-            doubles.append(number)
+            duplicates.append(number)
             continue
         seen.add((label, *box))
         classes.append(label)
         boxes.append(box)
-    notes = [f"{path}:{doubles[0]}: {len(doubles)} duplicate row(s) dropped"] if doubles else []
+    notes = [f"{path}:{duplicates[0]}: {len(duplicates)} duplicate row(s) dropped"] if duplicates else []
     return Labels(np.array(classes, np.int64), np.array(boxes, float).reshape(-1, 4), bad_rows, notes)
 
 
@@ -74,7 +81,7 @@ def _parse_row(columns: list[str], names: tuple[str, ...]) -> tuple[int, tuple[f
     """Return class and x1, y1, x2, y2, clipped to 0..1.
 
     Raises:
-        ValueError: what is wrong with the row.
+        ValueError: the row cannot be used; the message says why.
     """
     try:
         values = [float(column) for column in columns]
@@ -83,8 +90,8 @@ def _parse_row(columns: list[str], names: tuple[str, ...]) -> tuple[int, tuple[f
         raise ValueError(f"'{bad}' is not a number") from error
     label, coordinates = values[0], values[1:]
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        wanted = "5 (class cx cy w h), or a class and at least 3 points x y"
-        raise ValueError(f"{len(values)} columns; a row has {wanted}")
+        expected = "5 (class cx cy w h), or a class and at least 3 points x y"
+        raise ValueError(f"{len(values)} columns; a row has {expected}")
     if not all(map(math.isfinite, values)):
         raise ValueError("holds nan or inf; coordinates are fractions from 0 to 1")
     if label != int(label) or not 0 <= label < len(names):
@@ -119,3 +126,36 @@ def _box_of(coordinates: list[float]) -> tuple[float, ...]:
         x, y = coordinates[0::2], coordinates[1::2]
         box = (min(x), min(y), max(x), max(y))
     return tuple(min(max(value, 0.0), 1.0) for value in box)
+
+
+def label_text(
+    class_ids: ArrayLike,
+    boxes_xyxy: ArrayLike,
+    width: int,
+    height: int,
+    scores: ArrayLike | None = None,
+    track_ids: ArrayLike | None = None,
+) -> str:
+    """Return the text of a label file: class, cx, cy, w, h[, score][, track id] on each line.
+
+    Numbers have nine significant digits. That is as many as float32 can need: scores read back exactly, and
+    boxes to within a millionth of a pixel for every thousand pixels of the image.
+
+    Args:
+        class_ids: (n,) whole numbers.
+        boxes_xyxy: (n, 4) pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
+        scores: (n,), added as a column.
+        track_ids: (n,) whole numbers, added as a column.
+    """
+    x1, y1, x2, y2 = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4).T
+    columns = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+    if scores is not None:
+        columns.append(np.asarray(scores, np.float64))
+    classes = np.asarray(class_ids, np.int64).tolist()
+    tracks = [""] * len(classes) if track_ids is None else [f" {track}" for track in np.asarray(track_ids)]
+    return "".join(
+        f"{class_id} " + " ".join(f"{value:.9g}" for value in values) + f"{track}\n"
+        for class_id, values, track in zip(classes, np.column_stack(columns).tolist(), tracks, strict=True)
+    )

@@ -1,4 +1,4 @@
-"""Images that are in memory already: NumPy arrays and Pillow images."""
+"""Images in memory as a source: NumPy arrays and Pillow images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_in_memory(source: Any) -> bool:
 
 @dataclass
 class Arrays:
-    """Images in memory as a source: `data.media.sources.Source`."""
+    """Images in memory, as a `data.media.sources.Source`."""
 
     images: Sequence[Any]
     problems: list[str] = field(default_factory=list)
@@ -49,8 +49,8 @@ def as_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
     """Return (H, W, 3) uint8 BGR.
 
     Args:
-        image: a Pillow image, which is turned as its EXIF says; or an array as OpenCV has them: (H, W),
-            (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, of 8 or 16 bits. Alpha is left out.
+        image: a Pillow image, which is rotated as its EXIF says; or an array as in OpenCV: (H, W),
+            (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, of 8 or 16 bits. Alpha is dropped.
 
     Raises:
         UserError: another shape or type.
@@ -65,7 +65,7 @@ def as_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise UserError(f"an image has 8 or 16 bits a channel (uint8, uint16), not {array.dtype}")
+        raise UserError(f"an image has 8 or 16 bits per channel (uint8, uint16), not {array.dtype}")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:

@@ -1,4 +1,4 @@
-"""What a source gives, one by one: an image, or a frame of a video or of a stream."""
+"""What a source yields: an image, or a frame of a video or stream."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Frame:
     """An image, or one frame of a video or stream.
 
     Attributes:
-        image: (H, W, 3) uint8 BGR, or a file that is read by windows.
-        path: the file; of a stream or an array, the name that its results get.
-        index: number of the file, from 1, of `files`.
+        image: (H, W, 3) uint8 BGR, or a file that is read crop by crop.
+        path: the file; for a stream or an array, the name of its results.
+        index: number of the file among `files`, from 1.
         files: how many files the source has.
         number: number of the frame in its video, from 1; 1 for an image.
-        total: frames in the video as its header claims, None where it does not say; 1 for an image.
-        fps: frames a second of the frames that are read (a stride lowers it); None for an image.
-        seconds: when a live frame was read, since its stream began; None for files.
+        total: frames in the video according to its header, None where it does not say; 1 for an image.
+        fps: frames per second as they are read (a stride lowers it); None for an image.
+        seconds: when a live frame was read, from the start of its stream; None for files.
         address: where a stream comes from, without a password; None for files.
     """
 
@@ -47,5 +47,5 @@ class Frame:
 
     @property
     def where(self) -> str:
-        """The file or address, for people."""
+        """The file or address, for messages."""
         return self.address or str(self.path)

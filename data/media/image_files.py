@@ -1,4 +1,4 @@
-"""AnnotatedImage files: which there are, their size from the header, their pixels."""
+"""Image files: which suffixes they have, their size from the header, their pixels."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class ImageReadError(ValueError):
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name says that it is an image."""
+    """Whether the file's suffix is that of an image."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def read_size(path: Path) -> tuple[int, int]:
     """Return width and height, pixels, after EXIF rotation, from the file's header.
 
-    A JPEG or PNG that does not end as it should is decoded once, to tell a truncated one.
+    A file without a proper end, such as a truncated one, is decoded once to find out whether it is broken.
 
     Raises:
         ImageReadError: missing, unreadable or truncated.
@@ -46,7 +46,7 @@ def read_size(path: Path) -> tuple[int, int]:
     except FileNotFoundError as error:
         raise ImageReadError(f"{path}: no such image") from error
     except UnidentifiedImageError as error:
-        raise ImageReadError(f"{path}: not an image that can be read") from error
+        raise ImageReadError(f"{path}: cannot be read as an image") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageReadError(f"{path}: broken image ({error})") from error
     return (height, width) if turned else (width, height)
@@ -62,7 +62,7 @@ def _ends_well(path: Path, kind: str | None) -> bool:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Return the pixels as (H, W, 3) uint8 BGR, turned as EXIF says.
+    """Return the pixels (H, W, 3) uint8 BGR, rotated as EXIF says.
 
     Raises:
         ImageReadError: missing or unreadable.

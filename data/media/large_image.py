@@ -1,10 +1,11 @@
-"""Images too large to decode whole, read window by window."""
+"""Images that are too large to decode whole, read crop by crop."""
 
 from __future__ import annotations
 
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,16 +13,16 @@ from PIL import Image
 
 from data.media.image_files import ImageReadError
 
-LARGE = 64_000_000  # pixels; larger images are read by windows where the format has any:
-WINDOWED = (".jp2", ".tif", ".tiff")
+LARGE = 64_000_000  # pixels; larger images are read crop by crop where the format allows it:
+CROPPED = (".jp2", ".tif", ".tiff")
 _EXIF_ORIENTATION = 0x0112
 
 
 class LargeImage:
     """An image file that is sliced like an array: `image[y0:y1, x0:x1]` is (h, w, 3) uint8 BGR.
 
-    16 bits a channel become 8 as OpenCV does it, by their upper half; of more than three channels the first
-    three are used. May be used from several threads.
+    Of 16 bits per channel the upper eight are taken, as OpenCV does, and of more than three channels the
+    first three. May be used from several threads.
 
     Attributes:
         shape: height, width, 3.
@@ -38,7 +39,7 @@ class LargeImage:
         self.shape = (self._file.height, self._file.width, 3)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
-        """Read a window; like an array's, it ends where the image does.
+        """Read a crop, which ends where the image does, as with an array.
 
         Raises:
             ImageReadError: this part of the file cannot be read.
@@ -48,13 +49,13 @@ class LargeImage:
         return self._read(window=((y0, y1), (x0, x1)))
 
     def overview(self, side: int) -> np.ndarray:
-        """The full image, its longer side at most `side` pixels."""
+        """Return the full image, shrunk to at most `side` pixels on its longer side."""
         height, width = self.shape[:2]
         scale = min(side / max(height, width), 1.0)
         shape = (max(round(height * scale), 1), max(round(width * scale), 1))
         return self._read(out_shape=shape, average=scale < 1)
 
-    def _read(self, average: bool = False, **options) -> np.ndarray:
+    def _read(self, average: bool = False, **options: Any) -> np.ndarray:
         import rasterio
         from rasterio.enums import Resampling
 
@@ -75,12 +76,12 @@ class LargeImage:
 
 
 def open_large(path: Path) -> LargeImage | None:
-    """Return a TIFF or JPEG 2000 file of more than 64 million pixels; None where it must be read whole.
+    """Return a TIFF or JPEG 2000 file of more than 64 million pixels; None if the image must be read whole.
 
-    That is so for smaller ones, for formats without windows, for palettes and for images that EXIF turns,
-    and for all of them without the package rasterio.
+    That is so for smaller images, other formats, palettes and images that EXIF rotates, and for all images
+    without the package rasterio.
     """
-    if path.suffix.lower() not in WINDOWED or not _is_large(path):
+    if path.suffix.lower() not in CROPPED or not _is_large(path):
         return None
     try:
         import rasterio
@@ -97,7 +98,7 @@ def open_large(path: Path) -> LargeImage | None:
 
 
 def _is_large(path: Path) -> bool:
-    """Whether it has many pixels and is not turned, by the header."""
+    """Whether the header tells of many pixels and of no rotation."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -106,12 +107,12 @@ def _is_large(path: Path) -> bool:
                 return image.width * image.height > LARGE and not turned
     except Image.DecompressionBombError:
         return True
-    except (OSError, ValueError, SyntaxError):  # broken, or of a kind that Pillow does not know
+    except (OSError, ValueError, SyntaxError):  # broken, or unknown to Pillow
         return False
 
 
 def overview(image: np.ndarray | LargeImage, side: int) -> tuple[np.ndarray, float]:
-    """Return an array that is fit to draw on, and its pixels for one of the image's."""
+    """Return an array to draw on, and its scale relative to the image."""
     if isinstance(image, LargeImage):
         small = image.overview(side)
         return small, small.shape[1] / image.shape[1]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import glob
+import logging
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from data.media.large_image import open_large
 from data.media.streams import Streams, is_stream, without_password
 from utils.errors import UserError
 
+LOG = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
     {".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
@@ -29,10 +30,10 @@ _DEFAULT_FPS = 30.0  # for the rare video that does not say
 
 
 class Source(Protocol):
-    """Frames, and what was wrong with some of them.
+    """An iterable of frames that keeps a list of what could not be read.
 
     Attributes:
-        problems: one line for each file or stream that could not be read, wholly or in part, so far.
+        problems: one line for each file or stream so far that could not be read, wholly or in part.
     """
 
     problems: list[str]
@@ -44,20 +45,16 @@ class Source(Protocol):
 
     @property
     def count(self) -> int | None:
-        """How many frames will come; None where nobody knows."""
+        """How many frames will come; None where it is not known."""
         ...
 
     def __iter__(self) -> Iterator[Frame]:
-        """Read one by one."""
+        """Read the frames one by one."""
         ...
 
     def leave_out(self, problem: str) -> None:
         """Note and report a file or stream that could not be read."""
         ...
-
-
-def _print_problem(message: str) -> None:
-    print(f"left out: {message}", file=sys.stderr)
 
 
 @dataclass
@@ -70,18 +67,18 @@ class MediaFiles:
     Attributes:
         files: what to read.
         vid_stride: read every n-th frame of a video, beginning with the first.
-        report: is called with one line for each broken file.
-        problems: these lines, so far.
+        report: called with a line for each broken file; logs it by default.
+        problems: what is wrong with each of them, so far.
     """
 
     files: list[Path]
     vid_stride: int = 1
-    report: Callable[[str], None] = _print_problem
+    report: Callable[[str], None] = LOG.warning
     problems: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int | None:
-        """How many frames the files' headers promise."""
+        """How many frames the headers of the files promise."""
         videos = [path for path in self.files if path.suffix.lower() in VIDEO_SUFFIXES]
         counts = [_frame_count(path) for path in videos]
         if not all(counts):
@@ -106,7 +103,7 @@ class MediaFiles:
     def leave_out(self, problem: str) -> None:
         """Note and report a file that could not be read."""
         self.problems.append(problem)
-        self.report(problem)
+        self.report(f"left out: {problem}")
 
     def _read(self, path: Path, index: int) -> Iterator[Frame]:
         if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -122,19 +119,20 @@ class MediaFiles:
 def open_source(
     source: str | Path | Sequence[str | Path],
     vid_stride: int = 1,
-    report: Callable[[str], None] = _print_problem,
+    report: Callable[[str], None] = LOG.warning,
 ) -> MediaFiles | Streams:
     """Return the images and videos, or the streams, that `source` names.
 
     Args:
-        source: one or several of: an image, a video, a folder (its own files, not its subfolders'), a glob
-            such as 'a/**/*.jpg', a .txt or .streams file with one of all these a line, relative to itself or
-            to the current folder, the number of a camera, a URL.
+        source: one or several of: an image, a video, a folder (its own files, not those of subfolders), a
+            glob such as 'a/**/*.jpg', the number of a camera, a URL, or a .txt or .streams file with any of
+            these on each line, relative to that file or to the current folder.
         vid_stride: read every n-th frame of a video.
-        report: is called with one line for each thing that goes wrong on the way.
+        report: called with a line for each file that is left out and each stream that is interrupted; logs
+            it by default.
 
     Raises:
-        UserError: nothing there, nothing that is an image, video or stream, or files and streams mixed.
+        UserError: it is missing, is neither image, video nor stream, or mixes files and streams.
     """
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # broken files get one line, ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -147,7 +145,7 @@ def open_source(
         if is_stream(name) and not Path(name).exists():
             streams.append(name)
         elif listed and _media([Path(name)]):
-            files.append(Path(name))  # one that is missing is left out later, and the rest is finished
+            files.append(Path(name))  # a missing one is reported later, and the others are read
         else:
             files += _find(name)
     if streams and files:
@@ -159,7 +157,7 @@ _WHAT = "give an image, video, folder, glob, list (.txt), camera number or URL"
 
 
 def _entries(source: str) -> list[tuple[str, bool]]:
-    """The lines of a list file, or what was given itself; and whether it was in a list."""
+    """The lines of a list file, or the source itself; and whether they are from a list."""
     path = Path(source)
     if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
         return [(entry, True) for entry in _in_list(path)]
@@ -173,8 +171,8 @@ def _find(source: str) -> list[Path]:
     if path.is_file():
         return [_known(path)]
     if glob.has_magic(source):
-        found = sorted(Path(name) for name in glob.glob(source, recursive=True))
-        return _media(found) or _nothing(f"no image or video matches '{source}'")
+        paths = sorted(Path(name) for name in glob.glob(source, recursive=True))
+        return _media(paths) or _nothing(f"no image or video matches '{source}'")
     return _nothing(f"no such source: '{source}'; {_WHAT}")
 
 
@@ -194,8 +192,8 @@ def _known(path: Path) -> Path:
 
 def _in_folder(folder: Path) -> list[Path]:
     entries = sorted(folder.iterdir())
-    if found := _media(entries):
-        return found
+    if media := _media(entries):
+        return media
     if not entries:
         raise UserError(f"{folder}: the folder is empty")
     hint = f"; for its subfolders give '{folder}/**/*.jpg'" if any(p.is_dir() for p in entries) else ""
@@ -209,12 +207,12 @@ def _in_list(file: Path) -> list[str]:
         raise UserError(f"{file}: not a list of paths (no UTF-8 text)") from error
     entries = [line.strip() for line in lines if line.strip()]
     if not entries:
-        raise UserError(f"{file}: the list is empty; it takes one path or URL a line")
+        raise UserError(f"{file}: the list is empty; it takes one path or URL on each line")
     return [str(near) if (near := file.parent / entry).exists() else entry for entry in entries]
 
 
 def _frame_count(path: Path) -> int:
-    """Frames of a video as its header claims, 0 where it does not say."""
+    """Frames of a video according to its header, 0 where it does not say."""
     capture = cv2.VideoCapture(str(path))
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
@@ -222,10 +220,10 @@ def _frame_count(path: Path) -> int:
 
 
 def _read_video(path: Path, index: int, files: int, stride: int) -> Iterator[Frame]:
-    """Read until nothing is left, whatever number of frames the header claims.
+    """Read to the end, whatever number of frames the header claims.
 
     Raises:
-        BrokenVideo: it cannot be opened, or ends well before the header says.
+        BrokenVideo: it cannot be opened, ends well before the header says, or has frames that do not decode.
     """
     if not path.is_file():
         raise BrokenVideo(f"{path}: no such video")

@@ -1,11 +1,12 @@
 """Cameras and network streams, several at once, each read by a thread of its own.
 
-A live stream gives its newest frame: what the detector is too slow for is skipped. A video behind a URL,
-whose length is known, gives every frame. A stream that drops is opened again, five times at the most.
+A live stream yields its newest frame; frames that a slow detector cannot keep up with are skipped. A video
+behind a URL, whose length is known, yields every frame. A stream that drops is reopened, at most five times.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
@@ -21,9 +22,10 @@ import numpy as np
 from data.media.frame import BrokenVideo, Frame
 from utils.errors import UserError
 
-RETRIES = 5  # after the last of them a stream is given up
+LOG = logging.getLogger(__name__)
+RETRIES = 5  # then a stream is given up
 STALLED = 10.0  # seconds without a frame
-_DEFAULT_FPS = 30.0  # for the many cameras that do not say
+_DEFAULT_FPS = 30.0  # of the many cameras that do not say
 
 
 def is_stream(source: str) -> bool:
@@ -32,12 +34,12 @@ def is_stream(source: str) -> bool:
 
 
 def without_password(address: str) -> str:
-    """Return an address that may be shown."""
+    """Return an address with its password hidden, fit to be shown."""
     return re.sub(r"://[^/@\s]*@", "://***@", address)
 
 
 def open_capture(address: str) -> cv2.VideoCapture:
-    """Open a camera or URL; both opening and reading end after 10 seconds without a frame."""
+    """Open a camera or URL; for a URL, opening and reading give up after 10 seconds without a frame."""
     if address.isdigit():
         return cv2.VideoCapture(int(address))
     limit = int(STALLED * 1000)
@@ -49,21 +51,22 @@ def open_capture(address: str) -> cv2.VideoCapture:
 class Streams:
     """Frames of several streams, in turn, until all have ended.
 
-    A stream that ends for good is reported and noted in `problems`; where there is only one and it gives no
-    frame at all, iterating raises a UserError instead.
+    A stream that is lost for good is reported and noted in `problems`; if it is the only one and has not
+    yielded a frame, iterating raises a UserError instead.
 
     Attributes:
         addresses: camera numbers and URLs.
-        vid_stride: look at every n-th frame.
-        report: is called with one line for each interruption.
+        vid_stride: yield every n-th frame.
+        report: called with one line for each interruption; logs it by default.
         problems: one line for each stream that was lost.
         open_capture: opens an address.
-        wait: seconds before the first new try; each further one waits twice as long.
+        wait: seconds before a stream is reopened for the first time; doubled each further time.
+        files: none; a stream is no file.
     """
 
     addresses: Sequence[str]
     vid_stride: int = 1
-    report: Callable[[str], None] = print
+    report: Callable[[str], None] = LOG.warning
     problems: list[str] = field(default_factory=list)
     open_capture: Callable[[str], cv2.VideoCapture] = open_capture
     wait: float = 1.0
@@ -71,7 +74,7 @@ class Streams:
 
     @property
     def count(self) -> int | None:
-        """How many frames will come: nobody knows."""
+        """How many frames will come: not known."""
         return None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -79,7 +82,7 @@ class Streams:
         readers = [_Reader(self, number, changed, stop) for number in range(1, len(self.addresses) + 1)]
         for reader in readers:
             reader.thread.start()
-        given = 0
+        yielded = 0
         try:
             while True:
                 with changed:
@@ -88,7 +91,7 @@ class Streams:
                     )
                     ready = [reader.take() for reader in readers if reader.frame is not None]
                     done = all(reader.done for reader in readers)
-                given += len(ready)
+                yielded += len(ready)
                 yield from ready
                 if done and not ready:
                     break
@@ -96,7 +99,7 @@ class Streams:
             stop.set()
             with changed:
                 changed.notify_all()
-        if len(self.addresses) == 1 and not given and self.problems:
+        if len(self.addresses) == 1 and not yielded and self.problems:
             raise UserError(self.problems.pop())
 
     def __str__(self) -> str:
@@ -106,11 +109,11 @@ class Streams:
         """Note that a stream is lost for good."""
         self.problems.append(problem)
         if len(self.addresses) > 1:
-            self.report(problem)
+            self.report(f"left out: {problem}")
 
 
 class _Reader:
-    """One stream: its thread keeps the newest frame ready."""
+    """One stream, whose thread keeps the newest frame ready."""
 
     def __init__(self, streams: Streams, number: int, changed: threading.Condition, stop: threading.Event):
         self.streams, self.number, self.changed, self.stop = streams, number, changed, stop
@@ -125,7 +128,7 @@ class _Reader:
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def take(self) -> Frame:
-        """Hand the frame over; call it with the lock held."""
+        """Hand over the frame; to be called with the lock held."""
         frame, self.frame = self.frame, None
         assert frame is not None
         self.changed.notify_all()
@@ -163,7 +166,7 @@ class _Reader:
             self.stop.wait(delay)
 
     def _read_once(self) -> bool:
-        """Read until it drops; return whether that is the end of a video whose length is known."""
+        """Read until the stream drops; return whether that is the end of a video of known length."""
         capture = self.streams.open_capture(self.address)
         try:
             fps, total = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)

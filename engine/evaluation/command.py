@@ -112,7 +112,7 @@ def score_file(cfg: ValConfig) -> EvaluationResult:
     assert cfg.predictions is not None and cfg.annotations is not None
     read_image = image_reader(cfg.images)
     truth = read_ground_truth(
-        cfg.annotations, cfg.images or Path(), honour_ignore=cfg.score.protocol == "tinyperson"
+        cfg.annotations, cfg.images or Path(), honor_ignore=cfg.score.protocol == "tinyperson"
     )
     known = Known(
         cfg.annotations,

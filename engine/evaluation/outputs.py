@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.detection.yolo_labels import label_text
 from engine.evaluation.analysis import IOU, Analysis, analyze
 from engine.evaluation.evaluator import EvaluationResult, ScoringResult
 from engine.evaluation.metrics.tables import align, class_table, metrics_dict, size_table, sizes_line
@@ -22,7 +23,6 @@ from engine.evaluation.report.plots import (
 )
 from engine.evaluation.report.size_plots import plot_by_size, plot_errors_by_size
 from engine.inference.outputs.coco import CocoWriter
-from engine.inference.outputs.labels import yolo_lines
 
 LOG = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bo
     for name, record, detections in zip(names, scored.records, scored.predicted.per_image(), strict=True):
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = yolo_lines(detections, record.width, record.height, with_confidence)
+        scores = detections.scores if with_confidence else None
+        text = label_text(detections.class_ids, detections.xyxy, record.width, record.height, scores)
         file.write_text(text, encoding="utf-8")
     LOG.info("%d label files in %s", len(names), folder)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from utils.errors import UserError, suggest
+from utils.files import read_yaml
 from utils.options import Options, opt
 
 
@@ -84,17 +85,12 @@ def read_hyp(path: Path, kind: type[Settings] = Hyperparameters) -> Settings:  #
     Raises:
         UserError: a missing file, an unknown key or a value out of range; it names file, key and choices.
     """
-    import yaml
-
     if not path.is_file():
         here = sorted(str(file) for file in path.parent.glob("*.yaml")) or sorted(
             map(str, HYPS.glob("*.yaml"))
         )
         raise UserError(f"no hyperparameter file {path}. Choose from: {', '.join(here)}")
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")
     known = [field.name for field in dataclasses.fields(kind)]

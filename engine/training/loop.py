@@ -123,7 +123,7 @@ def train_one_epoch(
     ) as progress:
         for batch in progress:
             iteration = state.epoch * batches + state.batch
-            parts = state.step(batch.images, batch.truth, loss_fn, iteration)
+            parts = state.step(batch.images, batch.ground_truth, loss_fn, iteration)
             state.batch += 1
             state.seen += len(batch.images)
             if parts is None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
+from utils.files import write_atomically
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -42,14 +40,7 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write all rows or, where that fails, none: a run that is killed now has a whole file."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, header, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    with write_atomically(path, newline="") as file:
+        writer = csv.DictWriter(file, header, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -105,10 +105,10 @@ def test_detect_labels_images_and_videos(weights: Path, tmp_path: Path) -> None:
 
 def test_detect_shows_images_as_training_did(data: Path, weights: Path, tmp_path: Path) -> None:
     from data.classification.dataset_yaml import read_classification_yaml
-    from data.classification.reading import read_split
+    from data.classification.reading import read_labeled_images
 
     description = read_classification_yaml(data)
-    inputs = read_split(description, "val", description.view(12)).pixels[:1].repeat(3, 3)
+    inputs = read_labeled_images(description, "val", description.transform(12)).pixels[:1].repeat(3, 3)
     predictor = load_predictor(weights, task="classify")
     expected = predictor(torch.from_numpy(inputs).permute(0, 3, 1, 2) / 255).softmax(1).max().item()
     with np.load(data.parent / "test.npz") as content:
@@ -130,7 +130,7 @@ def test_detect_shows_images_as_training_did(data: Path, weights: Path, tmp_path
         ("export", {"nms": True}, "--nms is for detectors"),
         ("export", {"int8": True}, "--int8 is for detectors"),
         ("val", {"imgsz": 8}, "--imgsz 8 does not hold"),
-        ("val", {"data": Path("data/treecrowns.yaml")}, "no data set for classification"),
+        ("val", {"data": Path("data/treecrowns.yaml")}, "not a data set for classification"),
     ],
 )
 def test_options_of_detectors_are_refused_in_one_line(

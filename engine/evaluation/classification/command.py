@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.classification.dataset_yaml import read_classification_yaml
-from data.classification.loader import ClassLoader
-from data.classification.reading import read_split
+from data.classification.loader import ClassificationLoader
+from data.classification.reading import read_labeled_images
 from engine.evaluation.classification.metrics import ClassificationResult, classify
 from engine.evaluation.classification.report import report, write_evaluation
 from engine.inference.sizes import square_side
@@ -39,7 +39,7 @@ def validate_classifier(
     cfg.refuse_other_tasks("classify", " + ".join(map(str, weights)))
     description = read_classification_yaml(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     side = square_side(cfg.imgsz, predictor)
-    images = read_split(description, cfg.task, description.view(side))
+    images = read_labeled_images(description, cfg.task, description.transform(side))
     if len(images.names) != len(predictor.names):
         raise UserError(
             f"the weights know {len(predictor.names)} classes ({', '.join(predictor.names[:5])}, ...), but "
@@ -55,7 +55,7 @@ def validate_classifier(
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {side} px"
     LOG.info("%s, into %s", title, folder)
-    loader = ClassLoader(images, cfg.batch_size)
+    loader = ClassificationLoader(images, cfg.batch_size)
     result = classify(predictor, loader, images.names, predictor.device)
     LOG.log(RESULT, report(result, cfg.log.verbose or len(images.names) <= MANY_CLASSES))
     used = replace(cfg, weights=tuple(weights), data=description.file, imgsz=side)

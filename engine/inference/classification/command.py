@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
-from data.classification.resize import InputTransform
+from data.classification.transform import InputTransform
 from data.media.large_image import overview
 from data.media.sources import Source
 from engine.inference.classification.drawing import draw_lines

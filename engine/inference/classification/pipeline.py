@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from data.classification.resize import InputTransform
+from data.classification.transform import InputTransform
 from data.media.frame import Frame
 from data.media.large_image import overview
 from data.media.sources import Source

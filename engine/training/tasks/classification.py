@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from data.classification.dataset_yaml import read_classification_yaml
-from data.classification.loader import Augmentation, ClassLoader
-from data.classification.reading import read_split
+from data.classification.loader import ClassificationAugmentation, ClassificationLoader
+from data.classification.reading import read_labeled_images
 from engine.evaluation.classification.metrics import classify
 from engine.training.classifier_hyperparameters import ClassifierHyperparameters
 from engine.training.hyperparameters import read_hyp
@@ -70,18 +70,18 @@ class ClassificationTask(Task):
             UserError: the data cannot be used.
         """
         hyp = _of_classifier(settings)
-        transform = self.description.view(settings.imgsz)
-        train, val = (read_split(self.description, split, transform) for split in ("train", "val"))
+        transform = self.description.transform(settings.imgsz)
+        train, val = (read_labeled_images(self.description, split, transform) for split in ("train", "val"))
         if train.names != val.names:
             raise UserError(
                 f"{self.description.file}: 'train' has {len(train.names)} classes, 'val' {len(val.names)}: "
                 "give their 'names'"
             )
-        augmentation = Augmentation(hyp.crop, hyp.fliplr, hyp.mixup)
+        augmentation = ClassificationAugmentation(hyp.crop, hyp.fliplr, hyp.mixup)
         seed = settings.options.seed
         return Loaders(
-            ClassLoader(train, settings.batch_size, augmentation, seed, settings.world),
-            ClassLoader(val, EVALUATED),
+            ClassificationLoader(train, settings.batch_size, augmentation, seed, settings.world),
+            ClassificationLoader(val, EVALUATED),
             train.names,
             settings.world,
         )
@@ -142,7 +142,7 @@ class ClassificationTask(Task):
 
     def repeated(self, batch: TrainBatch, count: int) -> tuple[Tensor, tuple[Tensor]]:
         """Return the first image of a batch `count` times, and its target as often."""
-        (targets,) = batch.truth
+        (targets,) = batch.ground_truth
         return batch.images[:1].expand(count, -1, -1, -1), (targets[:1].expand(count, -1),)
 
     def plot_data(self, folder: Path, loaders: Loaders) -> None:
@@ -171,8 +171,8 @@ class ClassificationTask(Task):
                 plot_strides(list(csv.DictReader(file)), run.folder / "strides.png")
 
 
-def _classification(loader: Loader) -> ClassLoader:
-    assert isinstance(loader, ClassLoader)
+def _classification(loader: Loader) -> ClassificationLoader:
+    assert isinstance(loader, ClassificationLoader)
     return loader
 
 

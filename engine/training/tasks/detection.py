@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.augment.render import Augmentation
+from data.augment.settings import AugmentationSettings
 from data.dataset_yaml import read_dataset_yaml
 from data.detection.dataset import AugmentOn, DetectionDataset, validation_set
 from data.detection.image_weights import image_weights
@@ -96,11 +96,11 @@ class DetectionTask(Task):
 
     def _train_loader(self, settings: TrainSettings, workers: int, on: AugmentOn) -> BatchLoader:
         hyp, options = _of_detector(settings), settings.options.image
-        strength = {field.name: getattr(hyp, field.name) for field in dataclasses.fields(Augmentation)}
+        strengths = {name: getattr(hyp, name) for name in AugmentationSettings.model_fields}
         dataset = DetectionDataset(
             read_split(self.description, "train", options.single_cls),
             settings.imgsz,
-            Augmentation(**strength),
+            AugmentationSettings(**strengths),
             rect=options.rect,
             cache=options.cache,
             seed=settings.options.seed,

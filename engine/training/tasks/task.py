@@ -25,7 +25,7 @@ class TrainBatch(Protocol):
     images: Tensor  # (B, 3, H, W) uint8
 
     @property
-    def truth(self) -> Sequence[Tensor]:
+    def ground_truth(self) -> Sequence[Tensor]:
         """What the loss takes after the network's output."""
         ...
 
@@ -143,4 +143,4 @@ class Task(ABC):
 
     def repeated(self, batch: TrainBatch, count: int) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the first image of a batch `count` times, with targets of that size, to see what fits."""
-        return batch.images[:1].expand(count, -1, -1, -1), batch.truth
+        return batch.images[:1].expand(count, -1, -1, -1), batch.ground_truth

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from data.augment.copy_paste import LARGEST, Patch, paste
-from data.augment.plan import LoadedImage, draw_plan
-from data.augment.render import Augmentation, augmented, draw_pixels
+from data.augment.loaded_image import LoadedImage
+from data.augment.plan import draw_plan
+from data.augment.render import augmented, draw_pixels
+from data.augment.settings import AugmentationSettings
 
 SIZE = 256
 
@@ -24,9 +26,11 @@ def scene(seed: int = 0, count: int = 6, side: tuple[int, int] = (8, 20)) -> Loa
     return LoadedImage(image, np.array(boxes, np.float32), np.arange(count) % 3)
 
 
-def plan_of(view: LoadedImage, seed: int, **strength: float):
-    augmentation = Augmentation(copy_paste=1.0, **strength)
-    return draw_plan(view, lambda: scene(seed + 1), augmentation, (SIZE, SIZE), np.random.default_rng(seed))
+def plan_of(source_image: LoadedImage, seed: int, **strength: float):
+    augmentation = AugmentationSettings.only(copy_paste=1.0, **strength)
+    return draw_plan(
+        source_image, lambda: scene(seed + 1), augmentation, (SIZE, SIZE), np.random.default_rng(seed)
+    )
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -38,8 +42,8 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 def test_what_is_pasted_covers_nothing_labeled_or_ignored_and_adds_a_label(strength: dict) -> None:
     pasted = 0
     for seed in range(12):
-        view = scene(seed)._replace(ignore_xyxy=np.array([[100, 100, 160, 130]], np.float32))
-        layer = plan_of(view, seed, **strength).layers[0]
+        source_image = scene(seed)._replace(ignore_xyxy=np.array([[100, 100, 160, 130]], np.float32))
+        layer = plan_of(source_image, seed, **strength).layers[0]
         count = len(layer.patches)
         before = np.concatenate([layer.boxes_xyxy[: len(layer.boxes_xyxy) - count], layer.ignore_xyxy])
         assert len(layer.classes) == len(layer.boxes_xyxy)
@@ -57,25 +61,27 @@ def test_what_is_pasted_covers_nothing_labeled_or_ignored_and_adds_a_label(stren
     assert pasted > 12
 
 
-def test_the_middle_of_a_pasted_box_is_the_source_and_the_rest_of_the_image_is_untouched(
+def test_the_middle_of_a_pasted_box_is_the_source_and_the_rest_of_the_source_imageis_untouched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("data.augment.copy_paste.RESIZED", (1.0, 1.0))
-    view = scene(3)
-    plan = plan_of(view, 3)
+    source_image = scene(3)
+    plan = plan_of(source_image, 3)
     image, layer = draw_pixels(plan), plan.layers[0]
-    count = len(view.boxes_xyxy)
+    count = len(source_image.boxes_xyxy)
     assert len(layer.boxes_xyxy) > count
     untouched = np.ones((SIZE, SIZE), bool)
     for patch, box, kind in zip(
         layer.patches, layer.boxes_xyxy[count:].astype(int), layer.classes[count:], strict=True
     ):
         found = image[box[1] : box[3], box[0] : box[2]]
-        sources = [view.image[y0:y1, x0:x1] for x0, y0, x1, y1 in view.boxes_xyxy.astype(int)]
+        sources = [
+            source_image.pixels[y0:y1, x0:x1] for x0, y0, x1, y1 in source_image.boxes_xyxy.astype(int)
+        ]
         (number,) = (i for i, source in enumerate(sources) if np.array_equal(source, found))
-        assert view.classes[number] == kind
+        assert source_image.classes[number] == kind
         untouched[patch.y : patch.y + len(patch.pixels), patch.x : patch.x + patch.pixels.shape[1]] = False
-    np.testing.assert_array_equal(image[untouched], view.image[untouched])
+    np.testing.assert_array_equal(image[untouched], source_image.pixels[untouched])
 
 
 def test_a_patch_fades_towards_its_border() -> None:
@@ -97,22 +103,28 @@ def test_large_crowded_and_cut_off_objects_are_no_sources() -> None:
         boxes_xyxy=np.array([[50, 50, 60, 60], [54, 54, 64, 64]], np.float32), classes=np.zeros(2, int)
     )
     cut_off = large._replace(boxes_xyxy=np.array([[0, 50, 20, 70]], np.float32))
-    for view in (large, touching, cut_off):
-        assert not plan_of(view, 0).layers[0].patches
+    for source_image in (large, touching, cut_off):
+        assert not plan_of(source_image, 0).layers[0].patches
 
 
 def test_the_same_numbers_paste_the_same_and_off_draws_none() -> None:
-    view = scene(5)
+    source_image = scene(5)
 
     def sample(seed: int, copy_paste: float) -> tuple[LoadedImage, float]:
         rng = np.random.default_rng(seed)
-        augmentation = Augmentation(copy_paste=copy_paste, mosaic=0.5, translate=0.1, fliplr=0.5)
-        return augmented(view, lambda: scene(6), augmentation, SIZE, rng), rng.random()
+        augmentation = AugmentationSettings.only(copy_paste=copy_paste, mosaic=0.5, translate=0.1, fliplr=0.5)
+        return augmented(source_image, lambda: scene(6), augmentation, SIZE, rng), rng.random()
 
     on, off = sample(1, 1.0), sample(1, 0.0)
-    np.testing.assert_array_equal(on[0].image, sample(1, 1.0)[0].image)
+    np.testing.assert_array_equal(on[0].pixels, sample(1, 1.0)[0].pixels)
     assert len(on[0].boxes_xyxy) > len(off[0].boxes_xyxy)
     rng = np.random.default_rng(1)
-    plain = augmented(view, lambda: scene(6), Augmentation(mosaic=0.5, translate=0.1, fliplr=0.5), SIZE, rng)
-    np.testing.assert_array_equal(off[0].image, plain.image)
+    plain = augmented(
+        source_image,
+        lambda: scene(6),
+        AugmentationSettings.only(mosaic=0.5, translate=0.1, fliplr=0.5),
+        SIZE,
+        rng,
+    )
+    np.testing.assert_array_equal(off[0].pixels, plain.pixels)
     assert off[1] == rng.random()

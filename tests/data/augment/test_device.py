@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +8,20 @@ import pytest
 import torch
 
 from data.augment.device import PlannedBatch, render
-from data.augment.render import Augmentation
+from data.augment.settings import AugmentationSettings
 from data.dataset_yaml import DatasetConfig
 from data.detection.batch import Batch
 from data.detection.dataset import DetectionDataset
 from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.loader import build_loader
 
-PLAIN = Augmentation()
-MOSAIC = Augmentation(translate=0.1, scale=0.5, mosaic=1.0, fliplr=0.5, flipud=0.5, rot90=0.5)
-COLORS = replace(MOSAIC, hsv_h=0.015, hsv_s=0.7, hsv_v=0.4)
-WARPED = replace(MOSAIC, degrees=20.0, shear=5.0, perspective=0.0003, mosaic=0.5)
-EVERYTHING = replace(WARPED, hsv_h=0.015, hsv_s=0.7, hsv_v=0.4, mixup=0.5, copy_paste=0.8)
+PLAIN = AugmentationSettings.only()
+MOSAIC = AugmentationSettings.only(translate=0.1, scale=0.5, mosaic=1.0, fliplr=0.5, flipud=0.5, rot90=0.5)
+COLORS = MOSAIC.model_copy(update={"hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4})
+WARPED = MOSAIC.model_copy(update={"degrees": 20.0, "shear": 5.0, "perspective": 0.0003, "mosaic": 0.5})
+EVERYTHING = WARPED.model_copy(
+    update={"hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4, "mixup": 0.5, "copy_paste": 0.8}
+)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def records(tmp_path: Path) -> list[ImageRecord]:
 
 
 def batches(
-    records: list[ImageRecord], augmentation: Augmentation, workers: int = 0, **options: object
+    records: list[ImageRecord], augmentation: AugmentationSettings, workers: int = 0, **options: object
 ) -> tuple[list[Batch], list[Batch]]:
     """The same batches made by workers and by `render`."""
     cpu = DetectionDataset(records * 3, 96, augmentation, **options)  # type: ignore[arg-type]
@@ -58,7 +59,7 @@ def batches(
     ids=["plain", "mosaic", "colors", "warped", "everything"],
 )
 def test_pixels_agree_and_boxes_are_equal(
-    records: list[ImageRecord], augmentation: Augmentation, far: float, cache: str | None
+    records: list[ImageRecord], augmentation: AugmentationSettings, far: float, cache: str | None
 ) -> None:
     for ours, theirs in zip(*batches(records, augmentation, cache=cache), strict=True):
         assert torch.equal(ours.targets, theirs.targets)
@@ -74,7 +75,7 @@ def test_pixels_agree_and_boxes_are_equal(
 
 
 def test_no_mean_or_spread_tells_the_two_apart(records: list[ImageRecord]) -> None:
-    ours, theirs = batches(records, replace(EVERYTHING, copy_paste=0.0))
+    ours, theirs = batches(records, EVERYTHING.model_copy(update={"copy_paste": 0.0}))
     one, other = (torch.cat([batch.images for batch in side]).float() for side in (ours, theirs))
     torch.testing.assert_close(one.mean((0, 2, 3)), other.mean((0, 2, 3)), atol=1.0, rtol=0)
     torch.testing.assert_close(one.std((0, 2, 3)), other.std((0, 2, 3)), atol=1.5, rtol=0)

@@ -9,9 +9,9 @@ import pytest
 
 from data.classification.dataset_yaml import is_classification, read_classification_yaml
 from data.classification.images import ImageSet
-from data.classification.loader import Augmentation, ClassLoader, mix, shift_and_flip
-from data.classification.reading import read_split
-from data.classification.resize import InputTransform
+from data.classification.loader import ClassificationAugmentation, ClassificationLoader, mix, shift_and_flip
+from data.classification.reading import read_labeled_images
+from data.classification.transform import InputTransform
 from data.dataset_yaml import read_dataset_yaml
 from tests.classification_cases import (
     NAMES10,
@@ -29,7 +29,7 @@ DATA = Path(__file__).parents[3] / "data"
 
 def read(file: Path, split: str, imgsz: int) -> ImageSet:
     description = read_classification_yaml(file)
-    return read_split(description, split, description.view(imgsz))
+    return read_labeled_images(description, split, description.transform(imgsz))
 
 
 def test_cifar10_binary_and_python_files_hold_the_same_images(tmp_path: Path) -> None:
@@ -223,12 +223,12 @@ def test_mnist5k_is_balanced_and_averaged_to_low_resolution(name: str, side: int
     assert len(read(low, "train", imgsz)) == 4000
 
 
-def test_a_view_smaller_than_its_images_is_refused() -> None:
+def test_an_input_smaller_than_its_images_is_refused() -> None:
     with pytest.raises(UserError, match="--imgsz 16 does not hold"):
-        read_classification_yaml(DATA / "mnist5k.yaml").view(16)
+        read_classification_yaml(DATA / "mnist5k.yaml").transform(16)
 
 
-def test_a_view_shows_the_central_square() -> None:
+def test_an_input_shows_the_central_square() -> None:
     image = np.zeros((4, 8, 3), np.uint8)
     image[:, 2:6] = 9
     assert (InputTransform(4, 4)(image) == 9).all()
@@ -244,7 +244,9 @@ def test_shift_and_flip_equal_a_slow_loop() -> None:
     pixels = images().pixels
     import torch
 
-    found = shift_and_flip(torch.from_numpy(pixels), Augmentation(2, 0.5), np.random.default_rng(3))
+    found = shift_and_flip(
+        torch.from_numpy(pixels), ClassificationAugmentation(2, 0.5), np.random.default_rng(3)
+    )
     rng = np.random.default_rng(3)
     (top, left), flips = rng.integers(0, 5, (2, 7, 1)), rng.random((7, 1)) < 0.5
     assert 0 < flips.sum() < 7
@@ -267,7 +269,7 @@ def test_mixup_blends_images_and_targets_by_the_same_share() -> None:
 
 def test_batches_depend_on_seed_and_epoch_only() -> None:
     def epoch(seed: int, number: int) -> list:
-        loader = ClassLoader(images(), 3, Augmentation(1, 0.5, 0.2), seed)
+        loader = ClassificationLoader(images(), 3, ClassificationAugmentation(1, 0.5, 0.2), seed)
         loader.set_epoch(number)
         return [batch.images.clone() for batch in loader]
 
@@ -281,11 +283,14 @@ def test_batches_depend_on_seed_and_epoch_only() -> None:
 def test_an_epoch_goes_on_where_it_stopped_and_is_shared_by_processes() -> None:
     from utils.distributed import World
 
-    whole = list(ClassLoader(images(), 3, Augmentation(1, 0.5, 0.2)))
-    later = ClassLoader(images(), 3, Augmentation(1, 0.5, 0.2))
+    whole = list(ClassificationLoader(images(), 3, ClassificationAugmentation(1, 0.5, 0.2)))
+    later = ClassificationLoader(images(), 3, ClassificationAugmentation(1, 0.5, 0.2))
     later.set_epoch(0, 1)
     assert all((a.images == b.images).all() for a, b in zip(whole[1:], later, strict=True))
-    shares = [ClassLoader(images(), 3, Augmentation(1, 0.5, 0.2), world=World(i, 2)) for i in range(2)]
+    shares = [
+        ClassificationLoader(images(), 3, ClassificationAugmentation(1, 0.5, 0.2), world=World(i, 2))
+        for i in range(2)
+    ]
     for batch, first, second in zip(whole, *shares, strict=True):
         assert (batch.targets[0::2] == first.targets).all()
         assert (batch.images[1::2] == second.images).all()
@@ -293,6 +298,6 @@ def test_an_epoch_goes_on_where_it_stopped_and_is_shared_by_processes() -> None:
 
 
 def test_validation_shows_every_image_in_order() -> None:
-    found = list(ClassLoader(images(), 3))
+    found = list(ClassificationLoader(images(), 3))
     assert [len(batch.images) for batch in found] == [3, 3, 1]
     assert np.concatenate([batch.labels for batch in found]).tolist() == [0, 1, 2, 0, 1, 2, 0]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import data.detection.image_store
-from data.augment.render import Augmentation
+from data.augment.settings import AugmentationSettings
 from data.dataset_yaml import DatasetConfig
 from data.detection.batch import Batch
 from data.detection.dataset import DetectionDataset
@@ -23,7 +23,7 @@ from data.detection.tiling import Tiling, tile_records
 from data.media.image_files import read_image
 
 Make = Callable[..., DatasetConfig]
-ALL = Augmentation(0.015, 0.7, 0.4, 5, 0.1, 0.5, 2, 0.0, 0.5, 0.5, 0.7, 0.3, 0.5, 0.5)
+ALL = AugmentationSettings(degrees=5, shear=2, flipud=0.5, rot90=0.5, mosaic=0.7, mixup=0.3, tile_jitter=0.5)
 ROW = "1 0.5 0.5 0.25 0.5\n"
 
 
@@ -63,7 +63,7 @@ def test_a_batch_holds_rgb_images_and_normalized_targets(yolo_set: Make) -> None
 def test_crowds_are_no_targets(tmp_path: Path) -> None:
     record = image_with_boxes(tmp_path, 100, 60)
     record = replace(record, crowd=np.arange(len(record.crowd)) == 0)
-    for augmentation in (None, Augmentation()):
+    for augmentation in (None, AugmentationSettings.only()):
         sample = DetectionDataset([record], 64, augmentation)[0]
         assert not isinstance(sample, str)
         assert len(sample.labels) == len(record.classes) - 1
@@ -73,7 +73,7 @@ def test_regions_to_ignore_and_crowds_move_with_the_pixels(tmp_path: Path) -> No
     record = image_with_boxes(tmp_path, 200, 160)
     crowd = np.arange(len(record.crowd)) == 0
     same = replace(record, crowd=crowd, ignore=record.boxes_xyxy[~crowd])  # regions where the objects are
-    for augmentation in (None, Augmentation(), ALL):
+    for augmentation in (None, AugmentationSettings.only(), ALL):
         dataset = DetectionDataset([same] * 3, 96, augmentation, seed=1)
         (batch,) = build_loader(dataset, 3, shuffle=False, workers=0)
         ignores = batch.ignores.numpy()
@@ -141,16 +141,16 @@ def test_a_broken_image_is_reported_once_and_left_out(
 ) -> None:
     records, _ = read_records(yolo_set(*[ROW] * 4), "train")
     records[1].path.write_bytes(b"broken since")
-    for augmentation in (None, Augmentation(mosaic=1.0)):
+    for augmentation in (None, AugmentationSettings.only(mosaic=1.0)):
         loader = build_loader(DetectionDataset(records, 32, augmentation), 1, False, workers)
         for _ in range(2):
             assert [index for batch in loader for index in batch.indices] == [0, 2, 3]
         assert capsys.readouterr().err.count("001.jpg") == 1
 
 
-def test_a_moved_tile_has_the_truth_of_its_new_place(tmp_path: Path) -> None:
+def test_a_moved_tile_has_the_boxes_of_its_new_place(tmp_path: Path) -> None:
     tiles = tile_records([image_with_boxes(tmp_path, 300, 260)], Tiling(96, 0.1))
-    dataset = DetectionDataset(tiles, 96, Augmentation(tile_jitter=1.0))
+    dataset = DetectionDataset(tiles, 96, AugmentationSettings.only(tile_jitter=1.0))
     seen = set()
     loader = build_loader(dataset, len(tiles), False, 0)
     for epoch in range(3):
@@ -189,7 +189,7 @@ def test_a_changed_image_is_decoded_again_by_the_disk_cache(tmp_path: Path) -> N
     cv2.imwrite(str(record.path), np.full((64, 64, 3), 9, np.uint8))
     os.utime(record.path, ns=(1, 10**18))
     for store in (dataset.store, DetectionDataset([record], 64, cache="disk").store):
-        assert (store.view(record) == 9).all()
+        assert (store.pixels(record) == 9).all()
 
 
 def test_a_full_image_is_decoded_once_for_all_its_tiles(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from data.augment.crops import random_crop
-from data.augment.render import Augmentation
+from data.augment.settings import AugmentationSettings
 from data.detection.batch import Batch
 from data.detection.dataset import DetectionDataset
 from data.detection.image_record import ImageRecord, ground_truth_arrays
@@ -20,7 +19,7 @@ from data.detection.loader import build_loader
 from engine.training.multi_scale import rescaled, scaled_side
 from utils.distributed import World
 
-SOME = Augmentation(hsv_v=0.4, translate=0.1, scale=0.5, fliplr=0.5, mosaic=0.5, mixup=0.3)
+SOME = AugmentationSettings.only(hsv_v=0.4, translate=0.1, scale=0.5, fliplr=0.5, mosaic=0.5, mixup=0.3)
 
 
 @pytest.fixture
@@ -117,7 +116,9 @@ def test_a_image_weighs_what_its_objects_classes_lack(records: list[ImageRecord]
 
 
 def test_rect_training_batches_have_their_images_shape_and_no_mosaic(records: list[ImageRecord]) -> None:
-    augmentation = replace(SOME, mosaic=1.0, rot90=1.0, translate=0.0, scale=0.0, mixup=0.0, hsv_v=0.0)
+    augmentation = SOME.model_copy(
+        update={"mosaic": 1.0, "rot90": 1.0, "translate": 0.0, "scale": 0.0, "mixup": 0.0, "hsv_v": 0.0}
+    )
     batches = epoch(DetectionDataset(records, 64, augmentation, rect=True), 3, True, 0, 1)
     plain = epoch(DetectionDataset(records, 64, rect=True), 3, True, 0, 1)
     assert [batch.images.shape for batch in batches] == [batch.images.shape for batch in plain]
@@ -131,7 +132,7 @@ def test_rect_training_batches_have_their_images_shape_and_no_mosaic(records: li
 def test_the_last_epochs_have_no_mosaic_and_the_others_are_unchanged(
     records: list[ImageRecord], workers: int
 ) -> None:
-    def epochs(augmentation: Augmentation, mosaic_until: int | None) -> list[list[Batch]]:
+    def epochs(augmentation: AugmentationSettings, mosaic_until: int | None) -> list[list[Batch]]:
         dataset = DetectionDataset(records, 64, augmentation, mosaic_until=mosaic_until)
         loader = build_loader(dataset, 4, True, workers)
         found = []
@@ -144,7 +145,7 @@ def test_the_last_epochs_have_no_mosaic_and_the_others_are_unchanged(
         pairs = zip(left, right, strict=True)
         return all(torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) for a, b in pairs)
 
-    mixing = replace(SOME, mosaic=1.0, mixup=0.5, copy_paste=0.5)
+    mixing = SOME.model_copy(update={"mosaic": 1.0, "mixup": 0.5, "copy_paste": 0.5})
     never, closing = epochs(mixing, None), epochs(mixing, 2)
     single = epochs(mixing.without_mixing(), None)
     assert same(never[0], closing[0])
@@ -162,7 +163,7 @@ def large(tmp_path: Path) -> ImageRecord:
 
 
 def test_crops_show_the_full_image_s_own_pixels_mostly_around_objects(tmp_path: Path) -> None:
-    dataset = DetectionDataset([large(tmp_path)], 96, Augmentation(crop=1.0))
+    dataset = DetectionDataset([large(tmp_path)], 96, AugmentationSettings.only(crop=1.0))
     with_object = 0
     for number in range(40):
         (batch,) = epoch(dataset, 1, False, 0, 1, number)
@@ -175,7 +176,7 @@ def test_crops_show_the_full_image_s_own_pixels_mostly_around_objects(tmp_path: 
             assert height <= 12
             with_object += 1
     assert 20 <= with_object <= 38
-    (whole,) = epoch(DetectionDataset([large(tmp_path)], 96, Augmentation()), 1, False, 0, 1)
+    (whole,) = epoch(DetectionDataset([large(tmp_path)], 96, AugmentationSettings.only()), 1, False, 0, 1)
     assert whole.targets[0, 4] * 96 < 4
 
 
@@ -192,7 +193,7 @@ def test_windows_lie_inside_the_full_image(tmp_path: Path) -> None:
 def test_small_images_and_crop_zero_draw_no_number(records: list[ImageRecord]) -> None:
     for first, second in zip(
         epoch(DetectionDataset(records, 64, SOME), 4, True, 0, 1),
-        epoch(DetectionDataset(records, 64, replace(SOME, crop=1.0)), 4, True, 0, 1),
+        epoch(DetectionDataset(records, 64, SOME.model_copy(update={"crop": 1.0})), 4, True, 0, 1),
         strict=True,
     ):
         assert torch.equal(first.images, second.images)

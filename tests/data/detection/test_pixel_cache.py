@@ -52,7 +52,7 @@ def test_images_are_kept_as_letterboxing_shrinks_them_and_never_enlarged(
     refuse_to_decode(monkeypatch)
     sizes = [(96, 72), (80, 60), (47, 96)]
     for record, image, (width, height) in zip(records, native, sizes, strict=True):
-        np.testing.assert_array_equal(store.source(record), resize(image, width, height))
+        np.testing.assert_array_equal(store.shrunk(record), resize(image, width, height))
         np.testing.assert_array_equal(store.resized(record, width, height), resize(image, width, height))
 
 
@@ -63,7 +63,7 @@ def test_tiles_and_crops_come_from_the_full_image_s_own_pixels(
     tiles = tile_records(records[:1], Tiling(96, 0.2))
     store = ImageStore(tiles, cache, side=64)
     x0, y0, x1, y1 = tiles[-1].tile or (0, 0, 0, 0)
-    np.testing.assert_array_equal(store.source(tiles[-1]), read_image(tiles[-1].path)[y0:y1, x0:x1])
+    np.testing.assert_array_equal(store.shrunk(tiles[-1]), read_image(tiles[-1].path)[y0:y1, x0:x1])
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
@@ -91,12 +91,12 @@ def test_a_second_run_decodes_nothing_and_another_size_has_files_of_its_own(
     names = {file.name for file in (records[0].path.parent / ".pixels").iterdir()}
     assert names == {f"{number}.png.{side}.bgr" for number in range(3) for side in (96, 64)}
     refuse_to_decode(monkeypatch)
-    assert ImageStore(records, "disk", 96).source(records[0]).shape == (72, 96, 3)
+    assert ImageStore(records, "disk", 96).shrunk(records[0]).shape == (72, 96, 3)
 
 
 @pytest.mark.parametrize("harm", ["cut", "empty", "other", "older"])
 def test_a_damaged_or_stale_file_is_made_again(records: list[ImageRecord], harm: str) -> None:
-    expected = ImageStore(records, "disk", 96).source(records[0]).copy()
+    expected = ImageStore(records, "disk", 96).shrunk(records[0]).copy()
     stored = records[0].path.parent / ".pixels" / "0.png.96.bgr"
     content = stored.read_bytes()
     if harm == "older":
@@ -107,7 +107,7 @@ def test_a_damaged_or_stale_file_is_made_again(records: list[ImageRecord], harm:
     else:
         changed = {"cut": content[:-5], "empty": b"", "other": b"x" * len(content)}[harm]
         stored.write_bytes(changed)
-    np.testing.assert_array_equal(ImageStore(records, "disk", 96).source(records[0]), expected)
+    np.testing.assert_array_equal(ImageStore(records, "disk", 96).shrunk(records[0]), expected)
     if harm != "older":
         assert stored.read_bytes() == content
 
@@ -132,16 +132,14 @@ def test_on_a_full_disk_one_line_says_so_and_decoding_goes_on(
             if len(content) > 40:
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-    opened = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda path, mode="r": Full(opened(path, mode)) if mode == "wb" else opened(path, mode)
-    )
+    opened = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda *args, **options: Full(opened(*args, **options)))
     store = ImageStore(records * 4, "disk", 96)
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "No space left on device" in error
     assert list((records[0].path.parent / ".pixels").iterdir()) == []
-    np.testing.assert_array_equal(store.source(records[1]), read_image(records[1].path))
+    np.testing.assert_array_equal(store.shrunk(records[1]), read_image(records[1].path))
 
 
 @pytest.mark.parametrize("home_works", [True, False])
@@ -166,7 +164,7 @@ def test_beside_read_only_images_the_cache_moves_to_the_user_s(
     assert "cannot be written to" in error
     assert not (records[0].path.parent / ".pixels").exists()
     assert len(list(home.rglob("*.bgr"))) == (3 if home_works else 0)
-    assert store.source(records[1]).shape == (60, 80, 3)
+    assert store.shrunk(records[1]).shape == (60, 80, 3)
 
 
 def _build(records: list[ImageRecord], gate: Any) -> None:
@@ -185,12 +183,12 @@ def test_two_runs_may_build_the_cache_at_once(records: list[ImageRecord]) -> Non
     assert [run.exitcode for run in runs] == [0, 0]
     folder = records[0].path.parent / ".pixels"
     assert {file.suffix for file in folder.iterdir()} == {".bgr"}
-    kept = ImageStore(records, "disk", 96).source(records[0])
+    kept = ImageStore(records, "disk", 96).shrunk(records[0])
     np.testing.assert_array_equal(kept, resize(read_image(records[0].path), 96, 72))
 
 
 def _answer(store: ImageStore, record: ImageRecord, pipe: Any) -> None:
-    found = store.source(record)
+    found = store.shrunk(record)
     before = found[0, 0].tolist()
     pipe.send(before)
     pipe.recv()  # by now the parent has changed the pixel
@@ -206,7 +204,7 @@ def test_ram_pixels_are_shared_with_other_processes_and_not_copied(
     here, there = context.Pipe()
     worker = context.Process(target=_answer, args=(store, records[1], there))
     worker.start()
-    pixel = store.source(records[1])[0, 0]
+    pixel = store.shrunk(records[1])[0, 0]
     assert here.recv() == pixel.tolist()
     changed = (255 - pixel).tolist()
     pixel[:] = changed
@@ -221,4 +219,4 @@ def test_what_does_not_fit_into_shared_memory_is_not_kept(
     monkeypatch.setattr(data.detection.image_store, "_free_shared_memory", lambda: 10)
     store = ImageStore(records, "ram", 96)
     assert "not kept" in capsys.readouterr().err
-    np.testing.assert_array_equal(store.source(records[0]), read_image(records[0].path))
+    np.testing.assert_array_equal(store.shrunk(records[0]), read_image(records[0].path))

@@ -8,7 +8,7 @@ import pytest
 
 from data.dataset_yaml import DatasetConfig
 from data.detection.records import read_records
-from data.detection.yolo_labels import label_path, read_labels
+from data.detection.yolo_labels import label_path, label_text, read_labels
 from utils.errors import UserError
 
 NAMES = ("car", "person")
@@ -75,7 +75,7 @@ def test_further_bad_rows_are_counted(yolo_set: Make) -> None:
 def test_a_label_file_that_is_no_text_is_named(yolo_set: Make) -> None:
     description = yolo_set("")
     (description.path / "labels/train/000.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"000\.txt:1: not a readable text"):
+    with pytest.raises(UserError, match=r"000\.txt:1: cannot be read as text"):
         read_records(description, "train")
 
 
@@ -86,3 +86,24 @@ def test_duplicate_rows_are_reported_and_dropped(yolo_set: Make) -> None:
     assert records[0].classes.tolist() == [0, 1]
     assert len(problems) == 1
     assert "000.txt:3: 1 duplicate row" in problems[0]
+
+
+@pytest.mark.parametrize("side", [100, 1000, 30_000])
+def test_written_boxes_and_scores_read_back(tmp_path: Path, side: int) -> None:
+    rng = np.random.default_rng(side)
+    corners = rng.uniform(0, side, (200, 2, 2)).astype(np.float32)
+    boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+    classes, scores = rng.integers(0, 2, 200), rng.random(200).astype(np.float32)
+    file = tmp_path / "a.txt"
+    file.write_text(label_text(classes, boxes, side, side))
+    labels = read_labels(file, NAMES)
+    assert (labels.bad_rows, labels.notes) == ([], [])
+    assert labels.classes.tolist() == classes.tolist()
+    np.testing.assert_allclose(labels.boxes_xyxy_norm * side, boxes, rtol=0, atol=1e-9 * side)
+    rows = [line.split() for line in label_text(classes, boxes, side, side, scores, range(200)).splitlines()]
+    assert [np.float32(row[5]) for row in rows] == scores.tolist()
+    assert [row[6] for row in rows] == list(map(str, range(200)))
+
+
+def test_an_image_without_objects_has_an_empty_label_file() -> None:
+    assert label_text([], np.zeros((0, 4)), 10, 10, [], []) == ""

@@ -57,16 +57,18 @@ def test_small_turned_broken_and_other_images_are_read_whole(tmp_path):
     assert open_large(tmp_path / "broken.tif") is None
 
 
-def test_detection_by_windows_finds_the_same(tmp_path):
+def test_detection_crop_by_crop_gives_the_same(tmp_path):
     boxes = [(x, y, x + 24, y + 24) for x in range(20, 560, 70) for y in range(20, 360, 70)]
     image = draw_image(*boxes, size=(400, 600))
     large = open_large(save(tmp_path / "a.tif", image))
     settings = DetectSettings((320, 320), tiling=Tiling(160), whole=True)
-    whole, windows = (detect_image(RectangleFinder(), one, settings).rows for one in (image, large))
-    np.testing.assert_allclose(windows[np.lexsort(windows.T)], whole[np.lexsort(whole.T)], atol=0.6)
-    assert len(windows) == len(boxes)
+    whole, crops = (
+        detect_image(RectangleFinder(), source, settings).detections.to_array() for source in (image, large)
+    )
+    np.testing.assert_allclose(crops[np.lexsort(crops.T)], whole[np.lexsort(whole.T)], atol=0.6)
+    assert len(crops) == len(boxes)
     unscaled = detect_image(RectangleFinder(), large, DetectSettings((320, 320)))
-    assert unscaled.shape == (224, 320) and len(unscaled.rows) == len(boxes)
+    assert unscaled.shape == (224, 320) and len(unscaled.detections) == len(boxes)
 
 
 def test_part_that_cannot_be_read_leaves_the_image_out(tmp_path, finder, capsys):

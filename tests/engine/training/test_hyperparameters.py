@@ -54,7 +54,7 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("warmup_epochs: soon", "warmup_epochs takes float, got 'soon'"),
         ("optimizer: SDG", "Did you mean 'SGD'"),
         ("- 1", "must hold 'key: value' lines"),
-        ("a: [", "is not YAML"),
+        ("a: [", "is not valid YAML"),
         ("fl_gamma: -1.5", "fl_gamma must be at least 0, got -1.5"),
         ("label_smoothing: 2", "label_smoothing must be at most 1, got 2"),
         ("box_loss: nwdd", "Did you mean 'nwd'"),

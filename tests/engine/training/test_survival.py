@@ -112,7 +112,7 @@ def test_results_that_cannot_be_written_keep_their_rows(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UserError, match=r"results\.csv: No space left"):
         append_row(path, {"epoch": 2, "loss": 0.1})
     monkeypatch.undo()

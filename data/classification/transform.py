@@ -10,11 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class InputTransform:
-    """The size of things.
+    """Crops an image's central square, resizes it and centers it on zeros.
 
     Attributes:
-        resize: side that the image's central square gets, px.
-        imgsz: side of the input, px; what the square leaves is 0.
+        resize: side to which the central square is resized, px.
+        imgsz: side of the input, px; pixels around the square are 0.
     """
 
     resize: int
@@ -27,8 +27,8 @@ class InputTransform:
         top, left = (height - side) // 2, (width - side) // 2
         square = image[top : top + side, left : left + side]
         if side != self.resize:
-            way = cv2.INTER_AREA if side > self.resize else cv2.INTER_LINEAR
-            square = cv2.resize(square, (self.resize, self.resize), interpolation=way)
+            interpolation = cv2.INTER_AREA if side > self.resize else cv2.INTER_LINEAR
+            square = cv2.resize(square, (self.resize, self.resize), interpolation=interpolation)
             square = square.reshape(self.resize, self.resize, channels)  # OpenCV drops a single channel
         before = (self.imgsz - self.resize) // 2
         canvas = np.zeros((self.imgsz, self.imgsz, channels), np.uint8)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import utils.files
+from utils.errors import UserError
+from utils.files import read_yaml, write_atomically, write_folder_atomically
+
+
+def test_yaml_is_read_with_a_byte_order_mark_and_without(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    for encoding in ("utf-8", "utf-8-sig"):
+        file.write_text("names: [Bäume]", encoding=encoding)
+        assert read_yaml(file) == {"names": ["Bäume"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "not valid YAML"),
+        (b"a: \xff", "not valid YAML"),
+        (b"a: 2024-13-01", "not valid YAML"),
+        (b"[" * 20_000, "nested too deeply"),
+        (b"!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_what_is_no_yaml_is_refused_in_one_line_that_names_the_file(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.yaml") as caught:
+        read_yaml(file)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_a_large_and_an_unreadable_yaml_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"no file .*a\.yaml"):
+        read_yaml(tmp_path / "a.yaml")
+    with pytest.raises(UserError, match=f"cannot read {tmp_path}: Is a directory"):
+        read_yaml(tmp_path)
+    monkeypatch.setattr(utils.files, "LARGEST_YAML", 3)
+    (tmp_path / "a.yaml").write_text("a: 1")
+    with pytest.raises(UserError, match="too large"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_file_appears_whole_when_the_block_ends(tmp_path: Path, sync: bool) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with write_atomically(file, sync=sync) as stream:
+        stream.write("néw\n")
+        stream.flush()
+        assert file.read_text() == "old"
+    assert file.read_bytes() == "néw\n".encode()
+    with write_atomically(file, "wb", sync=sync) as binary:
+        binary.write(b"\xff")
+    assert file.read_bytes() == b"\xff"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(error), write_atomically(file) as stream:
+        stream.write("half")
+        raise error
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"cannot write .*nowhere/a\.txt: No such file or directory"),
+        write_atomically(tmp_path / "nowhere/a.txt"),
+    ):
+        raise AssertionError("never entered")
+    (tmp_path / "folder").mkdir()
+    with (
+        pytest.raises(UserError, match=r"cannot write .*folder: "),
+        write_atomically(tmp_path / "folder") as file,
+    ):
+        file.write("text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with write_atomically(tmp_path / "a.txt") as file:
+            file.write("text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_names_as_long_as_the_file_system_allows_are_written(tmp_path: Path) -> None:
+    with write_atomically(tmp_path / ("n" * 255)) as file:
+        file.write("text")
+    assert (tmp_path / ("n" * 255)).read_text() == "text"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new/target"
+    with pytest.raises(RuntimeError), write_folder_atomically(target) as folder:
+        (folder / "a.txt").write_text("half")
+        raise RuntimeError
+    assert list((tmp_path / "new").iterdir()) == []
+    with write_folder_atomically(target) as folder:
+        (folder / "a.txt").write_text("whole")
+        assert not target.exists()
+    assert (target / "a.txt").read_text() == "whole"
+    assert list((tmp_path / "new").iterdir()) == [target]
+    with (
+        pytest.raises(UserError, match=r"cannot write .*target: Directory not empty"),
+        write_folder_atomically(target) as folder,
+    ):
+        (folder / "b.txt").write_text("never")
+    assert [path.name for path in target.iterdir()] == ["a.txt"]

@@ -1,0 +1,115 @@
+"""Reading YAML, and writing files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal, overload
+
+from utils.errors import UserError
+
+LARGEST_YAML = 4 * 2**20  # bytes; no settings file is that large, and PyYAML takes some 10 s for each MiB
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file: plain data, and nothing in it is run.
+
+    Raises:
+        UserError: it is not there, too large, not readable or not YAML; the message names it.
+    """
+    import yaml
+
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_YAML:
+            raise UserError(f"{path} is too large for a YAML file of settings: {size / 2**20:.0f} MiB")
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(f"no file {path}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not valid YAML: nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2024-13-01
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+@overload
+def write_atomically(
+    path: Path, mode: Literal["w"] = "w", *, newline: str | None = None, sync: bool = False
+) -> contextlib.AbstractContextManager[IO[str]]: ...
+
+
+@overload
+def write_atomically(
+    path: Path, mode: Literal["wb"], *, sync: bool = False
+) -> contextlib.AbstractContextManager[IO[bytes]]: ...
+
+
+@contextlib.contextmanager
+def write_atomically(
+    path: Path, mode: Literal["w", "wb"] = "w", *, newline: str | None = None, sync: bool = False
+) -> Iterator[IO[Any]]:
+    """Open a file for writing that takes the place of `path` when the block ends without an error.
+
+    Until then the content lies in a temporary file beside it, `.<name>.<random>.tmp`, so that nobody sees
+    half a file and an older one survives a failure. Several processes may write the same file at once; the
+    last one wins.
+
+    Args:
+        path: the file.
+        mode: text in UTF-8, or bytes.
+        newline: as in `open`.
+        sync: wait until the content is on the disk, for what must survive a power cut.
+
+    Raises:
+        UserError: it cannot be written; the message names `path` and the system's reason.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    encoding = "utf-8" if mode == "w" else None
+    try:
+        # the system applies the umask, as for any new file; asking for it would change it for other threads
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+        )
+        with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def write_folder_atomically(path: Path) -> Iterator[Path]:
+    """Yield a new folder that becomes `path` when the block ends without an error; else it is removed.
+
+    Args:
+        path: a folder that does not exist, or is empty.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        os.replace(temporary, path)
+    except OSError as error:
+        where = "" if error.filename in (None, str(path)) else f" ({error.filename})"
+        raise UserError(f"cannot write {path}: {error.strerror or error}{where}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
