@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from engine.inference.settings import DetectSettings
-    from engine.runtimes import Predictor
+    from engine.runtimes import FORMATS, Predictor
 
 SAMPLES = Path("data/samples/treecrowns/images")
 SIDE = 640
@@ -151,7 +151,7 @@ def _in_runtime(runtime: str, weights: Path, name: str, folder: Path) -> tuple[P
     if copy != weights:
         copy.write_bytes(weights.read_bytes())
     export.main(export.ExportConfig.of(weights=copy, imgsz=(SIDE,), dynamic=True, include=(runtime,)))
-    ours = load_predictor(copy.with_name(copy.stem + export.SUFFIXES[runtime]))
+    ours = load_predictor(copy.with_name(copy.stem + FORMATS[runtime].written_as))
     fresh = yolo(name)
     fresh.model.pt_path = str(folder / f"{name}.pt")  # beside which it exports
     exported = fresh.export(format=runtime, imgsz=SIDE, dynamic=True, verbose=False)

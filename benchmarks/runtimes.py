@@ -25,7 +25,7 @@ from utils.errors import UserError
 from utils.options import Options, opt
 
 if TYPE_CHECKING:
-    from engine.runtimes import Predictor
+    from engine.runtimes import FORMATS, Predictor
 
 Format = Literal["onnx", "openvino", "torchscript"]
 
@@ -105,7 +105,7 @@ def _exports(cfg: RuntimeBenchmark, copy: Path, data: Path, imgsz: tuple[int, in
             if code == 0:
                 marks = "" if precision == "fp32" else f"_{precision}"
                 files[f"{format} {precision}"] = copy.with_name(
-                    f"{copy.stem}{marks}{export.SUFFIXES[format]}"
+                    f"{copy.stem}{marks}{FORMATS[format].written_as}"
                 )
     return files
 

@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 PROBED = 0.001  # confidence at which NMS is compared first: noise alone may hold nothing surer
-SUFFIXES = {
-    "onnx": ".onnx",
-    "openvino": "_openvino_model",
-    "torchscript": ".torchscript",
-    "engine": ".engine",
-}
 
 
 def main(cfg: ExportConfig) -> int:
@@ -107,8 +101,10 @@ def _export(
     cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
 ) -> Path | None:
     """Write one format among the drafts; it gets its own place once it is proved equal."""
+    from engine.runtimes import FORMATS
+
     marks = f"{'_int8' if cfg.int8 else '_fp16' if cfg.half else ''}{'_nms' if cfg.nms else ''}"
-    target = cfg.weights.with_name(f"{cfg.weights.stem}{marks}{SUFFIXES[format]}")
+    target = cfg.weights.with_name(f"{cfg.weights.stem}{marks}{FORMATS[format].written_as}")
     start = time.perf_counter()
     draft = _write(cfg, format, predictor, metadata, drafts)  # the long part
     seconds = time.perf_counter() - start
@@ -129,9 +125,9 @@ def _write(
     cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
 ) -> Path:
     """Write one format and return its file, or its folder."""
-    from engine.runtimes.openvino_export import export_openvino
-    from engine.runtimes.tensorrt_export import export_tensorrt
-    from engine.runtimes.torchscript_export import export_torchscript
+    from engine.runtimes.openvino import export_openvino
+    from engine.runtimes.tensorrt import export_tensorrt
+    from engine.runtimes.torchscript import export_torchscript
 
     if format == "onnx":
         return Path(shutil.copy(_write_onnx(cfg, predictor, metadata, drafts), drafts / "draft.onnx"))
@@ -148,7 +144,7 @@ def _write(
 
 def _write_onnx(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata, drafts: Path) -> Path:
     """Write the ONNX graph; the part before NMS is made once."""
-    from engine.runtimes.onnx_export import export_onnx
+    from engine.runtimes.onnx import export_onnx
     from engine.runtimes.onnx_nms import add_nms
     from engine.runtimes.quantize import quantize
 

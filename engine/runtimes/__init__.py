@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +13,33 @@ from torch import Tensor
 
 from utils.errors import UserError
 
-_RUNTIMES = {  # suffix -> module with `load`
-    ".pt": "engine.runtimes.pytorch",
-    ".onnx": "engine.runtimes.onnx",
-    ".xml": "engine.runtimes.openvino",
-    ".torchscript": "engine.runtimes.torchscript",
-    ".engine": "engine.runtimes.tensorrt",
+
+@dataclass(frozen=True)
+class Format:
+    """A format of networks.
+
+    Attributes:
+        name: as `export.py --include` calls it.
+        suffix: of the file that `load_predictor` opens.
+        written_as: what replaces ".pt" in the name of an export.
+        module: with `load`, and for exports a writer.
+    """
+
+    name: str
+    suffix: str
+    written_as: str
+    module: str
+
+
+FORMATS = {
+    format.name: format
+    for format in (
+        Format("pytorch", ".pt", ".pt", "engine.runtimes.pytorch"),
+        Format("onnx", ".onnx", ".onnx", "engine.runtimes.onnx"),
+        Format("openvino", ".xml", "_openvino_model", "engine.runtimes.openvino"),
+        Format("torchscript", ".torchscript", ".torchscript", "engine.runtimes.torchscript"),
+        Format("engine", ".engine", ".engine", "engine.runtimes.tensorrt"),
+    )
 }
 
 
@@ -99,10 +121,11 @@ def _load(
 ) -> Predictor:
     if file.is_dir():
         file = next(iter(sorted(file.glob("*.xml"))), file)
+    modules = {format.suffix: format.module for format in FORMATS.values()}
     suffix = file.suffix.lower()
-    if suffix not in _RUNTIMES:
-        raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(_RUNTIMES)}")
-    predictor: Predictor = import_module(_RUNTIMES[suffix]).load(file, device, fuse, half, names or nameless)
+    if suffix not in modules:
+        raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(modules)}")
+    predictor: Predictor = import_module(modules[suffix]).load(file, device, fuse, half, names or nameless)
     if names is not None:
         if len(names) != len(predictor.names):
             raise UserError(

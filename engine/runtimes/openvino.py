@@ -1,4 +1,4 @@
-"""OpenVINO."""
+"""OpenVINO: its pair of files made from the ONNX graph, and running them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.runtimes.exported_file import FilePredictor, check_file, output_dimensions, read_metadata
+from engine.runtimes.metadata import Metadata
 from utils.errors import UserError
 
 SECTION = "yolov5_spd"  # of the file's run-time information, where its metadata is
@@ -74,3 +75,33 @@ def _check_graph(model: Any, file: Path) -> tuple[int | None, tuple[int, int] | 
     batch, _, height, width = (side.get_length() if side.is_static else None for side in shape)
     columns = last[dimensions - 1].get_length() if last[dimensions - 1].is_static else None
     return batch, (height, width) if height and width else None, columns
+
+
+def export_openvino(onnx_file: Path, folder: Path, metadata: Metadata) -> Path:
+    """Write `folder`/<its name>.xml and .bin and return the .xml.
+
+    Args:
+        onnx_file: the graph, of whatever precision; int8 stays int8.
+        folder: is made.
+        metadata: goes into the file; precision "fp16" halves the weights, which still compute in float32 on
+            a CPU.
+
+    Raises:
+        UserError: the package is missing, or OpenVINO cannot read the graph.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError("OpenVINO export needs the package openvino: pip install openvino") from error
+    try:
+        model = openvino.Core().read_model(onnx_file)
+    except RuntimeError as error:
+        raise UserError(
+            f"OpenVINO cannot read the ONNX graph ({str(error).strip().splitlines()[-1]})"
+        ) from error
+    for key, value in metadata.to_strings().items():
+        model.set_rt_info(value, [SECTION, key])
+    folder.mkdir(exist_ok=True)
+    file = folder / "model.xml"
+    openvino.save_model(model, file, compress_to_fp16=metadata.precision == "fp16")
+    return file

@@ -1,4 +1,7 @@
-"""TorchScript."""
+"""TorchScript: PyTorch without Python, written by tracing, and running it.
+
+A TorchScript file is a program: it can do whatever its author wrote, so run only files that you trust.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ import torch
 from torch import Tensor
 
 from engine.runtimes.exported_file import FilePredictor, check_file, read_metadata
+from engine.runtimes.metadata import Metadata
+from engine.runtimes.tracing import Decoded, quiet
+from models.classification.model import ClassificationModel
+from models.detection_model import DetectionModel
 from utils.errors import UserError
 
 CONFIG = "config.txt"  # the file inside the archive that holds the metadata, JSON, as in YOLOv5
@@ -45,3 +52,21 @@ def load(
     imgsz = metadata.imgsz if fixed or metadata.task == "classify" else None
     batch, overlaps = metadata.batch if fixed else None, device.type != "cpu"
     return FilePredictor(run, metadata, device, batch, imgsz, overlaps)
+
+
+def export_torchscript(model: DetectionModel | ClassificationModel, file: Path, metadata: Metadata) -> None:
+    """Write `model`, which is in eval mode, as a traced archive with its metadata.
+
+    Args:
+        model: best fused.
+        file: is overwritten.
+        metadata: goes into the file; its batch and size are the example's.
+    """
+    assert metadata.imgsz is not None, "an export has a size"
+    example = torch.zeros(metadata.batch, 3, *metadata.imgsz, device=next(model.parameters()).device)
+    with quiet(), torch.inference_mode(False), torch.no_grad():
+        module = Decoded(model, metadata.precision == "fp16").eval()
+        traced = torch.jit.trace(module, example, check_trace=False)
+        traced = torch.jit.freeze(traced)
+        content = {key: json.loads(value) for key, value in metadata.to_strings().items()}
+        torch.jit.save(traced, str(file), _extra_files={CONFIG: json.dumps(content)})

@@ -14,7 +14,7 @@ import torch
 
 from engine.export import command as export
 from engine.export.config import ExportConfig
-from engine.runtimes import load_predictor, parity
+from engine.runtimes import FORMATS, load_predictor, parity
 from models import build_model
 from models.checkpoint import save_checkpoint
 from models.load import to_checkpoint
@@ -95,7 +95,7 @@ def test_dynamic_export_takes_any_batch_and_size(tiny, capfd):
 
 
 def by_format(tiny: Path, format: str, marks: str = "") -> Path:
-    return tiny.with_name(f"best{marks}{export.SUFFIXES[format]}")
+    return tiny.with_name(f"best{marks}{FORMATS[format].written_as}")
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["fixed", "dynamic"])
@@ -198,7 +198,7 @@ def test_released_spd_network_exports(tmp_path):
 def test_file_that_differs_is_not_kept_and_the_old_one_stays(tiny, monkeypatch, capsys):
     tiny.with_suffix(".onnx").write_text("old")
     monkeypatch.setattr(parity, "compare", lambda *_: parity.Difference(3.0, 0.5, False, 2))
-    monkeypatch.setattr("engine.runtimes.onnx_export.export_onnx", lambda model, file, *_: file.touch())
+    monkeypatch.setattr("engine.runtimes.onnx.export_onnx", lambda model, file, *_: file.touch())
     monkeypatch.setattr(export, "_reload", lambda *_: None)
     assert export.main(ExportConfig.of(weights=tiny)) == 1
     assert "differ" in capsys.readouterr().err
@@ -211,7 +211,7 @@ def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
         file.write_text("half a file")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engine.runtimes.onnx_export.export_onnx", interrupt)
+    monkeypatch.setattr("engine.runtimes.onnx.export_onnx", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export.main(ExportConfig.of(weights=tiny))
     assert only_files(tiny.parent) == {"best.pt"}

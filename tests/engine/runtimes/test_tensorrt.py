@@ -12,8 +12,7 @@ import torch
 from engine.export import command as export
 from engine.runtimes import load_predictor
 from engine.runtimes.metadata import Metadata
-from engine.runtimes.tensorrt import read_engine, write_engine
-from engine.runtimes.tensorrt_export import _shapes
+from engine.runtimes.tensorrt import _shapes, read_engine, write_engine
 from utils.errors import UserError
 
 METADATA = Metadata(["tree", "дерево"], 32, imgsz=(256, 320), batch=4, dynamic=True)

@@ -55,8 +55,8 @@ def test_the_recipes_steps_match_the_reference(golden: Path) -> None:
     np.testing.assert_allclose(momenta, expected["momentum"], rtol=1e-9)
     np.testing.assert_array_equal(stepped, expected["stepped"])
 
-    # The weights after 24 steps carry 13 steps of the reference's rounding: small ones up to 3e-2 (measured), the
-    # median 2e-5. A wrong decay or momentum moves the large ones by more than that.
+    # The weights after 24 steps carry 13 steps of the reference's rounding: small ones up to 3e-2 (measured),
+    # the median 2e-5. A wrong decay or momentum moves the large ones by more than that.
     def rounding_of(tensors: list[torch.Tensor], name: str) -> np.ndarray:
         norms = np.array([tensor.norm().item() for tensor in tensors])
         return np.abs(norms / expected[name] - 1)
