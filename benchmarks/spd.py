@@ -1,4 +1,4 @@
-"""What does SPD-Conv cost, and how much of it do fuse() and fast_training() save?
+"""What does SPD-Conv cost, and how much of it do fuse_detector() and fast_training() save?
 
     python -m benchmarks.spd
     python -m benchmarks.spd --device 0 --batch-size 16

@@ -73,7 +73,7 @@ def training_blocks(
 
 def network(name: str, scale: str) -> DetectionModel:
     """Return one of NETWORKS in eval mode; what is not fused has BatchNorm as trained."""
-    from models import build_model
+    from models import build_model, fuse_detector
     from models.detection_model import require_detector
 
     kind, _, fused = name.partition(" ")
@@ -83,7 +83,7 @@ def network(name: str, scale: str) -> DetectionModel:
         "baseline": lambda: build_model(f"yolov5{scale}"),
     }[kind]()
     model = require_detector(built, "benchmark").eval()
-    return model.fuse() if fused else model
+    return fuse_detector(model) if fused else model
 
 
 def in_layout(model: nn.Module, layout: torch.memory_format | None = None) -> nn.Module:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from models.build import build_model
     from models.classification.model import ClassificationModel
     from models.detection_model import DetectionModel
+    from models.fuse import fuse_detector
     from models.load import load_model, transfer_weights
     from models.surgery.replace import replace_downsampling
 
@@ -16,6 +17,7 @@ _HOMES = {
     "build_model": "models.build",
     "ClassificationModel": "models.classification.model",
     "DetectionModel": "models.detection_model",
+    "fuse_detector": "models.fuse",
     "load_model": "models.load",
     "replace_downsampling": "models.surgery.replace",
     "transfer_weights": "models.load",
@@ -25,6 +27,7 @@ __all__ = [
     "ClassificationModel",
     "DetectionModel",
     "build_model",
+    "fuse_detector",
     "load_model",
     "replace_downsampling",
     "transfer_weights",

@@ -27,7 +27,7 @@ class DetectionModel(nn.Module):
         channels: of each layer's output.
         skips: the layers that feed others than the next one.
         task: "detect".
-        fused: whether `fuse` has rewritten it for inference.
+        fused: whether `models.fuse` has rewritten it for inference.
     """
 
     task = "detect"
@@ -93,12 +93,6 @@ class DetectionModel(nn.Module):
             if index in self.skips:
                 kept[index] = x
         return x
-
-    def fuse(self) -> DetectionModel:
-        """Rewrite the network in place for inference, with the same outputs; return it."""
-        from models.fuse import fuse
-
-        return fuse(self)
 
 
 def require_detector(model: nn.Module, what: object) -> DetectionModel:

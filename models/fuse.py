@@ -13,25 +13,21 @@ weights lose at small maps, and 2x2 convolutions of 512 and more channels take 1
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.detection_model import DetectionModel
 from models.downsample.spd import Focus, SpaceToDepth, SPDConv, pad_to_even, strided_weight
 from models.downsample.spd_conv2d import SPDConv2d
 from models.fast_training import fast_training
 from models.layers.blocks import C3, Concat, Conv
 
-if TYPE_CHECKING:
-    from models.detection_model import DetectionModel
-
 STRIDED_CHANNELS = 256  # before a space-to-depth: with more, it stays
 
 
-def fuse(detector: DetectionModel) -> DetectionModel:
-    """Apply every rewrite in place, once, put the network in eval mode and return it."""
+def fuse_detector(detector: DetectionModel) -> DetectionModel:
+    """Apply every rewrite in place, put the network in eval mode and return it; a second call does nothing."""
     if not detector.fused:
         detector.eval().requires_grad_(False)
         fast_training(detector, on=False)  # without autograd, in place costs nothing

@@ -13,6 +13,7 @@ from models.build import build_model
 from models.checkpoint import read_checkpoint
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
+from models.fuse import fuse_detector
 from utils.errors import UserError
 
 
@@ -31,7 +32,7 @@ def load_model(
     """
     model = from_checkpoint(read_checkpoint(path), str(path))
     if fuse and isinstance(model, DetectionModel):
-        model.fuse()
+        fuse_detector(model)
     return model.to(device)
 
 
@@ -74,7 +75,7 @@ def to_checkpoint(model: DetectionModel | ClassificationModel) -> dict[str, Any]
         ValueError: the network was rewritten for inference and cannot be built again from its YAML.
     """
     if model.fused:
-        raise ValueError("a fused network cannot be saved; save it before fuse()")
+        raise ValueError("a fused network cannot be saved; save it before it is fused")
     return {
         "task": model.task,
         "model": model.yaml,

@@ -12,6 +12,7 @@ from torch import Tensor
 from models.checkpoint import read_checkpoint
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
+from models.fuse import fuse_detector
 from models.load import from_checkpoint
 
 
@@ -52,7 +53,7 @@ def load(
     content = read_checkpoint(file)
     model = from_checkpoint(content, str(file))
     if fuse and isinstance(model, DetectionModel):
-        model.fuse()
+        fuse_detector(model)
     config = dict(content.get("config") or {})
     for key in ("tile", "resize"):  # how the training cut or shrank its images
         if content.get(key):

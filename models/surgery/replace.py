@@ -61,7 +61,7 @@ def replace_downsampling(
     if to != "spd":
         raise UserError(f"surgery makes 'spd', not '{to}'; other downsamplers are built with --downsample")
     if getattr(model, "fused", False):
-        raise UserError("the network was fused for inference; replace its downsampling before fuse()")
+        raise UserError("the network was fused for inference; replace its downsampling before it is fused")
     found = downsampling_layers(model, where)
     example = _example(model) if example is None else example
     flops, channels = _measure(model, example)

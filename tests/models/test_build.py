@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from models import build_model
+from models import build_model, fuse_detector
 from models.architecture import CONFIGS, model_names, read_architecture
 from models.build import BuildConfig, main
 from models.fuse import fold_batchnorm
@@ -136,7 +136,7 @@ def test_every_common_block_of_yolov5_trains_and_fuses(row):
     assert all(p.grad is not None for p in model.parameters())
     model.eval()
     with torch.no_grad():
-        before, after = model(images)[0], model.fuse()(images)[0]
+        before, after = model(images)[0], fuse_detector(model)(images)[0]
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-5)
 
 

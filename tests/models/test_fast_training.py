@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import build_model
+from models import build_model, fuse_detector
 from models.fast_training import fast_training
 from models.layers.blocks import C3
 
@@ -92,5 +92,5 @@ def test_fusing_for_inference_ends_it():
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         expected = model(images)[1][0]
-        torch.testing.assert_close(model.fuse()(images)[1][0], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(fuse_detector(model)(images)[1][0], expected, rtol=1e-4, atol=1e-4)
     assert all(act.inplace for act in model.modules() if isinstance(act, nn.SiLU))

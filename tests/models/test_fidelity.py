@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models import load_model
+from models import fuse_detector, load_model
 from tests.golden_values import GOLDEN, NETWORKS, assert_close, read_golden
 
 pytestmark = pytest.mark.parametrize("network", NETWORKS)
@@ -29,7 +29,7 @@ def test_eval_forward_matches_the_reference(network, fuse):
     values, _ = read_golden(network)
     model = load_model(GOLDEN / f"{network}.pt").double()
     if fuse:
-        model.fuse()
+        fuse_detector(model)
     with torch.no_grad():
         decoded, raw = model(values["images"].double())
     torch.testing.assert_close(decoded.double(), values["decoded"].double(), atol=PIXEL_ROUNDING, rtol=0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import build_model, replace_downsampling
+from models import build_model, fuse_detector, replace_downsampling
 from models.downsample.spd import SpaceToDepth, SPDConv, space_to_depth, strided_weight
 from models.downsample.spd_conv2d import SPDConv2d
 from models.fuse import AddConvolved, MergedC3, StridedWindow, fold_batchnorm
@@ -44,13 +44,13 @@ def test_fusing_keeps_the_outputs(name, downsample):
     images = torch.rand(1, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         before = model(images)[1]
-        after = model.fuse()(images)[1]
+        after = fuse_detector(model)(images)[1]
     for ours, reference in zip(after, before, strict=True):
         torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
 
 
 def test_released_spd_runs_without_space_to_depth_once_fused():
-    model = build_model("yolov5n-spd", num_classes=2).fuse()
+    model = fuse_detector(build_model("yolov5n-spd", num_classes=2))
     kinds = [type(module) for module in model.modules()]
     assert SpaceToDepth not in kinds
     assert kinds.count(MergedC3) == 8
@@ -62,16 +62,16 @@ def test_space_to_depth_of_many_channels_stays(monkeypatch):
     model = randomize_norms(build_model("yolov5n-spd", num_classes=2))
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        before, after = model(images)[1][0], model.fuse()(images)[1][0]
+        before, after = model(images)[1][0], fuse_detector(model)(images)[1][0]
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     left = [i for i, layer in enumerate(model.model) if isinstance(layer, SpaceToDepth)]
     assert [model.channels[i] // 4 for i in left] == [128, 256, 128]
 
 
 def test_fusing_twice_is_fusing_once_and_the_result_can_be_copied():
-    model = build_model("yolov5n", num_classes=2).fuse()
+    model = fuse_detector(build_model("yolov5n", num_classes=2))
     keys = list(model.state_dict())
-    assert model.fuse() is model
+    assert fuse_detector(model) is model
     assert list(copy.deepcopy(model).state_dict()) == keys
     assert not any(p.requires_grad for p in model.parameters())
 
@@ -93,7 +93,7 @@ def test_a_space_to_depth_that_others_read_stays():
     images = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         before = randomize_norms(model)(images)[1][0]
-        after = model.fuse()(images)[1][0]
+        after = fuse_detector(model)(images)[1][0]
     assert any(isinstance(module, SpaceToDepth) for module in model.modules())
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
 
@@ -107,7 +107,7 @@ def test_what_surgery_made_is_strided_again_once_fused():
         for parameter in model.parameters():  # as fine-tuning would, also where the new weights are zero
             parameter.add_(0.01 * torch.randn_like(parameter))
         before = model(images)[1][0]
-        after = model.fuse()(images)[1][0]
+        after = fuse_detector(model)(images)[1][0]
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     kinds = [type(module) for module in model.modules()]
     assert SPDConv2d not in kinds
@@ -130,5 +130,5 @@ def test_a_fused_spd_block_still_takes_odd_sizes():
     x = torch.rand(1, 16, 7, 9)
     with torch.no_grad():
         before = randomize_norms(holder).model[1](x)
-        after = holder.fuse().model[1](x)
+        after = fuse_detector(holder).model[1](x)
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import build_model, load_model, transfer_weights
+from models import build_model, fuse_detector, load_model, transfer_weights
 from models.checkpoint import read_checkpoint, save_checkpoint
 from models.load import from_checkpoint, to_checkpoint
 from tests.golden_values import GOLDEN, NETWORKS
@@ -44,8 +44,8 @@ def test_a_saved_model_loads_with_the_same_outputs(tmp_path):
 
 
 def test_a_fused_model_is_not_saved():
-    with pytest.raises(ValueError, match="before fuse"):
-        to_checkpoint(build_model("yolov5n", num_classes=2).fuse())
+    with pytest.raises(ValueError, match="before it is fused"):
+        to_checkpoint(fuse_detector(build_model("yolov5n", num_classes=2)))
 
 
 def _change(content, **changes):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from models import build_model
+from models import build_model, fuse_detector
 from models.layers.head import Detect
 
 
@@ -75,7 +75,7 @@ def test_eval_mode_exports_with_free_batch_height_and_width():
 
     stem = [[-1, 1, "Focus", [8, 3]], [-1, 1, "space_to_depth", [1]], [-1, 1, "C3", [16]]]
     small = {"nc": 2, "anchors": 2, "backbone": stem, "head": [[[-1, 0], 1, "Detect", ["nc", "anchors"]]]}
-    model = Decoded(build_model(small).eval().fuse())
+    model = Decoded(fuse_detector(build_model(small)))
     batch, rows, columns = (torch.export.Dim(name, min=1, max=64) for name in ("batch", "rows", "columns"))
     exported = torch.export.export(
         model, (torch.rand(2, 3, 16, 24),), dynamic_shapes=({0: batch, 2: 4 * rows, 3: 4 * columns},)

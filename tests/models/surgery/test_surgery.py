@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import build_model, load_model, replace_downsampling
+from models import build_model, fuse_detector, load_model, replace_downsampling
 from models.checkpoint import save_checkpoint
 from models.downsample.spd_conv2d import SPDConv2d, from_conv
 from models.load import to_checkpoint
@@ -143,7 +143,7 @@ def test_the_golden_yolov5_computes_the_same_after_the_command(tmp_path, capsys)
     expected = outputs(before, x)
     assert relative_difference(expected, outputs(after, x)) < 1e-5
     assert sum(isinstance(m, SPDConv2d) for m in after.modules()) == 7
-    assert relative_difference(expected, outputs(after.fuse(), x)) < 1e-5
+    assert relative_difference(expected, outputs(fuse_detector(after), x)) < 1e-5
 
 
 def test_surgery_survives_a_checkpoint_and_new_weights_learn(tmp_path):
@@ -269,8 +269,8 @@ def test_a_wrong_request_is_named(options, message):
 
 
 def test_a_fused_network_and_a_wrong_record_are_refused():
-    with pytest.raises(UserError, match="replace its downsampling before fuse"):
-        replace_downsampling(build_model("yolov5n", num_classes=2).fuse())
+    with pytest.raises(UserError, match="replace its downsampling before it is fused"):
+        replace_downsampling(fuse_detector(build_model("yolov5n", num_classes=2)))
     yaml = build_model("resnet18").yaml
     with pytest.raises(UserError, match="surgery must be a list of steps"):
         build_model({**yaml, "surgery": "spd"})
