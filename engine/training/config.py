@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.options import RunOptions
+from engine.training.choices import BoxLoss, OptimizerName
 from engine.training.loggers import check_loggers
 from utils.errors import UserError
 from utils.log import LogOptions
@@ -17,7 +18,7 @@ from utils.options import Options, group, opt
 class OptimizationOptions(Options):
     """Optimization."""
 
-    optimizer: Literal["SGD", "Adam", "AdamW"] | None = opt(None, "optimizer (default: the hyp file's)")
+    optimizer: OptimizerName | None = opt(None, "optimizer (default: the hyp file's)")
     nbs: int | None = opt(
         None,
         "nominal batch: images per optimizer step, over several batches (default: the hyp file's)",
@@ -27,7 +28,7 @@ class OptimizationOptions(Options):
     label_smoothing: float | None = opt(
         None, "class targets e/2 and 1 - e/2 (default: the hyp file's)", min=0, max=1
     )
-    box_loss: Literal["ciou", "nwd", "ciou+nwd"] | None = opt(
+    box_loss: BoxLoss | None = opt(
         None,
         "similarity in the box loss; nwd is kinder to tiny boxes (default: the hyp file's)",
         task="detect",

@@ -2,111 +2,121 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from utils.errors import UserError, suggest
-from utils.files import read_yaml
-from utils.options import Options, opt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from typing_extensions import Self
+
+from data.augment.settings import AugmentationSettings, Share
+from engine.training.choices import BoxLoss, OptimizerName
+from engine.training.config import TrainConfig
+from utils.errors import UserError
+from utils.files import read_yaml, write_atomically
+from utils.options import options_of
+from utils.validation import Checked
+
+HYPS = Path(__file__).resolve().parents[2] / "data" / "hyps"
+UNUSED_KEYS = {
+    "iou_t",
+    "anchors",
+}  # YOLOv5's: the one has no effect there either, autoanchor replaces the other
+FLAGS = {  # hyperparameters that have a flag too: name -> option
+    "optimizer": "optimizer",
+    "nominal_batch": "nbs",
+    "label_smoothing": "label_smoothing",
+    "box_loss": "box_loss",
+    "close_mosaic": "close_mosaic",
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerSettings(Options):
+def as_flag(name: str, default: Any) -> Any:
+    """Declare a hyperparameter that has a flag too; range and description are the flag's."""
+    option = next(option for option in options_of(TrainConfig) if option.name == FLAGS[name])
+    description = option.help.removesuffix(" (default: the hyp file's)")
+    return Field(default, ge=option.min, le=option.max, description=description)
+
+
+class OptimizerSettings(Checked):
     """What every training has: optimizer, schedule and moving average, with YOLOv5's values."""
 
-    optimizer: Literal["SGD", "Adam", "AdamW"] = opt("SGD", "optimizer")
-    lr0: float = opt(0.01, "initial learning rate", min=0)
-    lrf: float = opt(0.01, "final learning rate, as a share of lr0", min=0)
-    momentum: float = opt(0.937, "SGD's momentum, Adam's first beta", min=0, max=0.9999)
-    weight_decay: float = opt(5e-4, "weight decay at the nominal batch", min=0)
-    nominal_batch: int = opt(64, "images an optimizer step; smaller batches are accumulated", min=1)
-    warmup_epochs: float = opt(3.0, "length of the warm-up, epochs", min=0)
-    warmup_iterations: int = opt(100, "shortest warm-up, iterations", min=0)
-    warmup_momentum: float = opt(0.8, "momentum at the start of the warm-up", min=0, max=0.9999)
-    warmup_bias_lr: float = opt(0.1, "learning rate of biases at the start of the warm-up", min=0)
-    ema_decay: float = opt(0.9999, "share of the old weights that the moving average keeps", min=0, max=1)
-    ema_tau: float = opt(2000.0, "updates over which that share rises", min=1e-9)
+    optimizer: OptimizerName = as_flag("optimizer", "SGD")
+    lr0: NonNegativeFloat = Field(0.01, description="initial learning rate")
+    lrf: NonNegativeFloat = Field(0.01, description="final learning rate, as a share of lr0")
+    momentum: float = Field(0.937, ge=0, le=0.9999, description="SGD's momentum, Adam's first beta")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay at the nominal batch")
+    nominal_batch: int = as_flag("nominal_batch", 64)
+    warmup_epochs: NonNegativeFloat = Field(3.0, description="length of the warm-up, epochs")
+    warmup_iterations: NonNegativeInt = Field(100, description="shortest warm-up, iterations")
+    warmup_momentum: float = Field(0.8, ge=0, le=0.9999, description="momentum at the start of the warm-up")
+    warmup_bias_lr: NonNegativeFloat = Field(
+        0.1, description="learning rate of biases at the start of the warm-up"
+    )
+    ema_decay: Share = Field(0.9999, description="share of the old weights that the moving average keeps")
+    ema_tau: float = Field(2000.0, ge=1e-9, description="updates over which that share rises")
 
-    def __post_init__(self) -> None:
-        """Check every value."""
-        try:
-            super().__post_init__()
-        except UserError as error:
-            key = re.compile("^--[a-z0-9-]+")  # options are spelled as on a command line
-            raise UserError(key.sub(lambda flag: flag[0][2:].replace("-", "_"), str(error))) from None
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with some values changed, all of them checked.
+
+        Raises:
+            UserError: a value is out of range, or there is no such hyperparameter.
+        """
+        return type(self)(**(dict(self) | values))
+
+    def plain(self) -> dict[str, Any]:
+        """Return all values by name as str, numbers and lists, fit for YAML and for a checkpoint."""
+        return self.model_dump(mode="json")
+
+    def save(self, path: Path) -> None:
+        """Write all values as YAML.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        import yaml
+
+        with write_atomically(path) as file:
+            yaml.safe_dump(self.plain(), file, sort_keys=False)
 
 
-@dataclasses.dataclass(frozen=True)
-class Hyperparameters(OptimizerSettings):
+class Hyperparameters(AugmentationSettings, OptimizerSettings):
     """YOLOv5's hyperparameters, with its low-augmentation values, and what small data sets need besides."""
 
-    box: float = opt(0.05, "gain of the box loss", min=0)
-    cls: float = opt(0.5, "gain of the class loss", min=0)
-    cls_pw: float = opt(1.0, "weight of positives in the class loss", min=0)
-    obj: float = opt(1.0, "gain of the objectness loss", min=0)
-    obj_pw: float = opt(1.0, "weight of positives in the objectness loss", min=0)
-    box_loss: Literal["ciou", "nwd", "ciou+nwd"] = opt("ciou", "likeness of boxes that the box loss asks for")
-    nwd_constant: float = opt(12.8, "scale of NWD, about the side of small objects, input pixels", min=1e-3)
-    fl_gamma: float = opt(0.0, "strength of the focal loss (0: off)", min=0, max=10)
-    label_smoothing: float = opt(0.0, "share of certainty taken from class targets", min=0, max=1)
-    anchor_t: float = opt(4.0, "largest ratio of sides between an object and its anchors", min=1)
-    anchor_recall: float = opt(0.98, "fit new anchors below this best possible recall (2: always)", min=0)
-    hsv_h: float = opt(0.015, "hue, largest change as a share of the circle", min=0, max=1)
-    hsv_s: float = opt(0.7, "saturation, largest relative change", min=0, max=1)
-    hsv_v: float = opt(0.4, "brightness, largest relative change", min=0, max=1)
-    degrees: float = opt(0.0, "rotation, degrees either way", min=0, max=180)
-    translate: float = opt(0.1, "shift, as a share of the image either way", min=0, max=1)
-    scale: float = opt(0.5, "zoom, relative change either way", min=0, max=0.99)
-    shear: float = opt(0.0, "shear, degrees either way", min=0, max=89)
-    perspective: float = opt(0.0, "perspective, a pixel's share either way", min=0, max=0.001)
-    flipud: float = opt(0.0, "probability of an upside-down flip", min=0, max=1)
-    fliplr: float = opt(0.5, "probability of a left-right flip", min=0, max=1)
-    rot90: float = opt(0.0, "probability of a quarter turn (images without an up)", min=0, max=1)
-    mosaic: float = opt(1.0, "probability of a mosaic of four images", min=0, max=1)
-    mixup: float = opt(0.0, "probability of a blend of two images", min=0, max=1)
-    close_mosaic: int = opt(0, "last epochs without mosaics, blends and pasted objects", min=0)
-    copy_paste: float = opt(0.0, "probability of each small object to be pasted again", min=0, max=1)
-    crop: float = opt(0.0, "probability of a full-size window of a larger image", min=0, max=1)
-    tile_jitter: float = opt(0.0, "random shift of a tile, as a share of its side", min=0, max=1)
-
-
-# YOLOv5 keys without effect here: `iou_t` has none there either, and `anchors` are autoanchor's to find.
-UNUSED_KEYS = {"iou_t", "anchors"}
+    box: NonNegativeFloat = Field(0.05, description="gain of the box loss")
+    cls: NonNegativeFloat = Field(0.5, description="gain of the class loss")
+    cls_pw: NonNegativeFloat = Field(1.0, description="weight of positives in the class loss")
+    obj: NonNegativeFloat = Field(1.0, description="gain of the objectness loss")
+    obj_pw: NonNegativeFloat = Field(1.0, description="weight of positives in the objectness loss")
+    box_loss: BoxLoss = as_flag("box_loss", "ciou")
+    nwd_constant: float = Field(
+        12.8, ge=1e-3, description="scale of NWD, about the side of small objects, input pixels"
+    )
+    fl_gamma: float = Field(0.0, ge=0, le=10, description="strength of the focal loss (0: off)")
+    label_smoothing: float = as_flag("label_smoothing", 0.0)
+    anchor_t: float = Field(4.0, ge=1, description="largest ratio of sides between an object and its anchors")
+    anchor_recall: NonNegativeFloat = Field(
+        0.98, description="fit new anchors below this best possible recall (2: always)"
+    )
+    close_mosaic: int = as_flag("close_mosaic", 0)
 
 
 Settings = TypeVar("Settings", bound=OptimizerSettings)
 
 
 def read_hyp(path: Path, kind: type[Settings] = Hyperparameters) -> Settings:  # type: ignore[assignment]
-    """Read a hyperparameter file; `kind` is the dataclass it fills.
+    """Read a hyperparameter file; `kind` is the model it fills.
 
     Raises:
         UserError: a missing file, an unknown key or a value out of range; it names file, key and choices.
     """
     if not path.is_file():
-        here = sorted(str(file) for file in path.parent.glob("*.yaml")) or sorted(
-            map(str, HYPS.glob("*.yaml"))
-        )
-        raise UserError(f"no hyperparameter file {path}. Choose from: {', '.join(here)}")
+        there = sorted(path.parent.glob("*.yaml")) or sorted(HYPS.glob("*.yaml"))
+        raise UserError(f"no hyperparameter file {path}. Choose from: {', '.join(map(str, there))}")
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")
-    known = [field.name for field in dataclasses.fields(kind)]
-    chosen = {}
-    for key, value in values.items():
-        if key in known:
-            chosen[key] = _number(value)
-        elif key not in UNUSED_KEYS:
-            raise UserError(f"{path}: unknown hyperparameter '{key}'. {suggest(str(key), known)}")
-    try:
-        return kind(**chosen)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-HYPS = Path(__file__).resolve().parents[2] / "data" / "hyps"
+    used = {key: _number(value) for key, value in values.items() if key not in UNUSED_KEYS}
+    return kind.of(used, path)
 
 
 def _number(value: Any) -> Any:

@@ -11,11 +11,12 @@ from typing import Literal
 import torch
 from torch import nn
 
+from engine.training.choices import OptimizerName
 from engine.training.hyperparameters import OptimizerSettings
 
 
 def build_optimizer(
-    model: nn.Module, name: str, lr: float, momentum: float, weight_decay: float
+    model: nn.Module, name: OptimizerName, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """Return SGD with Nesterov momentum, Adam or AdamW over three groups: biases, weights, norm weights.
 
@@ -109,7 +110,7 @@ def schedule_of(
     hyp: OptimizerSettings, epochs: int, batches: int, batch_size: int, cosine: bool = False
 ) -> Schedule:
     """Return the schedule of a recipe; `cosine` overrules what the recipe says."""
-    shared = {field.name for field in fields(Schedule)} & {field.name for field in fields(hyp)}
+    shared = {field.name for field in fields(Schedule)} & type(hyp).model_fields.keys()
     values = {name: getattr(hyp, name) for name in shared}
     values["cosine"] = cosine or values.get("cosine", False)
     return Schedule(epochs, batches, batch_size, **values)

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.training.config import TrainConfig
-from engine.training.hyperparameters import OptimizerSettings
+from engine.training.hyperparameters import FLAGS, OptimizerSettings
 from utils.distributed import World
 from utils.errors import UserError
-from utils.options import options_of
 
 if TYPE_CHECKING:
     import torch
 
     from engine.training.tasks import Task
-
-FLAGS = {  # hyperparameters that have a flag too: name -> option
-    "optimizer": "optimizer",
-    "nominal_batch": "nbs",
-    "label_smoothing": "label_smoothing",
-    "box_loss": "box_loss",
-    "close_mosaic": "close_mosaic",
-}
 
 
 @dataclass(frozen=True)
@@ -103,10 +93,5 @@ def resolve(
 
 def with_flags(options: TrainConfig, hyp: OptimizerSettings) -> OptimizerSettings:
     """Return the hyperparameters with those that were given as options."""
-    known = {option.name for option in options_of(type(hyp))}
-    given: Mapping[str, Any] = {
-        name: options.get(flag)
-        for name, flag in FLAGS.items()
-        if options.get(flag) is not None and name in known
-    }
-    return dataclasses.replace(hyp, **given)
+    given = {name: options.get(flag) for name, flag in FLAGS.items() if name in type(hyp).model_fields}
+    return hyp.changed(**{name: value for name, value in given.items() if value is not None})

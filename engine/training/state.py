@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.training.hyperparameters import OptimizerSettings
 from engine.training.optimizer import EMA, Schedule, build_optimizer
 from utils.distributed import World
 from utils.errors import UserError
@@ -42,7 +43,7 @@ class TrainState:
     def __init__(
         self,
         model: nn.Module,
-        hyp: Any,
+        hyp: OptimizerSettings,
         schedule: Schedule,
         amp: bool = True,
         world: World = World(),  # noqa: B008  (frozen)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.training.choices import BoxLoss
 from utils.boxes import ciou, nwd
 from utils.distributed import World
 
-BoxLoss = Literal["ciou", "nwd", "ciou+nwd"]
 THREE_LEVELS, OTHER_LEVELS = (
     (4.0, 1.0, 0.4),
     (4.0, 1.0, 0.25, 0.06, 0.02),
