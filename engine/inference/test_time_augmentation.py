@@ -19,8 +19,9 @@ ANCHORS = 3  # boxes per cell, from which the number of levels is recognized
 class TestTimeAugmentation:
     """A predictor that runs another one on several copies of an image; NMS chooses among all their boxes.
 
-    As YOLOv5's `--augment`: the coarsest level of the full-size copy and the finest of the smallest one are left out,
-    since each is better seen in another copy. Costs about 2.1 times the arithmetic. Finds more large and hard objects, seldom more of the smallest, since no copy is larger than the image.
+    As YOLOv5's `--augment`: the coarsest level of the full-size copy and the finest of the smallest one are
+    left out, since each is better seen in another copy. Costs about 2.1 times the arithmetic. Finds more
+    large and hard objects, seldom more of the smallest, since no copy is larger than the image.
     """
 
     __test__ = False  # not a test of pytest's, despite the name
