@@ -211,6 +211,19 @@ def read_dataset_yaml(path: str | Path) -> DatasetConfig:
     )
 
 
+def read_class_names(path: str | Path) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """Return the class names of a data-set YAML and their category ids; the data need not be there.
+
+    Raises:
+        UserError: the file is missing, or its names cannot be used.
+    """
+    file = find_dataset_yaml(path)
+    content = read_keys(file)
+    known = {key: content[key] for key in ("names", "category_ids") if key in content}
+    written = DetectionYaml.of({**known, "val": "."}, file)
+    return written.names, written.category_ids
+
+
 def find_dataset_yaml(path: str | Path) -> Path:
     """Return the YAML that is meant: `path` itself, else the one that ships under this name.
 

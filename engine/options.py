@@ -99,6 +99,9 @@ class LabelOptions(Options):
     """Results."""
 
     save_txt: bool = opt(False, "write labels/*.txt in YOLO's format")
+    save_format: Literal[0, 1] = opt(
+        0, "of --save-txt: 0 YOLO's fractions, 1 corners in pixels (Pascal VOC)", task="detect"
+    )
     save_conf: bool = opt(False, "add confidences to --save-txt", task="detect")
     save_json: bool = opt(False, "write predictions.json in COCO's results format", task="detect")
 

@@ -13,6 +13,7 @@ from utils.errors import UserError, suggest
 from utils.files import read_yaml
 
 CONFIGS = Path(__file__).parent / "configs"
+YOLOV5_FOLDERS = (Path("."), Path("models"), Path("models/hub"))  # where YOLOv5 keeps its model YAML files
 
 KEYS = {
     "nc": "the number of classes",
@@ -65,7 +66,7 @@ def find_config(cfg: str | Path) -> tuple[Path, str | None]:
     given = Path(cfg)
     if given.is_file():
         return given, None
-    folder = CONFIGS if given.parent == Path(".") else given.parent
+    folder = given.parent if given.parent not in YOLOV5_FOLDERS and given.parent.is_dir() else CONFIGS
     wanted = given.name.removesuffix(".yaml").removesuffix(".yml")
     for path in sorted(folder.glob("*.yaml")):
         cut = len(path.stem.partition("-")[0])  # the scale letter stands here
@@ -73,7 +74,7 @@ def find_config(cfg: str | Path) -> tuple[Path, str | None]:
             for name, letter in _names_in(path):
                 if name == wanted:
                     return path, letter
-    if given.suffix in (".yaml", ".yml") and given.parent != Path("."):
+    if given.suffix in (".yaml", ".yml") and given.parent not in YOLOV5_FOLDERS:
         raise FileNotFoundError(f"no model file {given}")
     raise UserError(f"unknown model '{cfg}'. {suggest(wanted, model_names())}, or give the path of a YAML")
 

@@ -49,12 +49,13 @@ def _add(target: argparse._ArgumentGroup, option: Option) -> None:
     settings: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS}
     if option.kind.type is bool:
         negated = [] if option.name.startswith("no") else [f"--no-{flag[2:]}" for flag in spellings]
+        negated += option.off
         shown = negated[0] if option.default and negated else option.flag
         for flag, value in [*((flag, True) for flag in spellings), *((flag, False) for flag in negated)]:
             help = _help(option) if flag == shown else argparse.SUPPRESS
             target.add_argument(flag, action="store_const", const=value, help=help, **settings)
         return
-    settings["type"] = option.kind.type
+    settings["type"] = str if option.kind.type is Path else option.kind.type
     choices = ",".join(map(str, option.kind.choices))
     settings["metavar"] = f"{{{choices}}}" if choices else option.kind.type.__name__.upper()
     if option.kind.many:
@@ -87,6 +88,9 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: s
     values, unknown = parser.parse_known_args(argv)
     if unknown:
         wrong = unknown[0].split("=")[0]
+        reason = config_class.left_out.get(wrong.replace("_", "-"))
+        if reason:
+            raise UserError(f"{wrong} of YOLOv5 is left out: {reason}")
         if wrong.startswith("-"):
             raise UserError(f"unknown option {wrong}. {suggest(wrong, _spellings(config_class))}")
         raise UserError(f"unexpected argument '{wrong}'; options start with --, see --help")

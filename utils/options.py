@@ -28,7 +28,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from utils.errors import UserError, suggest
 
@@ -45,6 +45,7 @@ def opt(
     max: float | None = None,
     const: Any = None,
     task: Task | None = None,
+    off: tuple[str, ...] = (),
 ) -> Any:
     """Declare one option.
 
@@ -57,8 +58,17 @@ def opt(
         max: largest allowed value, inclusive.
         const: the value of the bare option, without an argument (as in `--resume`).
         task: the only task the option is for; None is both.
+        off: further spellings that switch a bool off, such as "--noplots".
     """
-    metadata = {"help": help, "aliases": aliases, "min": min, "max": max, "const": const, "task": task}
+    metadata = {
+        "help": help,
+        "aliases": aliases,
+        "min": min,
+        "max": max,
+        "const": const,
+        "task": task,
+        "off": off,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -109,6 +119,7 @@ class Option:
     max: float | None
     const: Any
     task: Task | None
+    off: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -135,7 +146,7 @@ def _options(
             assert config is root, f"{config.__name__}: a group holds options, not groups"
             yield from _options(field.metadata["group"], root, field.name, field.metadata["defaults"])
             continue
-        what = {key: field.metadata[key] for key in ("help", "aliases", "min", "max", "const", "task")}
+        what = {key: field.metadata[key] for key in ("help", "aliases", "min", "max", "const", "task", "off")}
         default = defaults.get(field.name, field.default)
         yield Option(field.name, default, kind_of(hints[field.name]), config, path, **what)
 
@@ -144,9 +155,14 @@ def _options(
 class Options:
     """Base of groups and configs: every value is checked however the object is made.
 
+    Attributes:
+        left_out: flags of YOLOv5 that a command does not have, and what to do instead.
+
     Raises:
         UserError: a value is out of range, not a choice or of the wrong type; it names the option.
     """
+
+    left_out: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         """Check choices and ranges of every field, and turn str into Path where the field is one."""
@@ -241,11 +257,14 @@ def _plain(value: Any) -> Any:
 
 
 def _checked(field: dataclasses.Field[Any], kind: Kind, value: Any) -> Any:
+    if value == "" and kind.optional and kind.type is Path:  # --weights '' means none, as in YOLOv5
+        value = None
     if value is None:
         if not (kind.optional or field.default is None):
             raise UserError(f"{flag_of(field.name)} needs a value")
         return None
     if kind.many:
+        value = () if value in ("", ("",), [""]) and kind.type is Path else value
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise UserError(f"{flag_of(field.name)} takes several values, got {value!r}")
         return tuple(_checked_item(field, kind, item) for item in value)

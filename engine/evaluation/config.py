@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from engine.evaluation.metrics import PROTOCOLS, Protocol
 from engine.options import DeviceOptions, LabelOptions, NmsOptions, ResizeOptions, RunOptions, TileOptions
@@ -63,11 +64,20 @@ class ScoringOptions(Options):
 class ValConfig(Options):
     """Evaluate a detector or a classifier on a data set, or a results file against its annotations."""
 
+    left_out: ClassVar[Mapping[str, str]] = {
+        "--save-hybrid": "--save-txt writes the detections; ground truth stays in its own files",
+        "--dnn": "ONNX files run in ONNX Runtime, which is faster than OpenCV's reader",
+    }
+
     weights: tuple[Path, ...] = opt(
         (), ".pt or .onnx; several are an ensemble (default: the newest run's best.pt)"
     )
     data: Path | None = opt(None, "data-set YAML (default: the one the weights were trained on)")
-    task: Literal["val", "test", "train"] = opt("val", "split of the data set", "--split")
+    task: Literal["val", "test", "train", "speed", "study"] = opt(
+        "val",
+        "split of the data set; speed: time at confidence .25 and IoU .45; study: AP at 256 to 1536 px",
+        "--split",
+    )
     predictions: Path | None = opt(None, "score this COCO results file instead; needs --annotations")
     annotations: Path | None = opt(None, "COCO file with the ground truth for --predictions")
     images: Path | None = opt(None, "folder of the images of --annotations, for the report's galleries")
@@ -95,6 +105,8 @@ class ValConfig(Options):
         """Check that the options fit together."""
         super().__post_init__()
         self._check_tiles()
+        if self.task in ("speed", "study") and self.predictions is not None:
+            raise UserError(f"--task {self.task} runs a network; --predictions are detections already")
         if (self.predictions is None) != (self.annotations is None):
             raise UserError("--predictions are scored against --annotations; give both")
         if self.images is not None and self.predictions is None:

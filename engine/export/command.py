@@ -68,9 +68,9 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
 def _names(data: Path | None) -> tuple[str, ...] | None:
     if data is None:
         return None
-    from data.dataset_yaml import read_dataset_yaml
+    from data.dataset_yaml import read_class_names
 
-    return read_dataset_yaml(data).names
+    return read_class_names(data)[0]
 
 
 def _trained_on(predictor: TorchPredictor) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from engine.options import NmsOptions
 from utils.errors import UserError
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ExportConfig(Options):
     """Export a network for other runtimes and compare it with PyTorch."""
+
+    left_out: ClassVar[Mapping[str, str]] = {
+        "--inplace": "the graph is the same with and without it",
+        "--keras": "TensorFlow's formats are not written; convert the ONNX file",
+        "--optimize": "mobile TorchScript is not written; --include torchscript is the plain one",
+        "--per-tensor": "--int8 measures ranges per channel, which is more accurate",
+        "--cache": "an engine is built anew each time",
+        "--mlmodel": "CoreML is not written; convert the TorchScript file on a Mac",
+        "--workspace": "TensorRT takes the memory that it needs",
+        "--agnostic-nms": "--nms suppresses within each class",
+        "--topk-per-class": "--max-det limits the detections per image",
+        "--topk-all": "--max-det limits the detections per image",
+    }
 
     weights: Path = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
     data: Path | None = opt(
@@ -42,7 +56,7 @@ class ExportConfig(Options):
         task="detect",
     )
     simplify: bool = opt(False, "tidy the ONNX graph with onnxslim")
-    opset: int = opt(18, "version of ONNX's operators", min=17)
+    opset: int = opt(18, "version of ONNX's operators, 17 or later", min=1)
     device: str = opt("cpu", "where PyTorch runs: cpu, 0, cuda:1, mps")
     suppression: NmsOptions = group(NmsOptions, max_det=300)
     log: LogOptions = group(LogOptions)
@@ -50,6 +64,10 @@ class ExportConfig(Options):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
+        if self.opset < 17:
+            raise UserError(
+                f"--opset {self.opset}: PyTorch's exporter writes opset 17 and later; ONNX Runtime reads it since 1.11"
+            )
         if self.half and self.int8:
             raise UserError("--half and --int8 exclude each other")
         for format in {"torchscript", "engine"} & set(self.include):

@@ -13,7 +13,6 @@ from engine.inference.config import DetectConfig
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from data.dataset_yaml import DatasetConfig
     from data.media.frame import Frame
     from data.media.sources import Source
     from engine.inference.outputs.result import Output
@@ -33,16 +32,15 @@ def main(cfg: DetectConfig) -> int:
     from utils.run_folders import newest_weights
 
     source = open_source(cfg.source, cfg.vid_stride, leave_out)
-    description = _description(cfg)
+    names, category_ids = _classes(cfg)
     weights = cfg.weights or (newest_weights(),)
-    names = description.names if description else None
     device = select_device(cfg.hardware.device)
     predictor = load_predictor(weights, device, half=cfg.hardware.half, names=names, task=None)
     if predictor.task == "classify":
         from engine.inference.classification.command import classify_source
 
         return classify_source(cfg, source, weights, predictor)
-    return detect_source(cfg, source, weights, predictor, description)
+    return detect_source(cfg, source, weights, predictor, category_ids)
 
 
 def leave_out(problem: str) -> None:
@@ -55,7 +53,7 @@ def detect_source(
     source: Source,
     weights: Sequence[Path],
     predictor: Predictor,
-    description: DatasetConfig | None,
+    category_ids: Sequence[int] | None,
 ) -> int:
     """Detect on every frame of a source and write what was asked for."""
     from engine.inference.pipeline import detect_images
@@ -88,7 +86,7 @@ def detect_source(
         first = list(islice(results, 1))  # a broken source leaves no run folder behind
         folder = make_output_folder(cfg, source) if first and cfg.saves else None
         tracks = Tracks(folder / "tracks.csv" if folder else None, predictor.names) if cfg.track else None
-        outputs = _open_outputs(cfg, folder, description, tracks)
+        outputs = _open_outputs(cfg, folder, category_ids, tracks)
         for output in outputs:
             stack.enter_context(closing(output))
         try:
@@ -114,16 +112,17 @@ def make_output_folder(cfg: DetectConfig, source: Source) -> Path:
     return folder
 
 
-def _description(cfg: DetectConfig) -> DatasetConfig | None:
+def _classes(cfg: DetectConfig) -> tuple[tuple[str, ...] | None, tuple[int, ...] | None]:
+    """Class names and category ids of --data."""
     if cfg.data is None:
-        return None
-    from data.dataset_yaml import read_dataset_yaml
+        return None, None
+    from data.dataset_yaml import read_class_names
 
-    return read_dataset_yaml(cfg.data)
+    return read_class_names(cfg.data)
 
 
 def _open_outputs(
-    cfg: DetectConfig, folder: Path | None, description: DatasetConfig | None, tracks: Tracks | None
+    cfg: DetectConfig, folder: Path | None, category_ids: Sequence[int] | None, tracks: Tracks | None
 ) -> list[Output]:
     from engine.inference.outputs.coco import CocoResults
     from engine.inference.outputs.crops import Crops
@@ -143,10 +142,9 @@ def _open_outputs(
     if cfg.draw.save_frames:
         chosen.append(Frames(folder / "frames"))
     if cfg.labels.save_txt:
-        chosen.append(Labels(folder / "labels", cfg.labels.save_conf))
+        chosen.append(Labels(folder / "labels", cfg.labels.save_conf, cfg.labels.save_format == 1))
     if cfg.labels.save_json:
-        ids = description.category_ids if description else None
-        chosen.append(CocoResults(folder / "predictions.json", ids))
+        chosen.append(CocoResults(folder / "predictions.json", category_ids))
     if cfg.save_csv:
         chosen.append(Csv(folder / "predictions.csv"))
     if cfg.save_crop:

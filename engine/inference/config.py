@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from engine.options import DeviceOptions, LabelOptions, NmsOptions, ResizeOptions, RunOptions, TileOptions
 from utils.errors import UserError
@@ -37,6 +38,12 @@ class DrawOptions(Options):
 @dataclass(frozen=True)
 class DetectConfig(Options):
     """Detect objects in images, videos and streams."""
+
+    left_out: ClassVar[Mapping[str, str]] = {
+        "--visualize": "python -m tools.summary shows the shapes of all layers",
+        "--update": "nothing here changes a file of weights",
+        "--dnn": "ONNX files run in ONNX Runtime, which is faster than OpenCV's reader",
+    }
 
     weights: tuple[Path, ...] = opt(
         (),

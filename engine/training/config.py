@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from engine.options import RunOptions
 from engine.training.choices import BoxLoss, OptimizerName
@@ -35,7 +36,11 @@ class OptimizationOptions(Options):
     )
     mask_ignored: bool = opt(True, "no loss for detections in crowds and regions to ignore", task="detect")
     autoanchor: bool = opt(
-        True, "fit new anchors where the model's do not suit the boxes", "--auto-anchor", task="detect"
+        True,
+        "fit new anchors where the model's do not suit the boxes",
+        "--auto-anchor",
+        task="detect",
+        off=("--noautoanchor",),
     )
     freeze: tuple[int, ...] = opt(
         (),
@@ -92,7 +97,7 @@ class SavingOptions(Options):
     noval: bool = opt(False, "evaluate after the last epoch only")
     nosave: bool = opt(False, "write weights after the last epoch only")
     save_period: int = opt(0, "keep the weights of every so many epochs as well, 0: none", min=0)
-    plots: bool = opt(True, "draw label statistics, training batches and results")
+    plots: bool = opt(True, "draw label statistics, training batches and results", off=("--noplots",))
     logger: tuple[str, ...] = opt(
         (), "where numbers go besides results.csv: wandb, mlflow (tensorboard: always, if installed)"
     )
@@ -108,6 +113,21 @@ class SavingOptions(Options):
 @dataclass(frozen=True)
 class TrainConfig(Options):
     """Train a detector or a classifier. What is left out comes from the data set's recipe, if it has one."""
+
+    left_out: ClassVar[Mapping[str, str]] = {
+        "--evolve": "edit a file of data/hyps and compare runs by results.csv",
+        "--evolve-population": "edit a file of data/hyps and compare runs by results.csv",
+        "--resume-evolve": "edit a file of data/hyps and compare runs by results.csv",
+        "--bucket": "copy the run folder with the tools of your cloud",
+        "--quad": "--batch-size and --imgsz choose what a batch holds",
+        "--local-rank": "start processes with torchrun, which sets it",
+        "--entity": "set WANDB_ENTITY, and --logger wandb",
+        "--upload-dataset": "--logger wandb logs numbers, not data",
+        "--bbox-interval": "--logger wandb logs numbers, not images",
+        "--artifact-alias": "--logger wandb logs numbers, not files",
+        "--ndjson-console": "results.csv has every epoch as it ends",
+        "--ndjson-file": "results.csv has every epoch as it ends",
+    }
 
     weights: Path | None = opt(None, "start from this checkpoint's weights, as far as they fit")
     cfg: str | None = opt(

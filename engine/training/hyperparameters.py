@@ -11,12 +11,13 @@ from typing_extensions import Self
 from data.augment.settings import AugmentationSettings, Share
 from engine.training.choices import BoxLoss, OptimizerName
 from engine.training.config import TrainConfig
-from utils.errors import UserError
+from utils.errors import UserError, suggest
 from utils.files import read_yaml, write_atomically
 from utils.options import options_of
 from utils.validation import Checked
 
 HYPS = Path(__file__).resolve().parents[2] / "data" / "hyps"
+YOLOV5_NAMES = ("hyp.scratch-", "hyp.")  # its files are called hyp.scratch-low.yaml, hyp.VOC.yaml
 UNUSED_KEYS = {
     "iou_t",
     "anchors",
@@ -109,14 +110,32 @@ def read_hyp(path: Path, kind: type[Settings] = Hyperparameters) -> Settings:  #
     Raises:
         UserError: a missing file, an unknown key or a value out of range; it names file, key and choices.
     """
-    if not path.is_file():
-        there = sorted(path.parent.glob("*.yaml")) or sorted(HYPS.glob("*.yaml"))
-        raise UserError(f"no hyperparameter file {path}. Choose from: {', '.join(map(str, there))}")
+    path = find_hyp(path)
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")
     used = {key: _number(value) for key, value in values.items() if key not in UNUSED_KEYS}
     return kind.of(used, path)
+
+
+def find_hyp(path: Path) -> Path:
+    """Return the file that is meant: `path` itself, or one that ships.
+
+    Those that ship are found as "low", as "low.yaml", and by YOLOv5's name "hyp.scratch-low.yaml".
+
+    Raises:
+        UserError: there is none.
+    """
+    if path.is_file():
+        return path
+    name = path.name.removesuffix(".yaml").removesuffix(".yml")
+    for prefix in YOLOV5_NAMES:
+        name = name.removeprefix(prefix)
+    shipped = HYPS / f"{name}.yaml"
+    if shipped.is_file() and (not path.parent.is_dir() or path.parent.name in ("", "hyps")):
+        return shipped
+    shipped_names = [file.stem for file in HYPS.glob("*.yaml")]
+    raise UserError(f"no hyperparameter file {path}. {suggest(name, shipped_names)}, or the path of a YAML")
 
 
 def _number(value: Any) -> Any:
