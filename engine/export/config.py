@@ -65,9 +65,8 @@ class ExportConfig(Options):
         """Check every option."""
         super().__post_init__()
         if self.opset < 17:
-            raise UserError(
-                f"--opset {self.opset}: PyTorch's exporter writes opset 17 and later; ONNX Runtime reads it since 1.11"
-            )
+            reason = "PyTorch's exporter writes opset 17 and later, which ONNX Runtime reads since 1.11"
+            raise UserError(f"--opset {self.opset}: {reason}")
         if self.half and self.int8:
             raise UserError("--half and --int8 exclude each other")
         for format in {"torchscript", "engine"} & set(self.include):

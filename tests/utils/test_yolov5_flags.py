@@ -23,12 +23,12 @@ FLAGS: dict[type[Options], str] = {
         entity upload_dataset bbox_interval artifact_alias""",
     ValConfig: """data weights batch-size imgsz img img-size conf-thres iou-thres max-det task device workers
         single-cls augment verbose save-txt save-hybrid save-conf save-json project name exist-ok half dnn""",
-    DetectConfig: """weights source data imgsz img img-size conf-thres iou-thres max-det device view-img save-txt
-        save-format save-csv save-conf save-crop nosave classes agnostic-nms augment visualize update
-        project name exist-ok line-thickness hide-labels hide-conf half dnn vid-stride""",
+    DetectConfig: """weights source data imgsz img img-size conf-thres iou-thres max-det device view-img
+        save-txt save-format save-csv save-conf save-crop nosave classes agnostic-nms augment visualize
+        update project name exist-ok line-thickness hide-labels hide-conf half dnn vid-stride""",
     ExportConfig: """data weights imgsz img img-size batch-size device half inplace keras optimize int8
-        per-tensor dynamic cache simplify mlmodel opset workspace nms agnostic-nms topk-per-class topk-all iou-thres
-        conf-thres include verbose""",
+        per-tensor dynamic cache simplify mlmodel opset workspace nms agnostic-nms topk-per-class topk-all
+        iou-thres conf-thres include verbose""",
 }
 CASES = [(config, f"--{flag}") for config, flags in FLAGS.items() for flag in flags.split()]
 
