@@ -52,19 +52,19 @@ def made_up(images: int, per_image: int, classes: int) -> tuple[GroundTruthColum
     image = np.sort(rng.integers(0, images, count))
     corner, size = rng.uniform(0, 500, (count, 2)), rng.lognormal(3.3, 1.0, (count, 2))
     boxes, labels = np.hstack((corner, corner + size)), rng.integers(0, classes, count)
-    truth = GroundTruthColumns(images, image, boxes, labels, size.prod(1), rng.random(count) < 0.01)
+    ground_truth = GroundTruthColumns(images, image, boxes, labels, size.prod(1), rng.random(count) < 0.01)
 
     total = images * per_image
     near = rng.integers(0, count, total)
     found = boxes[near] + rng.normal(0, 0.12, (total, 4)) * np.tile(size[near], 2)
     found[:, 2:] = np.maximum(found[:, 2:], found[:, :2])
     guess = np.where(rng.random(total) < 0.8, labels[near], rng.integers(0, classes, total))
-    return truth, DetectionColumns(images, image[near], found, rng.random(total) ** 3, guess)
+    return ground_truth, DetectionColumns(images, image[near], found, rng.random(total) ** 3, guess)
 
 
-def ours(truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
+def ours(ground_truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
     """Return the precision array of our evaluation."""
-    return evaluate_detections(truth, found, [str(k) for k in range(classes)]).accumulated.precision
+    return evaluate_detections(ground_truth, found, [str(k) for k in range(classes)]).accumulated.precision
 
 
 def header(images: int, classes: int) -> tuple[list[dict], list[dict]]:
@@ -75,28 +75,30 @@ def header(images: int, classes: int) -> tuple[list[dict], list[dict]]:
     )
 
 
-def as_coco(truth: GroundTruthColumns, found: DetectionColumns) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes of the truth as x, y, w, h, and rows of seven numbers as `loadRes` takes them."""
-    boxes = np.hstack((truth.boxes_xyxy[:, :2], truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]))
+def as_coco(ground_truth: GroundTruthColumns, found: DetectionColumns) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes of the ground_truth as x, y, w, h, and rows of seven numbers as `loadRes` takes them."""
+    boxes = np.hstack(
+        (ground_truth.boxes_xyxy[:, :2], ground_truth.boxes_xyxy[:, 2:] - ground_truth.boxes_xyxy[:, :2])
+    )
     size = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
     rows = np.column_stack((found.image + 1, found.boxes_xyxy[:, :2], size, found.scores, found.classes + 1))
     return boxes, rows
 
 
-def hotcoco_on_arrays(truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
+def hotcoco_on_arrays(ground_truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
     """Return the precision array that hotcoco finds when it is fed directly."""
     from hotcoco import COCO, COCOeval
 
-    boxes, rows = as_coco(truth, found)
+    boxes, rows = as_coco(ground_truth, found)
     ids = np.arange(len(boxes)) + 1
-    crowd = truth.crowd.astype(np.int64)
+    crowd = ground_truth.crowd.astype(np.int64)
     coco = COCO.from_arrays(
-        *header(truth.num_images, classes),
-        truth.image + 1,
-        truth.classes + 1,
+        *header(ground_truth.num_images, classes),
+        ground_truth.image + 1,
+        ground_truth.classes + 1,
         boxes,
         ids=ids,
-        area=truth.areas,
+        area=ground_truth.areas,
         iscrowd=crowd,
     )
     coco_eval = COCOeval(coco, coco.load_res(rows), "bbox")
@@ -107,17 +109,23 @@ def hotcoco_on_arrays(truth: GroundTruthColumns, found: DetectionColumns, classe
     return np.asarray(result["precision"])
 
 
-def pycocotools(truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
+def pycocotools(ground_truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
     """Return the precision array of the reference."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    boxes, rows = as_coco(truth, found)
-    columns = (truth.image + 1, truth.classes + 1, boxes, truth.areas, truth.crowd.astype(int))
+    boxes, rows = as_coco(ground_truth, found)
+    columns = (
+        ground_truth.image + 1,
+        ground_truth.classes + 1,
+        boxes,
+        ground_truth.areas,
+        ground_truth.crowd.astype(int),
+    )
     keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
     objects = zip(*(column.tolist() for column in columns), strict=True)
     annotations = [dict(zip(keys, row, strict=True), id=i) for i, row in enumerate(objects, 1)]
-    images, categories = header(truth.num_images, classes)
+    images, categories = header(ground_truth.num_images, classes)
     coco = COCO()
     coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
     coco.createIndex()

@@ -1,4 +1,7 @@
-"""Evaluation: one evaluator for tiles, full images and results files; metrics; report."""
+"""Evaluation: one evaluator for tiles, full images and results files; metrics; report.
+
+`validate` and `score` are val.py in Python. Nothing heavy is imported before they are called.
+"""
 
 from __future__ import annotations
 
@@ -14,38 +17,45 @@ __all__ = ["score", "validate"]
 
 
 def validate(
-    weights: str | Path | Sequence[str | Path] = (), **options: Any
+    weights: str | Path | Sequence[str | Path] = (), data: str | Path | None = None, **options: Any
 ) -> EvaluationResult | ClassificationResult:
-    """Evaluate weights on a data set, as val.py does; a number: `result.metrics.values["AP_S"]`.
+    """Evaluate a detector or a classifier on a data set, as `val.py` does, and write its run folder.
 
     Args:
-        weights: .pt, .onnx, .torchscript or OpenVINO; several are an ensemble; none: the newest run's best.
-        options: those of val.py, by the same names: `validate("best.pt", data="mine.yaml", tile="auto")`.
+        weights: .pt, .onnx or another exported file; several are an ensemble; none: the newest run's best.pt.
+        data: data-set YAML; None is the one that the weights were trained on.
+        options: those of `val.py` by name, such as `imgsz=640, tile="auto", plots=False`.
 
     Returns:
-        Ground truth, detections and metrics of a detector; probabilities and accuracies of a classifier. The
-        run folder holds the same as after the command.
+        Of a detector: `metrics.values` holds AP and AR, `metrics.per_class` those of each class,
+        `inputs.operating_point` precision, recall and F1; with tiled data, `merged` is of the full images.
+        Of a classifier: `values` holds top-1 and top-5 accuracy and the loss, `per_class()` the accuracy of
+        each class.
 
     Raises:
-        UserError: an unknown option, a bad value, or data that do not fit the weights.
+        UserError: an option, the weights or the data set cannot be used.
     """
     from engine.evaluation.command import run_evaluation
     from engine.evaluation.config import ValConfig
 
     files = (weights,) if isinstance(weights, str | Path) else tuple(weights)
-    return run_evaluation(ValConfig.of(weights=tuple(map(Path, files)), **options))
+    return run_evaluation(ValConfig.of(weights=files, data=data, **options))
 
 
 def score(predictions: str | Path, annotations: str | Path, **options: Any) -> EvaluationResult:
-    """Score a COCO results file of any detector against its annotations; needs neither a network nor torch.
+    """Score a results file in COCO's format against its annotations, as `val.py --predictions` does.
 
     Args:
-        predictions: the results file.
-        annotations: COCO's file with the ground truth.
-        options: those of val.py, such as `protocol="aitod"`.
+        predictions: the results, a list of {"image_id", "category_id", "bbox", "score"}.
+        annotations: COCO file with the ground truth.
+        options: those of `val.py` by name, such as `protocol="aitod", images="photos/"`.
+
+    Returns:
+        `metrics.values` holds AP and AR, `metrics.per_class` those of each class, `inputs.operating_point`
+        precision, recall and F1.
 
     Raises:
-        UserError: an unknown option, or a file that cannot be used.
+        UserError: an option or a file cannot be used.
     """
     from engine.evaluation.command import score_file
     from engine.evaluation.config import ValConfig

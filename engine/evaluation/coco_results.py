@@ -1,6 +1,7 @@
 """Reading COCO's results format, [{"image_id", "category_id", "bbox", "score"}, ...], into columns.
 
-The file is parsed in pieces, so that millions of detections never exist as dicts at the same time.
+The file is parsed in pieces, so that millions of detections never exist as dicts at the same time. If orjson
+cannot parse a piece, because of a NaN or an entry that was cut in two, the standard library parses the file.
 """
 
 from __future__ import annotations
@@ -21,28 +22,35 @@ from utils.errors import UserError
 PIECE = 1 << 22  # bytes parsed at once
 BETWEEN_ENTRIES = re.compile(rb"\}\s*,\s*\{")
 FIELDS = ("image_id", "category_id", "bbox", "score")
-MARGIN = 0.05  # a box reaching this share of a side out of its image is not where it should be
-MANY = 0.2  # share of such boxes from which they are taken for corners
+MARGIN = 0.05  # share of its image's side that a box may reach beyond the image
+MANY = 0.2  # share of boxes reaching further from which boxes are checked for being corners
 
 
 @dataclass(frozen=True)
 class Known:
-    """What detections may refer to."""
+    """The images and categories that detections may refer to."""
 
     source: Path  # the annotation file, for messages
-    images: Mapping[Any, int]  # number of each image id
+    images: Mapping[Any, int]  # image number of each image id
     categories: Mapping[Any, int]  # class of each category id
     sizes: Sequence[tuple[int, int]]  # of each image: width, height, px
 
 
 def read_results(file: Path, known: Known) -> tuple[DetectionColumns, list[str]]:
-    """Return the detections of a results file and what is odd about them, one line each.
+    """Read the detections of a results file.
+
+    Args:
+        file: the results file.
+        known: the images and categories.
+
+    Returns:
+        The detections, and a line about each thing that is odd about them.
 
     Raises:
-        UserError: the file is missing or not in this format, an entry is unusable, of an unknown image or
-            category, or the boxes are not x, y, width, height in pixels; it names the first such entry.
+        UserError: the file is missing or not in this format, an entry is unusable or of an unknown image or
+            category, or boxes are not x, y, width, height in pixels; the message names the first such entry.
     """
-    parts: list[tuple[NDArray, ...]] = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     unknown: dict[str, Any] = {}  # the first unknown image id and category id
     count = 0
     for entries in _pieces(file):
@@ -60,28 +68,32 @@ def read_results(file: Path, known: Known) -> tuple[DetectionColumns, list[str]]
         raise UserError(_unknown(file, unknown, image, classes, known))
     _check_numbers(file, boxes_xywh, scores)
     notes = _check_boxes(file, boxes_xywh, np.array(known.sizes)[image])
-    notes += _doubles(file, image, classes, boxes_xywh, scores)
+    notes += _duplicates(file, image, classes, boxes_xywh, scores)
     boxes_xywh[:, 2:] += boxes_xywh[:, :2]
     return DetectionColumns(len(known.images), image, boxes_xywh, scores, classes), notes
 
 
 def _pieces(file: Path) -> Iterator[list[Any]]:
-    """Yield the entries of the file's list, some at a time."""
+    """Yield the entries of the file's list, about PIECE bytes at a time."""
+    import orjson
+
     try:
         text = file.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"no results file {file}") from error
     text = text.removeprefix(b"\xef\xbb\xbf").strip()
     if not text.startswith(b"["):
-        wanted = 'a list of {"image_id", "category_id", "bbox", "score"}'
-        raise UserError(f"{file} is not in COCO's results format, {wanted}; it starts with {text[:20]!r}")
+        expected = 'a list of {"image_id", "category_id", "bbox", "score"}'
+        raise UserError(f"{file} is not in COCO's results format, {expected}; it starts with {text[:20]!r}")
     start, last, done = 1, len(text), 0
     while start < last:
         cut = BETWEEN_ENTRIES.search(text, start + PIECE)
         end = cut.start() + 1 if cut else last
         try:
-            entries = json.loads(b"[" + text[start:end] + (b"]" if cut else b""))
-        except ValueError:  # the file is malformed, or an entry that holds dicts was cut apart
+            entries = orjson.loads(b"[" + text[start:end] + (b"]" if cut else b""))
+        except (
+            ValueError
+        ):  # the file is malformed or holds a NaN, or an entry that holds dicts was cut in two
             yield _whole(file, text)[done:]
             return
         yield entries
@@ -96,8 +108,8 @@ def _whole(file: Path, text: bytes) -> list[Any]:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
 
 
-def _columns(entries: Sequence[Any], known: Known) -> tuple[NDArray, ...]:
-    """Image number and class, -1 where unknown, box as in the file, score."""
+def _columns(entries: Sequence[Any], known: Known) -> tuple[NDArray[Any], ...]:
+    """Return image number and class, -1 where unknown, box as in the file, score."""
     get_image, get_class = known.images.get, known.categories.get
     return (
         np.array([get_image(entry["image_id"], -1) for entry in entries], np.int64),
@@ -108,7 +120,7 @@ def _columns(entries: Sequence[Any], known: Known) -> tuple[NDArray, ...]:
 
 
 def _unusable(file: Path, entries: Sequence[Any], before: int) -> str:
-    """Say which entry is not a detection, and why."""
+    """Return a line that says which entry is not a detection, and why."""
     for number, entry in enumerate(entries, before):
         where = f"{file}: entry {number}"
         if not isinstance(entry, dict):
@@ -130,8 +142,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _unknown(file: Path, unknown: Mapping[str, Any], image: NDArray, classes: NDArray, known: Known) -> str:
-    """Say which image or category the annotations do not have, how often, and what they have."""
+def _unknown(
+    file: Path, unknown: Mapping[str, Any], image: NDArray[Any], classes: NDArray[Any], known: Known
+) -> str:
+    """Return a line that says which image or category is unknown, how often, and which there are."""
     field, value = next(iter(unknown.items()))
     column, ids = (image, known.images) if field == "image_id" else (classes, known.categories)
     some = ", ".join(map(repr, list(ids)[:5])) + (", ..." if len(ids) > 5 else "")
@@ -139,7 +153,7 @@ def _unknown(file: Path, unknown: Mapping[str, Any], image: NDArray, classes: ND
     return f"{file}: {_counted(column < 0)} {which}: {value!r}, not {some}"
 
 
-def _check_numbers(file: Path, boxes_xywh: NDArray, scores: NDArray) -> None:
+def _check_numbers(file: Path, boxes_xywh: NDArray[Any], scores: NDArray[Any]) -> None:
     faults = (
         (~(np.isfinite(boxes_xywh).all(1) & np.isfinite(scores)), "a NaN or an infinity"),
         (
@@ -154,12 +168,12 @@ def _check_numbers(file: Path, boxes_xywh: NDArray, scores: NDArray) -> None:
 
 
 def _counted(wrong: Any) -> str:
-    """'3 of 100 entries, first entry 7,' of a mask."""
+    """Mask -> '3 of 100 entries, first entry 7,'."""
     return f"{int(wrong.sum())} of {len(wrong)} entries, first entry {int(wrong.argmax())},"
 
 
-def _check_boxes(file: Path, boxes_xywh: NDArray, sizes: NDArray) -> list[str]:
-    """Tell corners and fractions from x, y, width, height in pixels; note boxes far out of their image."""
+def _check_boxes(file: Path, boxes_xywh: NDArray[Any], sizes: NDArray[Any]) -> list[str]:
+    """Refuse corners and fractions; return a note about boxes that reach far out of their image."""
     if not len(boxes_xywh):
         return [f"{file} holds no detections"]
     high = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
@@ -180,8 +194,8 @@ def _check_boxes(file: Path, boxes_xywh: NDArray, sizes: NDArray) -> list[str]:
     return []
 
 
-def _doubles(file: Path, *columns: NDArray) -> list[str]:
-    """Note detections that are there twice, as when files were joined."""
+def _duplicates(file: Path, *columns: NDArray[Any]) -> list[str]:
+    """Return a note about detections that are there twice, as when files were joined."""
     table = np.column_stack(columns)
     weights = np.random.default_rng(0).uniform(0.5, 1.5, table.shape[1])
     count = len(table) - len(np.unique(table @ weights))

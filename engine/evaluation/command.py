@@ -1,11 +1,4 @@
-"""Evaluate a detector: AP overall, by size and by class, on tiles and on full images.
-
-python val.py                                                # the newest training run, on its own data
-python val.py --weights yolov5s-spd.pt --data coco.yaml --save-json
-python val.py --weights best.onnx --data mine.yaml --task test --sizes 0,8,16,32,64
-python val.py --weights best.pt --tile auto       # full images, just as detect.py --tile does
-python val.py --predictions results.json --annotations instances_val2017.json --protocol aitod
-"""
+"""val.py: weights or a results file are evaluated, tables printed and the run folder written."""
 
 from __future__ import annotations
 
@@ -24,13 +17,11 @@ from utils.log import RESULT
 
 if TYPE_CHECKING:
     from data.dataset_yaml import DatasetConfig
-    from data.detection.loader import BatchLoader
-    from data.detection.records import ImageRecord
+    from data.detection.image_record import ImageRecord
     from engine.evaluation.classification.metrics import ClassificationResult
     from engine.evaluation.report.gallery import ReadImage
     from engine.inference.settings import DetectSettings
     from engine.runtimes import Predictor
-
 
 LOG = logging.getLogger(__name__)
 DEFAULT_DATA = Path("data/treecrowns.yaml")
@@ -58,95 +49,130 @@ def evaluate_weights(cfg: ValConfig) -> EvaluationResult | ClassificationResult:
     """Run a network over a data set and score its predictions."""
     from data.classification.dataset_yaml import is_classification
     from data.dataset_yaml import read_dataset_yaml
-    from data.detection.records import coco_category_ids
-    from data.detection.split import read_split
-    from data.media.image_files import read_image
-    from engine.evaluation.outputs import write_json, write_labels
-    from engine.inference.sizes import input_size
-    from engine.inference.test_time_augmentation import TestTimeAugmentation
-    from engine.runtimes import OneClass, load_predictor
+    from engine.runtimes import load_predictor
     from utils.device import select_device
-    from utils.run_folders import make_run_folder, newest_weights
+    from utils.run_folders import newest_weights
 
     device = select_device(cfg.hardware.device)
-    weights = cfg.weights or (newest_weights(),)
-    labels_only = cfg.data is not None and is_classification(cfg.data)
-    given = read_dataset_yaml(cfg.data) if cfg.data and not labels_only else None
-    predictor = load_predictor(
-        weights, device, half=cfg.hardware.half, nameless=given.names if given else None, task=None
-    )
+    cfg = cfg.replace(weights=cfg.weights or (newest_weights(),))
+    is_detection = cfg.data is not None and not is_classification(cfg.data)
+    given = read_dataset_yaml(cfg.data) if cfg.data and is_detection else None
+    nameless = given.names if given else None
+    predictor = load_predictor(cfg.weights, device, half=cfg.hardware.half, nameless=nameless, task=None)
     if predictor.task == "classify":
-        from engine.evaluation.classification.command import validate_classifier
+        from engine.evaluation.classification.command import evaluate_classifier
 
-        return validate_classifier(cfg, weights, predictor)
-    description = given or read_dataset_yaml(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
-    check_classes(predictor.names, description, cfg.single_cls)
+        return evaluate_classifier(cfg, predictor)
+    data = given or read_dataset_yaml(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
+    return evaluate_detector(cfg, predictor, data)
+
+
+def evaluate_detector(cfg: ValConfig, predictor: Predictor, data: DatasetConfig) -> EvaluationResult:
+    """Run a detector over a split of a data set, score its predictions and write the run folder."""
+    from data.detection.split import read_split
+    from data.media.image_files import read_image
+    from engine.inference.sizes import input_size
+    from engine.inference.test_time_augmentation import TestTimeAugmentation
+    from engine.runtimes import OneClass
+    from utils.run_folders import make_run_folder
+
+    check_classes(predictor.names, data, cfg.single_cls)
     imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, predictor)
-    names = ("object",) if cfg.single_cls else description.names
     if cfg.augment:
         predictor = TestTimeAugmentation(predictor)
     if cfg.single_cls:
         predictor = OneClass(predictor)
-    as_detect = cfg.tiles.tile is not None or imgsz[0] != imgsz[1]  # a loader's inputs are square
-    settings = detect_settings(cfg, predictor, description, imgsz) if as_detect else None
-    records = read_split(description, cfg.task, cfg.single_cls, whole=as_detect)
+    on_full_images = cfg.tiles.tile is not None or imgsz[0] != imgsz[1]  # a loader's inputs are square
+    settings = detect_settings(cfg, predictor, data, imgsz) if on_full_images else None
+    records = read_split(data, cfg.task, cfg.single_cls, whole=on_full_images)
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
-    title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {_shown(imgsz, settings)}"
+    how = _described(imgsz, settings)
+    title = f"{' + '.join(map(str, cfg.weights))} on {data.file} ({cfg.task}) at {how}"
     LOG.info("%s, into %s", title, folder)
-    if settings is not None:
-        predictions = predict_full_images(predictor, records, settings)
+    if settings is None:
+        predictions = predict_in_batches(cfg, predictor, records, imgsz[0])
     else:
-        loader = make_loader(cfg, predictor, records, imgsz[0])
-        limits = (cfg.suppression.conf_thres, cfg.suppression.iou_thres, kept_at_most(cfg, 300))
-        predictions = predict_loader(predictor, loader, device, *limits)
+        predictions = predict_full_images(predictor, records, settings)
+    names = ("object",) if cfg.single_cls else data.names
     result = evaluate(predictions, names, scoring_of(cfg))
-    if cfg.labels.save_json:
-        ids = None if cfg.single_cls else coco_category_ids(description, cfg.task)
-        write_json(result, folder / "predictions.json", ids)
-    if cfg.labels.save_txt:
-        write_labels(result, folder / "labels", cfg.labels.save_conf)
-    used = replace(cfg, weights=weights, data=description.file, imgsz=max(imgsz))
+    write_detections(cfg, folder, result, data)
+    used = cfg.replace(data=data.file, imgsz=max(imgsz))
     write_run(used, folder, title, result, read_image)
     return result
 
 
+def predict_in_batches(
+    cfg: ValConfig, predictor: Predictor, records: Sequence[ImageRecord], imgsz: int
+) -> Predictions:
+    """Detect on images or tiles in letterboxed batches."""
+    from data.detection.dataset import validation_set
+    from data.detection.loader import build_loader
+    from engine.inference.sizes import interpolation_for
+
+    rect = cfg.rect and predictor.imgsz is None
+    interpolation = interpolation_for(predictor, cfg.resizing.interpolation, validation=True)
+    dataset = validation_set(records, imgsz, predictor.stride, rect, interpolation=interpolation)
+    loader = build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)
+    nms = cfg.suppression
+    kept = kept_per_image(cfg, 300)
+    return predict_loader(predictor, loader, predictor.device, nms.conf_thres, nms.iou_thres, kept)
+
+
+def write_detections(cfg: ValConfig, folder: Path, result: EvaluationResult, data: DatasetConfig) -> None:
+    """Write predictions.json and label files, as asked for."""
+    from data.detection.records import coco_category_ids
+    from engine.evaluation.outputs import write_json, write_labels
+
+    if cfg.labels.save_json:
+        ids = None if cfg.single_cls else coco_category_ids(data, cfg.task)
+        write_json(result, folder / "predictions.json", ids)
+    if cfg.labels.save_txt:
+        write_labels(result, folder / "labels", cfg.labels.save_conf)
+
+
 def score_file(cfg: ValConfig) -> EvaluationResult:
-    """Score a results file against a COCO file: no network, no torch."""
-    from data.detection.coco_ground_truth import read_ground_truth
-    from engine.evaluation.coco_results import Known, read_results
+    """Score a results file against a COCO file, without a network and without torch."""
     from utils.run_folders import make_run_folder
 
-    assert cfg.predictions is not None and cfg.annotations is not None
     read_image = image_reader(cfg.images)
-    truth = read_ground_truth(
-        cfg.annotations, cfg.images or Path(), honor_ignore=cfg.score.protocol == "tinyperson"
-    )
-    known = Known(
-        cfg.annotations,
-        {record.image_id: number for number, record in enumerate(truth.records)},
-        {category: number for number, category in enumerate(truth.category_ids)},
-        [(record.width, record.height) for record in truth.records],
-    )
-    detections, notes = read_results(cfg.predictions, known)
-    for note in [*truth.notes, *notes]:
-        LOG.warning(note)
-    records, names = truth.records, truth.names
-    if cfg.single_cls:
-        records, names = [replace(record, classes=record.classes * 0) for record in records], ("object",)
-        detections = replace(detections, classes=detections.classes * 0)
+    predictions, names = read_predictions(cfg)
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     title = f"{cfg.predictions} against {cfg.annotations}"
     LOG.info("%s, into %s", title, folder)
-    result = evaluate(Predictions(records, detections), names, scoring_of(cfg))
+    result = evaluate(predictions, names, scoring_of(cfg))
     write_run(cfg, folder, title, result, read_image)
     return result
 
 
+def read_predictions(cfg: ValConfig) -> tuple[Predictions, Sequence[str]]:
+    """Read the results file and its annotations; return the predictions and the classes."""
+    from data.detection.coco_ground_truth import read_ground_truth
+    from engine.evaluation.coco_results import Known, read_results
+
+    assert cfg.predictions is not None and cfg.annotations is not None
+    tinyperson = cfg.score.protocol == "tinyperson"
+    ground_truth = read_ground_truth(cfg.annotations, cfg.images or Path(), honor_ignore=tinyperson)
+    records = ground_truth.records
+    known = Known(
+        cfg.annotations,
+        {record.image_id: number for number, record in enumerate(records)},
+        {category: number for number, category in enumerate(ground_truth.category_ids)},
+        [(record.width, record.height) for record in records],
+    )
+    detections, notes = read_results(cfg.predictions, known)
+    for note in [*ground_truth.notes, *notes]:
+        LOG.warning(note)
+    if not cfg.single_cls:
+        return Predictions(records, detections), ground_truth.names
+    records = [replace(record, classes=record.classes * 0) for record in records]
+    return Predictions(records, replace(detections, classes=detections.classes * 0)), ("object",)
+
+
 def image_reader(folder: Path | None) -> ReadImage | None:
-    """Return what reads the images of a folder; None without one.
+    """Return the function that reads the images of a folder; None without one.
 
     Raises:
-        UserError: the folder is not there.
+        UserError: the folder does not exist.
     """
     from data.media.image_files import read_image
 
@@ -173,70 +199,54 @@ def write_run(
         LOG.log(RESULT, f"\n{folder / 'report.html'} shows where objects are lost")
 
 
-def check_classes(names: Sequence[str], description: DatasetConfig, single_cls: bool) -> None:
-    """Compare the classes of weights and data; other names in the same number are only noted.
+def check_classes(names: Sequence[str], data: DatasetConfig, single_cls: bool) -> None:
+    """Compare the classes of weights and data; warn where the names differ.
 
     Raises:
-        UserError: the numbers differ.
+        UserError: the numbers of classes differ.
     """
-    if single_cls or tuple(names) == description.names:
+    if single_cls or tuple(names) == data.names:
         return
-    shown = [
-        ", ".join(known[:5]) + (", ..." if len(known) > 5 else "") for known in (names, description.names)
-    ]
-    if len(names) != len(description.names):
+    shown = [", ".join(some[:5]) + (", ..." if len(some) > 5 else "") for some in (names, data.names)]
+    if len(names) != len(data.names):
         raise UserError(
-            f"the weights know {len(names)} classes ({shown[0]}), but {description.file} names "
-            f"{len(description.names)} ({shown[1]}); choose the --data they were trained on, or --single-cls"
+            f"the weights know {len(names)} classes ({shown[0]}), but {data.file} names "
+            f"{len(data.names)} ({shown[1]}); choose the --data they were trained on, or --single-cls"
         )
-    LOG.warning("the weights call the classes %s, %s calls them %s", shown[0], description.file, shown[1])
+    LOG.warning("the weights call the classes %s, %s calls them %s", shown[0], data.file, shown[1])
 
 
 def detect_settings(
-    cfg: ValConfig, predictor: Predictor, description: DatasetConfig, imgsz: tuple[int, int]
+    cfg: ValConfig, predictor: Predictor, data: DatasetConfig, imgsz: tuple[int, int]
 ) -> DetectSettings:
-    """Return how detect.py would look at full images; without --tile, in the data set's tiles."""
+    """Return how detect.py would detect on full images; without --tile, in the data set's tiles."""
     from engine.inference.settings import make_settings
 
-    suppression = replace(cfg.suppression, max_det=kept_at_most(cfg, 1000))
+    suppression = replace(cfg.suppression, max_det=kept_per_image(cfg, 1000))
     settings = make_settings(
         predictor, imgsz, suppression, cfg.tiles, cfg.resizing, cfg.batch_size, multi_label=True
     )
     if cfg.tiles.tile is None:
-        settings = replace(settings, tiling=description.tile, tile_from=0)
+        settings = replace(settings, tiling=data.tile, tile_from=0)
     return settings
 
 
 def scoring_of(cfg: ValConfig) -> Scoring:
-    """Return how detections are scored, and those of a data set's tiles merged."""
+    """Return how detections are scored and those of the data set's tiles merged."""
     score = cfg.score
     rule = MergeRule(threshold=cfg.suppression.iou_thres)
     return Scoring(score.scoring(), score.max_dets, score.evaluator, rule)
 
 
-def kept_at_most(cfg: ValConfig, least: int) -> int:
-    """Return --max-det, or as many as AP counts, but no fewer than `least`."""
+def kept_per_image(cfg: ValConfig, least: int) -> int:
+    """Return --max-det; without it, the largest detection limit, but at least `least`."""
     return cfg.suppression.max_det or max(least, *(cfg.score.max_dets or cfg.score.scoring().max_dets))
 
 
-def _shown(imgsz: tuple[int, int], settings: DetectSettings | None) -> str:
-    """'640 px', '480x640 px', '640 px, tiles of 640 px as detect.py cuts them'."""
+def _described(imgsz: tuple[int, int], settings: DetectSettings | None) -> str:
+    """'640 px', '480x640 px', '640 px, tiles of 640 px as in detect.py'."""
     size = f"{imgsz[0]} px" if imgsz[0] == imgsz[1] else f"{imgsz[0]}x{imgsz[1]} px"
     if settings is None:
         return size
     tiles = f"tiles of {settings.tiling.size} px" if settings.tiling else "full images"
     return f"{size}, {tiles} as in detect.py"
-
-
-def make_loader(
-    cfg: ValConfig, predictor: Predictor, records: Sequence[ImageRecord], imgsz: int
-) -> BatchLoader:
-    """Return views in batches, at the side of the input."""
-    from data.detection.dataset import validation_set
-    from data.detection.loader import build_loader
-    from engine.inference.sizes import interpolation_for
-
-    rect = cfg.rect and predictor.imgsz is None
-    interpolation = interpolation_for(predictor, cfg.resizing.interpolation, validation=True)
-    dataset = validation_set(records, imgsz, predictor.stride, rect, interpolation=interpolation)
-    return build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)

@@ -30,8 +30,8 @@ class ScoringOptions(Options):
     )
     max_dets: tuple[int, ...] | None = opt(
         None,
-        "detections that count per image and class (default: the protocol's, and on full images of a tiled "
-        "data set as many objects as the fullest holds)",
+        "detections that count per image and class (default: the protocol's; for full images of a tiled data "
+        "set, at least as many as the fullest has objects)",
         min=1,
         task="detect",
     )
@@ -45,7 +45,7 @@ class ScoringOptions(Options):
         self.scoring()
 
     def scoring(self) -> Protocol:
-        """Return the protocol, with the size classes asked for.
+        """Return the protocol, with the size classes of --sizes.
 
         Raises:
             UserError: --sizes are not ascending numbers.
@@ -70,7 +70,7 @@ class ValConfig(Options):
     }
 
     weights: tuple[Path, ...] = opt(
-        (), ".pt or .onnx; several are an ensemble (default: the newest run's best.pt)"
+        (), ".pt or an exported file; several are an ensemble (default: the newest run's best.pt)"
     )
     data: Path | None = opt(None, "data-set YAML (default: the one the weights were trained on)")
     task: Literal["val", "test", "train", "speed", "study"] = opt(
@@ -80,7 +80,7 @@ class ValConfig(Options):
     )
     predictions: Path | None = opt(None, "score this COCO results file instead; needs --annotations")
     annotations: Path | None = opt(None, "COCO file with the ground truth for --predictions")
-    images: Path | None = opt(None, "folder of the images of --annotations, for the report's galleries")
+    images: Path | None = opt(None, "folder with the images of --annotations, for the report's galleries")
     imgsz: int | None = opt(
         None, "input side, px (default: as trained, else 640)", "--img", "--img-size", min=4
     )

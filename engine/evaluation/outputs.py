@@ -1,4 +1,4 @@
-"""What an evaluation prints and leaves behind: tables, metrics.json, predictions, images, report."""
+"""Outputs of an evaluation: tables, metrics.json, predictions, label files, figures."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from data.detection.yolo_labels import label_text
-from engine.evaluation.analysis import IOU, Analysis, analyze
-from engine.evaluation.evaluator import EvaluationResult, ScoringResult
-from engine.evaluation.metrics.tables import align, class_table, metrics_dict, size_table, sizes_line
+from engine.evaluation.analysis import Analysis, analyze
+from engine.evaluation.evaluator import MATCH_IOU, EvaluationResult, ScoringResult
+from engine.evaluation.metrics.tables import (
+    align,
+    class_table,
+    metrics_dict,
+    point_line,
+    size_table,
+    sizes_line,
+)
 from engine.evaluation.report.plots import (
     plot_batch,
     plot_confidence_curve,
@@ -30,14 +37,15 @@ LOG = logging.getLogger(__name__)
 def report(evaluation: EvaluationResult, per_class: bool = True) -> str:
     """Return the tables for the terminal."""
     inputs, merged = evaluation.inputs, evaluation.merged
-    several = per_class and len(inputs.metrics.names) > 1
+    with_classes = per_class and len(inputs.metrics.names) > 1
     lines = [sizes_line(inputs.metrics.protocol)]
     for scored, what in ((inputs, "tile" if merged else "image"), (merged, "full image, tiles merged")):
         if scored is None:
             continue
         limit = scored.metrics.protocol.max_dets[-1]
         lines += ["", f"per {what}, at most {limit} detections per class in each:"]
-        lines.append(align(class_table(scored.metrics, several)))
+        point = scored.operating_point
+        lines += [align(class_table(scored.metrics, point, with_classes)), point_line(point)]
         if scored.metrics.protocol.ap_of_sizes_at_each_iou:
             lines += ["", align(size_table(scored.metrics))]
         lines += limit_notes(scored)
@@ -48,10 +56,10 @@ def report(evaluation: EvaluationResult, per_class: bool = True) -> str:
 
 
 def limit_notes(scored: ScoringResult) -> list[str]:
-    """Warn where an image holds more objects of a class than detections count."""
-    truth, limit = scored.truth, scored.metrics.protocol.max_dets[-1]
-    key = truth.image * len(scored.metrics.names) + truth.classes
-    counts = np.bincount(key[~truth.crowd], minlength=1)
+    """Return a warning if an image holds more objects of a class than detections count."""
+    ground_truth, limit = scored.ground_truth, scored.metrics.protocol.max_dets[-1]
+    key = ground_truth.image * len(scored.metrics.names) + ground_truth.classes
+    counts = np.bincount(key[~ground_truth.crowd], minlength=1)
     over = int((counts > limit).sum())
     if not over:
         return []
@@ -62,17 +70,23 @@ def limit_notes(scored: ScoringResult) -> list[str]:
 
 
 def write_metrics(evaluation: EvaluationResult, path: Path) -> None:
-    """Write metrics.json; the numbers of full images are under "whole"."""
-    content = metrics_dict(evaluation.metrics)
+    """Write metrics.json; for tiled data, the numbers of the full images are under "whole"."""
+    content = metrics_dict(evaluation.metrics, evaluation.inputs.operating_point)
     if evaluation.merged:
-        content["whole"] = metrics_dict(evaluation.merged.metrics)
+        content["whole"] = metrics_dict(evaluation.merged.metrics, evaluation.merged.operating_point)
     if evaluation.seconds:
         content["seconds_per_image"] = evaluation.seconds
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_json(evaluation: EvaluationResult, path: Path, category_ids: Sequence[int] | None) -> None:
-    """Write predictions.json, of full images where the data set is tiled."""
+    """Write predictions.json, in pixels of the full images.
+
+    Args:
+        evaluation: whose detections are written.
+        path: the file.
+        category_ids: of each class; None numbers the classes from 0.
+    """
     scored = evaluation.full_images
     ids = [record.image_id for record in scored.records]
     with closing(CocoWriter(path, category_ids)) as writer:
@@ -82,7 +96,7 @@ def write_json(evaluation: EvaluationResult, path: Path, category_ids: Sequence[
 
 
 def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bool) -> None:
-    """Write a text file an image, named like it; images of one name keep their subfolders."""
+    """Write a label file for each full image, named like it; images of equal names keep their subfolders."""
     scored = evaluation.full_images
     paths = [Path(record.path) for record in scored.records]
     names = [Path(path.stem) for path in paths]
@@ -99,20 +113,20 @@ def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bo
 
 
 def plot(evaluation: EvaluationResult, folder: Path) -> Analysis:
-    """Draw what `analyze` finds in the images, and the first batch, as PNG files; return the analysis."""
+    """Draw the analysis of the full images, and the first batch, as PNG files; return the analysis."""
     analysis = analyze(evaluation.full_images)
     metrics, curves, best = analysis.scored.metrics, analysis.curves, analysis.confidence
     names = metrics.names
     plot_by_size(analysis.sizes, metrics.protocol, best, folder / "size_curve.png")
     plot_errors_by_size(analysis.sizes, metrics.protocol, best, folder / "size_errors.png")
-    plot_precision_recall(metrics, folder / "PR_curve.png", IOU)
+    plot_precision_recall(metrics, folder / "PR_curve.png", MATCH_IOU)
     for values, label, png in (
         (curves.f1, "F1", "F1_curve.png"),
         (curves.precision, "precision", "P_curve.png"),
         (curves.recall, "recall", "R_curve.png"),
     ):
         plot_confidence_curve(curves, values, label, names, folder / png)
-    plot_confusion(analysis.confusion, names, best, IOU, folder / "confusion_matrix.png")
+    plot_confusion(analysis.confusion, names, best, MATCH_IOU, folder / "confusion_matrix.png")
 
     batch = evaluation.first_batch
     if batch is not None:

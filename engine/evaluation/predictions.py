@@ -1,4 +1,4 @@
-"""Predictions: detections of records, from a loader, the inference pipeline or a results file."""
+"""Predictions: detections of records, from a loader of batches or from the inference pipeline."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ Gather = Callable[[dict[int, Detections]], list[dict[int, Detections]]]
 
 @dataclass(frozen=True)
 class FirstBatch:
-    """The first batch as the network saw it, to be drawn."""
+    """The first batch as the network takes it, to be drawn."""
 
     images: Tensor  # (B, 3, H, W) uint8
     targets: Tensor  # (n, 6) image, class, cx, cy, w, h as fractions
     detections: list[Tensor]  # for each image (n, 6) x1, y1, x2, y2 in pixels of the input, score, class
 
     def detection_targets(self, conf_thres: float) -> NDArray[np.float32]:
-        """(n, 7) detections like targets, with the score as a seventh column."""
+        """Return (n, 7) detections in the form of targets, with the score as a seventh column."""
         height, width = self.images.shape[2:]
         parts = [np.zeros((0, 7), np.float32)]
         for place, boxes in enumerate(self.detections):
-            rows = boxes.numpy()
-            rows = rows[rows[:, 4] >= conf_thres]
-            low, high = rows[:, :2] / (width, height), rows[:, 2:4] / (width, height)
-            columns = (np.full(len(rows), place), rows[:, 5], (low + high) / 2, high - low, rows[:, 4])
+            kept = boxes.numpy()
+            kept = kept[kept[:, 4] >= conf_thres]
+            low, high = kept[:, :2] / (width, height), kept[:, 2:4] / (width, height)
+            columns = (np.full(len(kept), place), kept[:, 5], (low + high) / 2, high - low, kept[:, 4])
             parts.append(np.column_stack(columns))
         return np.concatenate(parts).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Detections of records, numbered in their order."""
+    """Records and their detections; the image numbers of the detections are positions in `records`."""
 
-    records: list[ImageRecord]  # those that could be read: images, or tiles
+    records: list[ImageRecord]  # images, or tiles of them, that could be read
     detections: DetectionColumns  # in pixels of the records
     unread: list[ImageRecord] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)  # of each stage, a record
+    seconds: dict[str, float] = field(default_factory=dict)  # of each stage, per record
     first_batch: FirstBatch | None = None
 
 
 def predict_loader(
-    predict: Callable[[Tensor], Any],
+    predict: Callable[[Tensor], Tensor | tuple[Tensor, Any]],
     loader: BatchLoader,
     device: torch.device | str | None = None,
     conf_thres: float = 0.001,
@@ -70,18 +70,18 @@ def predict_loader(
     progress: bool = True,
     gather: Gather = lambda own: [own],
 ) -> Predictions:
-    """Detect on every record of a loader of letterboxed batches.
+    """Detect on every record of a loader of letterboxed batches, images or tiles.
 
     Args:
         predict: (B, 3, H, W) float RGB in 0..1 on `device` -> (B, N, 5 + classes) decoded output; a detector
             in eval mode, whose output is (decoded, raw), will do.
         loader: yields batches of `loader.dataset.records`.
-        device: where the images go; None is where the detector's weights are, else the CPU.
+        device: where the images are moved; None is the device of the network's weights, else the CPU.
         conf_thres: smallest confidence, exclusive.
-        iou_thres: of NMS: the largest IoU of two boxes of a class.
+        iou_thres: largest IoU of two boxes of a class that NMS keeps.
         max_det: largest number of detections per record.
         progress: show a progress bar.
-        gather: from one process's detections to those of all; each process then has all.
+        gather: from this process's detections to those of all processes.
     """
     import torch
     from tqdm import tqdm
@@ -122,7 +122,7 @@ def predict_loader(
 @dataclass(frozen=True)
 class _OpenImage:
     record: ImageRecord
-    image: np.ndarray | LargeImage
+    image: NDArray[np.uint8] | LargeImage
 
 
 def predict_full_images(
@@ -133,7 +133,7 @@ def predict_full_images(
     Args:
         predictor: see `engine.runtimes`.
         records: of full images.
-        settings: how to detect; `multi_label` and a small `conf_thres` are what AP wants.
+        settings: how to detect; AP needs `multi_label` and a low `conf_thres`.
         progress: show a progress bar.
     """
     from tqdm import tqdm
@@ -153,11 +153,11 @@ def predict_full_images(
         total.inference += result.stages.inference
         total.post += result.stages.post
     seconds = {"preprocessing": total.pre, "inference": total.inference, "nms": total.post}
-    known = {id(record) for record in read}
+    read_ids = {id(record) for record in read}
     return Predictions(
         read,
         DetectionColumns.of_images(detections),
-        [record for record in records if id(record) not in known],
+        [record for record in records if id(record) not in read_ids],
         {stage: value / max(len(read), 1) for stage, value in seconds.items()},
     )
 
@@ -178,14 +178,14 @@ def _leave_out(problem: str) -> None:
     LOG.warning("left out: %s", problem)
 
 
-def _device_of(predict: Any) -> torch.device | str:
-    """Where a network's weights are; the CPU for anything else."""
+def _device_of(predict: object) -> torch.device | str:
+    """Return the device of a network's weights; the CPU for anything else."""
     weights = next(predict.parameters(), None) if hasattr(predict, "parameters") else None
     return "cpu" if weights is None else weights.device
 
 
 def _now(device: torch.device | str) -> float:
-    """Seconds, after the device has done its work."""
+    """Return the time in seconds, after the device has finished its work."""
     import torch
 
     if torch.device(device).type == "cuda":

@@ -1,42 +1,35 @@
-"""val.py for classifiers."""
+"""val.py with the weights of a classifier."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from data.classification.dataset_yaml import read_classification_yaml
 from data.classification.loader import ClassificationLoader
 from data.classification.reading import read_labeled_images
 from engine.evaluation.classification.metrics import ClassificationResult, classify
 from engine.evaluation.classification.report import report, write_evaluation
+from engine.evaluation.config import MANY_CLASSES, ValConfig
 from engine.inference.sizes import square_side
 from engine.runtimes import Predictor
 from utils.errors import UserError
 from utils.log import RESULT
 from utils.run_folders import make_run_folder
 
-if TYPE_CHECKING:
-    from engine.evaluation.config import ValConfig
-
 DEFAULT_DATA = Path("data/mnist5k.yaml")
-MANY_CLASSES = 20  # more are listed with --verbose only
 
 LOG = logging.getLogger(__name__)
 
 
-def validate_classifier(
-    cfg: ValConfig, weights: Sequence[Path], predictor: Predictor
-) -> ClassificationResult:
-    """Print top-1, top-5, loss and each class's accuracy, and write the run folder.
+def evaluate_classifier(cfg: ValConfig, predictor: Predictor) -> ClassificationResult:
+    """Print top-1 and top-5 accuracy, loss and the accuracy of each class, and write the run folder.
 
     Raises:
-        UserError: an option is for detectors, or data and weights do not fit.
+        UserError: an option is for detectors only, or data and weights do not fit together.
     """
-    cfg.refuse_other_tasks("classify", " + ".join(map(str, weights)))
+    weights = " + ".join(map(str, cfg.weights))
+    cfg.refuse_other_tasks("classify", weights)
     description = read_classification_yaml(cfg.data or Path(predictor.config.get("data") or DEFAULT_DATA))
     side = square_side(cfg.imgsz, predictor)
     images = read_labeled_images(description, cfg.task, description.transform(side))
@@ -53,12 +46,12 @@ def validate_classifier(
             ", ".join(images.names[:5]),
         )
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
-    title = f"{' + '.join(map(str, weights))} on {description.file} ({cfg.task}) at {side} px"
+    title = f"{weights} on {description.file} ({cfg.task}) at {side} px"
     LOG.info("%s, into %s", title, folder)
     loader = ClassificationLoader(images, cfg.batch_size)
     result = classify(predictor, loader, images.names, predictor.device)
     LOG.log(RESULT, report(result, cfg.log.verbose or len(images.names) <= MANY_CLASSES))
-    used = replace(cfg, weights=tuple(weights), data=description.file, imgsz=side)
+    used = cfg.replace(data=description.file, imgsz=side)
     used.save(folder / "config.yaml")
     write_evaluation(result, images.pixels, images.where, folder, cfg.plots)
     return result

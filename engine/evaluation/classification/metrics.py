@@ -1,4 +1,4 @@
-"""How good a classifier is: top-1, top-5, accuracy by class, confusion, worst mistakes."""
+"""Metrics of a classifier: top-1 and top-5 accuracy, accuracy by class, confusion, worst mistakes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class ClassificationResult:
-    """What a classifier says of labeled images.
+    """The predictions of a classifier for labeled images, and their metrics.
 
     Attributes:
         log_probabilities: (N, K) float32.
         labels: (N,) the true classes.
         names: the classes.
-        seconds: of the network, an image.
+        seconds: time in the network per image.
     """
 
     log_probabilities: NDArray[np.float32]
@@ -42,7 +42,7 @@ class ClassificationResult:
         return -self.log_probabilities[np.arange(len(self.labels)), self.labels]
 
     def top(self, k: int) -> float:
-        """Return the share of images whose class is among the k most probable ones."""
+        """Return the share of images whose class is among the k most probable."""
         best = np.argsort(-self.log_probabilities, 1, kind="stable")[:, :k]
         return float((best == self.labels[:, None]).any(1).mean())
 
@@ -53,18 +53,18 @@ class ClassificationResult:
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """(K, K) images by predicted class (row) and true class (column)."""
+        """(K, K) numbers of images, predicted class by true class."""
         classes = len(self.names)
         cells = self.predicted * classes + self.labels
         return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
     def per_class(self) -> list[float | None]:
-        """Return the share of each class's images that is right; None for a class without images."""
+        """Return the accuracy of each class; None for a class without images."""
         counts, right = self.confusion.sum(0), self.confusion.diagonal()
         return [float(r / n) if n else None for r, n in zip(right, counts, strict=True)]
 
     def worst(self, most: int) -> NDArray[np.int64]:
-        """Return the wrong images with the highest loss, worst first."""
+        """Return the wrongly classified images with the highest losses, worst first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:most]
 
@@ -79,15 +79,15 @@ def classify(
         predict: (B, 3, S, S) float in 0..1 -> logits (B, K); a module must be in eval mode.
         loader: batches with `images` (B, 3, S, S) uint8 and `labels` (B,).
         names: the classes.
-        device: where `predict` wants its images.
+        device: where `predict` takes its images.
     """
-    found, labels, seconds = [], [], 0.0
+    log_probabilities, labels, seconds = [], [], 0.0
     for batch in loader:
         images = batch.images.to(device, memory_format=torch.channels_last).float() / 255
         start = time.perf_counter()
         logits = predict(images).float().cpu()  # which waits for the device
         seconds += time.perf_counter() - start
-        found.append(F.log_softmax(logits, 1))
+        log_probabilities.append(F.log_softmax(logits, 1))
         labels.append(batch.labels)
     every = torch.cat(labels).numpy()
-    return ClassificationResult(torch.cat(found).numpy(), every, names, seconds / len(every))
+    return ClassificationResult(torch.cat(log_probabilities).numpy(), every, names, seconds / len(every))

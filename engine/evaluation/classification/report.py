@@ -1,4 +1,4 @@
-"""What the evaluation of a classifier prints and leaves behind."""
+"""Outputs of a classifier's evaluation: tables, metrics.json, predictions.csv, figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,18 +42,18 @@ def write_metrics(classified: ClassificationResult, path: Path) -> None:
 
 
 def write_predictions(classified: ClassificationResult, where: Sequence[str], path: Path) -> None:
-    """Write predictions.csv: a line an image."""
+    """Write predictions.csv, a line per image."""
     names, confidence = classified.names, np.exp(classified.log_probabilities.max(1))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "true", "predicted", "confidence", "loss"))
         for i, place in enumerate(where):
-            said = [names[classified.labels[i]], names[classified.predicted[i]]]
-            writer.writerow([place, *said, f"{confidence[i]:.5f}", f"{classified.losses[i]:.5f}"])
+            classes = [names[classified.labels[i]], names[classified.predicted[i]]]
+            writer.writerow([place, *classes, f"{confidence[i]:.5f}", f"{classified.losses[i]:.5f}"])
 
 
-def plot_images(pixels: NDArray, captions: Sequence[str], png: Path, title: str) -> None:
-    """Draw images, (n, S, S, 1 or 3) uint8, with a caption each."""
+def plot_images(pixels: NDArray[Any], captions: Sequence[str], png: Path, title: str) -> None:
+    """Draw images, (n, S, S, 1 or 3) uint8, with captions."""
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, max(len(pixels), 1))
@@ -68,20 +69,21 @@ def plot_images(pixels: NDArray, captions: Sequence[str], png: Path, title: str)
     figure.savefig(png)
 
 
-def plot_mistakes(classified: ClassificationResult, pixels: NDArray, png: Path) -> None:
-    """Draw the wrong images with the highest loss: what they are, and what they were taken for."""
+def plot_mistakes(classified: ClassificationResult, pixels: NDArray[Any], png: Path) -> None:
+    """Draw the wrongly classified images with the highest losses, with true and predicted class."""
     worst, names = classified.worst(GALLERY), classified.names
-    sure = np.exp(classified.log_probabilities.max(1))
+    confidence = np.exp(classified.log_probabilities.max(1))
     captions = [
-        f"{names[classified.labels[i]]}, not {names[classified.predicted[i]]} ({sure[i]:.0%})" for i in worst
+        f"{names[classified.labels[i]]}, not {names[classified.predicted[i]]} ({confidence[i]:.0%})"
+        for i in worst
     ]
     wrong = int((classified.predicted != classified.labels).sum())
-    title = f"the worst {len(worst)} of {wrong} mistakes: true class, not predicted class (how sure)"
+    title = f"the worst {len(worst)} of {wrong} mistakes: true class, not predicted class (confidence)"
     plot_images(pixels[worst], captions, png, title)
 
 
 def plot_strides(rows: Sequence[dict[str, str]], png: Path) -> None:
-    """Draw the rows of strides.csv, a line a layer and axis."""
+    """Draw the rows of strides.csv, a line per layer and axis."""
     figure, axes = make_figure(8, 5)
     axis = axes[0, 0]
     layers = sorted({name.rpartition(" ")[0] for name in rows[0] if name != "epoch"})
@@ -98,9 +100,9 @@ def plot_strides(rows: Sequence[dict[str, str]], png: Path) -> None:
 
 
 def write_evaluation(
-    classified: ClassificationResult, pixels: NDArray, where: Sequence[str], folder: Path, plots: bool
+    classified: ClassificationResult, pixels: NDArray[Any], where: Sequence[str], folder: Path, plots: bool
 ) -> None:
-    """Write metrics.json, predictions.csv and, with `plots`, the images into a run folder."""
+    """Write metrics.json, predictions.csv and, with `plots`, the figures into a run folder."""
     write_metrics(classified, folder / "metrics.json")
     write_predictions(classified, where, folder / "predictions.csv")
     if plots:

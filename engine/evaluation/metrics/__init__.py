@@ -1,9 +1,15 @@
-"""How good are the detections? COCO's AP and AR for any data set, curves, errors by size; no torch needed."""
+"""Metrics of detections: COCO's AP and AR, curves, errors, accuracy by size; torch is not needed."""
 
 from engine.evaluation.metrics.by_size import SizeCurves, size_curves
 from engine.evaluation.metrics.coco import Accumulated, Evaluator, error_gains
 from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
-from engine.evaluation.metrics.curves import ConfidenceCurves, confidence_curves, confusion_matrix
+from engine.evaluation.metrics.curves import (
+    ConfidenceCurves,
+    OperatingPoint,
+    confidence_curves,
+    confusion_matrix,
+    operating_point,
+)
 from engine.evaluation.metrics.errors import Errors, find_errors
 from engine.evaluation.metrics.matching import Matching, match
 from engine.evaluation.metrics.protocols import PROTOCOLS, Protocol, SizeClass
@@ -20,6 +26,7 @@ __all__ = [
     "GroundTruthColumns",
     "Matching",
     "Metrics",
+    "OperatingPoint",
     "Protocol",
     "SizeClass",
     "SizeCurves",
@@ -29,6 +36,7 @@ __all__ = [
     "evaluate_detections",
     "find_errors",
     "match",
+    "operating_point",
     "settle_regions",
     "size_curves",
 ]

@@ -31,29 +31,31 @@ class Accumulated:
 
 
 def accumulate(
-    truth: GroundTruthColumns,
+    ground_truth: GroundTruthColumns,
     detections: DetectionColumns,
     num_classes: int,
     protocol: Protocol,
     evaluator: Evaluator = "hotcoco",
 ) -> Accumulated:
-    """Match detections to truth and accumulate precision and recall, silently.
+    """Match detections to the ground truth and accumulate precision and recall, without printing.
 
     Raises:
         ValueError: different numbers of images, a class out of range or an unknown evaluator.
     """
-    if truth.num_images != detections.num_images:
-        raise ValueError(f"truth of {truth.num_images} images, detections of {detections.num_images}")
-    for what, classes in (("truth", truth.classes), ("detections", detections.classes)):
+    if ground_truth.num_images != detections.num_images:
+        raise ValueError(
+            f"ground truth of {ground_truth.num_images} images, detections of {detections.num_images}"
+        )
+    for what, classes in (("ground truth", ground_truth.classes), ("detections", detections.classes)):
         if len(classes) and not 0 <= classes.min() <= classes.max() < num_classes:
             raise ValueError(f"{what}: classes must lie in 0..{num_classes - 1}")
     if evaluator not in _FEEDERS:
         raise ValueError(f"no evaluator '{evaluator}'. Choose from: {', '.join(_FEEDERS)}")
     areas = [list(ALL_AREAS), *([size.low, size.high] for size in protocol.sizes)]
     with contextlib.redirect_stdout(io.StringIO()):
-        coco_eval = _FEEDERS[evaluator](truth, detections, num_classes)
+        coco_eval = _FEEDERS[evaluator](ground_truth, detections, num_classes)
         params = coco_eval.params
-        params.imgIds = list(range(FIRST_ID, truth.num_images + FIRST_ID))
+        params.imgIds = list(range(FIRST_ID, ground_truth.num_images + FIRST_ID))
         params.catIds = list(range(num_classes))
         params.iouThrs = list(protocol.ious) if evaluator == "hotcoco" else np.array(protocol.ious)
         params.areaRng = areas
@@ -66,14 +68,14 @@ def accumulate(
 
 
 def error_gains(
-    truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int
+    ground_truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int
 ) -> dict[str, float]:
-    """Return by how much AP50 would rise if the errors of one kind were put right, as TIDE reckons it.
+    """Return by how much AP50 would rise if the errors of one kind were corrected, as TIDE defines it.
 
-    Keys are hotcoco's: Cls, Loc, Both, Dupe, Bkg, Miss, and FP and FN for all that is false or missed.
+    Keys are hotcoco's: Cls, Loc, Both, Dupe, Bkg, Miss, and FP and FN for everything false or missed.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        coco_eval = _feed_hotcoco(truth, detections, num_classes)
+        coco_eval = _feed_hotcoco(ground_truth, detections, num_classes)
         coco_eval.params.iouThrs = [0.5]
         coco_eval.params.areaRng, coco_eval.params.areaRngLbl = [list(ALL_AREAS)], ["all"]
         coco_eval.params.maxDets = [len(detections.image) + 1]
@@ -81,30 +83,32 @@ def error_gains(
         return coco_eval.tide_errors()["delta_ap"]
 
 
-def _header(truth: GroundTruthColumns, num_classes: int) -> tuple[list[dict], list[dict]]:
+def _header(
+    ground_truth: GroundTruthColumns, num_classes: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return COCO's `images` and `categories`."""
-    images = [{"id": i + FIRST_ID, "width": 1, "height": 1} for i in range(truth.num_images)]
+    images = [{"id": i + FIRST_ID, "width": 1, "height": 1} for i in range(ground_truth.num_images)]
     return images, [{"id": k, "name": str(k)} for k in range(num_classes)]
 
 
-def _xywh(boxes_xyxy: NDArray) -> NDArray[np.float64]:
-    """Corners -> left, top, width, height."""
+def _xywh(boxes_xyxy: NDArray[Any]) -> NDArray[np.float64]:
+    """Corners -> x, y of the top left corner, width, height."""
     return np.concatenate((boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]), 1)
 
 
-def _feed_hotcoco(truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int) -> Any:
+def _feed_hotcoco(ground_truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int) -> Any:
     from hotcoco import COCO, COCOeval
 
-    images, categories = _header(truth, num_classes)
+    images, categories = _header(ground_truth, num_classes)
     coco_ground_truth = COCO.from_arrays(
         images,
         categories,
-        truth.image + FIRST_ID,
-        truth.classes,
-        _xywh(truth.boxes_xyxy),
-        ids=np.arange(len(truth.image)) + FIRST_ID,
-        area=truth.areas,
-        iscrowd=truth.crowd.astype(np.int64),
+        ground_truth.image + FIRST_ID,
+        ground_truth.classes,
+        _xywh(ground_truth.boxes_xyxy),
+        ids=np.arange(len(ground_truth.image)) + FIRST_ID,
+        area=ground_truth.areas,
+        iscrowd=ground_truth.crowd.astype(np.int64),
     )
     rows = np.empty((len(detections.image), 7))
     rows[:, 0] = detections.image + FIRST_ID
@@ -114,32 +118,34 @@ def _feed_hotcoco(truth: GroundTruthColumns, detections: DetectionColumns, num_c
     return COCOeval(coco_ground_truth, coco_ground_truth.load_res(rows), "bbox")
 
 
-def _feed_pycocotools(truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int) -> Any:
+def _feed_pycocotools(
+    ground_truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int
+) -> Any:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    def dataset(annotations: list[dict]) -> Any:
+    def dataset(annotations: list[dict[str, Any]]) -> Any:
         coco = COCO()
-        images, categories = _header(truth, num_classes)
+        images, categories = _header(ground_truth, num_classes)
         coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
         coco.createIndex()
         return coco
 
-    def annotations(columns: dict[str, Sequence]) -> list[dict]:
+    def annotations(columns: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
         rows = zip(*columns.values(), strict=True)
         return [dict(zip(columns, row, strict=True), id=i) for i, row in enumerate(rows, FIRST_ID)]
 
     objects = annotations(
         {
-            "image_id": (truth.image + FIRST_ID).tolist(),
-            "category_id": truth.classes.tolist(),
-            "bbox": _xywh(truth.boxes_xyxy).tolist(),
-            "area": truth.areas.tolist(),
-            "iscrowd": truth.crowd.astype(int).tolist(),
+            "image_id": (ground_truth.image + FIRST_ID).tolist(),
+            "category_id": ground_truth.classes.tolist(),
+            "bbox": _xywh(ground_truth.boxes_xyxy).tolist(),
+            "area": ground_truth.areas.tolist(),
+            "iscrowd": ground_truth.crowd.astype(int).tolist(),
         }
     )
     boxes_xywh = _xywh(detections.boxes_xyxy)
-    found = annotations(
+    detected = annotations(
         {
             "image_id": (detections.image + FIRST_ID).tolist(),
             "category_id": detections.classes.tolist(),
@@ -148,7 +154,7 @@ def _feed_pycocotools(truth: GroundTruthColumns, detections: DetectionColumns, n
             "score": detections.scores.tolist(),
         }
     )
-    return COCOeval(dataset(objects), dataset(found), "bbox")
+    return COCOeval(dataset(objects), dataset(detected), "bbox")
 
 
 _FEEDERS = {"hotcoco": _feed_hotcoco, "pycocotools": _feed_pycocotools}

@@ -1,4 +1,4 @@
-"""Ground truth and detections of a whole data set as columns, the form that every metric here reads.
+"""Ground truth and detections of a data set as columns, which all metrics here read.
 
 Boxes are corners in pixels of the original image; images are numbered 0, 1, ... in the order of the data set.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from utils.detections import Detections as ImageDetections
+from utils.detections import Detections
 
 
 @dataclass(frozen=True)
 class GroundTruthColumns:
-    """Every object of `num_images` images; n objects, r regions to ignore.
+    """The n objects of `num_images` images, and r regions to ignore.
 
     Raises:
         ValueError: columns of different length, a NaN, or an image number out of range.
@@ -26,8 +27,8 @@ class GroundTruthColumns:
     image: NDArray[np.int64]  # (n,) number of the image
     boxes_xyxy: NDArray[np.float64]  # (n, 4)
     classes: NDArray[np.int64]  # (n,)
-    areas: NDArray[np.float64]  # (n,) px²; decides the size class, may be smaller than the box (COCO's masks)
-    crowd: NDArray[np.bool_]  # (n,) a region of many objects, which counts neither as matched nor as missed
+    areas: NDArray[np.float64]  # (n,) px²; decides the size class; smaller than the box where COCO has masks
+    crowd: NDArray[np.bool_]  # (n,) a box of many objects, which counts neither as detected nor as missed
     region_image: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # (r,)
     regions_xyxy: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))  # (r, 4)
 
@@ -46,16 +47,16 @@ class GroundTruthColumns:
         crowd: Sequence[ArrayLike] | None = None,
         regions_xyxy: Sequence[ArrayLike] = (),
     ) -> GroundTruthColumns:
-        """Make columns from one entry an image.
+        """Make columns from one entry per image.
 
         Args:
             boxes_xyxy: (n, 4).
             classes: (n,).
-            areas: (n,); None: the boxes' own.
-            crowd: (n,); None: there are no crowds.
-            regions_xyxy: (r, 4) where nothing counts.
+            areas: (n,) px²; None is those of the boxes.
+            crowd: (n,); None is no crowds.
+            regions_xyxy: (r, 4) regions to ignore.
         """
-        image, boxes = _rows(boxes_xyxy, 4)
+        image, boxes = _stacked(boxes_xyxy, 4)
         return cls(
             len(boxes_xyxy),
             image,
@@ -63,22 +64,22 @@ class GroundTruthColumns:
             _column(classes, np.int64),
             (boxes[:, 2:] - boxes[:, :2]).prod(1) if areas is None else _column(areas, np.float64),
             np.zeros(len(boxes), bool) if crowd is None else _column(crowd, np.bool_),
-            *_rows(regions_xyxy, 4),
+            *_stacked(regions_xyxy, 4),
         )
 
-    def select(self, wanted: NDArray) -> GroundTruthColumns:
+    def select(self, which: NDArray[Any]) -> GroundTruthColumns:
         """Return the objects at a boolean mask or at positions, and all regions."""
         names = ("image", "boxes_xyxy", "classes", "areas", "crowd")
-        return replace(self, **{name: getattr(self, name)[wanted] for name in names})
+        return replace(self, **{name: getattr(self, name)[which] for name in names})
 
     def per_image(self) -> NDArray[np.int64]:
-        """(num_images,) objects that count, crowds left out."""
+        """Return (num_images,) numbers of objects, without crowds."""
         return np.bincount(self.image[~self.crowd], minlength=self.num_images)
 
 
 @dataclass(frozen=True)
 class DetectionColumns:
-    """Every detection of `num_images` images; m detections.
+    """The m detections of `num_images` images.
 
     Raises:
         ValueError: columns of different length, a NaN, or an image number out of range.
@@ -94,41 +95,43 @@ class DetectionColumns:
         _check("detections", self.num_images, self.image, self.boxes_xyxy, self.scores, self.classes)
 
     @classmethod
-    def stack(cls, rows: Sequence[ArrayLike]) -> DetectionColumns:
-        """Make columns from one (n, 6) an image: x1, y1, x2, y2, score, class."""
-        image, stacked = _rows(rows, 6)
-        return cls(len(rows), image, stacked[:, :4], stacked[:, 4], stacked[:, 5].astype(np.int64))
+    def stack(cls, arrays: Sequence[ArrayLike]) -> DetectionColumns:
+        """Make columns from one (n, 6) array per image: x1, y1, x2, y2, score, class."""
+        image, stacked = _stacked(arrays, 6)
+        return cls(len(arrays), image, stacked[:, :4], stacked[:, 4], stacked[:, 5].astype(np.int64))
 
     @classmethod
-    def of_images(cls, detections: Sequence[ImageDetections]) -> DetectionColumns:
+    def of_images(cls, detections: Sequence[Detections]) -> DetectionColumns:
         """Make columns from the detections of each image."""
         return cls.stack([one.to_array() for one in detections])
 
-    def per_image(self) -> list[ImageDetections]:
-        """Return the detections of each image, in its pixels."""
+    def per_image(self) -> list[Detections]:
+        """Return the detections of each image, in pixels of the image."""
         order = np.argsort(self.image, kind="stable")
         table = np.column_stack((self.boxes_xyxy, self.scores, self.classes))[order]
         parts = np.split(table, np.cumsum(np.bincount(self.image, minlength=self.num_images))[:-1])
-        return [ImageDetections.from_array(part) for part in parts]
+        return [Detections.from_array(part) for part in parts]
 
-    def select(self, wanted: NDArray) -> DetectionColumns:
+    def select(self, which: NDArray[Any]) -> DetectionColumns:
         """Return the detections at a boolean mask or at positions."""
         columns = (self.image, self.boxes_xyxy, self.scores, self.classes)
-        return DetectionColumns(self.num_images, *(column[wanted] for column in columns))
+        return DetectionColumns(self.num_images, *(column[which] for column in columns))
 
 
-def _rows(parts: Sequence[ArrayLike], width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Image numbers (n,) and rows (n, width) of one (n_i, width) an image."""
+def _stacked(parts: Sequence[ArrayLike], width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Arrays (n_i, width) of each image -> (n,) image numbers, (n, width)."""
     tables = [np.asarray(part, np.float64).reshape(-1, width) for part in parts]
     image = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     return image, np.concatenate([np.zeros((0, width)), *tables])
 
 
-def _column(parts: Sequence[ArrayLike], dtype: type) -> NDArray:
+def _column(parts: Sequence[ArrayLike], dtype: type) -> NDArray[Any]:
     return np.concatenate([np.zeros(0, dtype), *(np.asarray(part, dtype).reshape(-1) for part in parts)])
 
 
-def _check(what: str, num_images: int, image: NDArray, boxes_xyxy: NDArray, *others: NDArray) -> None:
+def _check(
+    what: str, num_images: int, image: NDArray[Any], boxes_xyxy: NDArray[Any], *others: NDArray[Any]
+) -> None:
     lengths = [len(image), len(boxes_xyxy), *map(len, others)]
     if len(set(lengths)) > 1:
         raise ValueError(f"{what}: columns of different length: {lengths}")

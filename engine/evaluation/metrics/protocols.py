@@ -28,7 +28,7 @@ class SizeClass:
             return f">={_area(self.low)}"
         return f"{_area(self.low)}-{_area(self.high)}" if self.low else f"<{_area(self.high)}"
 
-    def __str__(self):
+    def __str__(self) -> str:
         """'S <32²', 'M 32²-96²', 'L >=96²'."""
         return f"{self.name} {self.range}"
 
@@ -39,13 +39,13 @@ class Protocol:
 
     name: str
     sizes: tuple[SizeClass, ...]
-    max_dets: tuple[int, ...]  # detections a class may have in an image, ascending; AP uses the last
+    max_dets: tuple[int, ...]  # detections that count per class and image, ascending; AP uses the last
     ious: tuple[float, ...] = COCO_IOUS
     ap_of_sizes_at_each_iou: bool = False  # besides their mean, such as AP50_tiny1
-    drops_in_regions: bool = False  # boxes half inside a region to ignore go, objects and detections alike
+    drops_in_regions: bool = False  # objects and detections half inside a region to ignore are dropped
 
     def with_sizes(self, sides: Sequence[float]) -> Protocol:
-        """Return the protocol with size classes between these sides (√area, px), and one from the last on.
+        """Return the protocol with size classes between these sides (√area, px); the last class is open.
 
         Raises:
             ValueError: they do not ascend from 0 or more.

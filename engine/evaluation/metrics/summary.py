@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,12 @@ Values = dict[str, float | None]  # None: there are no objects of that kind
 
 @dataclass(frozen=True)
 class Metrics:
-    """What an evaluation found; fractions, None where there are no objects."""
+    """Metrics of detections; fractions, None where there are no objects."""
 
     names: tuple[str, ...]
     protocol: Protocol
     values: Values  # AP, AP50, AP75, AP_S, ..., AR1, ..., AR_S, ...
-    per_class: list[Values]  # one entry a class, the same keys
+    per_class: list[Values]  # the same keys for each class
     images: int
     objects: NDArray[np.int64]  # (K,) objects of each class, crowds left out
     objects_of_size: NDArray[np.int64]  # (len(protocol.sizes),)
@@ -40,38 +41,38 @@ class Metrics:
 
 
 def evaluate_detections(
-    truth: GroundTruthColumns,
+    ground_truth: GroundTruthColumns,
     detections: DetectionColumns,
     names: Sequence[str],
     protocol: Protocol = PROTOCOLS["coco"],
     max_dets: Sequence[int] | None = None,
     evaluator: Evaluator = "hotcoco",
 ) -> Metrics:
-    """Score detections against the truth.
+    """Score detections against the ground truth.
 
     Args:
-        truth: the objects, and regions to ignore.
-        detections: what was found in the same images.
+        ground_truth: the objects, and regions to ignore.
+        detections: of the same images.
         names: the classes' names.
         protocol: size classes, IoU thresholds and detection limits.
-        max_dets: detection limits instead of the protocol's: as in COCO, best detections a class in an image.
-        evaluator: which implementation matches and accumulates; the numbers are the same.
+        max_dets: detection limits instead of the protocol's: how many count per class and image.
+        evaluator: the implementation that matches and accumulates; the numbers are the same.
 
     Raises:
-        ValueError: the two do not fit each other or `names`, or a limit is below 1.
+        ValueError: ground truth, detections and `names` do not fit together, or a limit is below 1.
     """
     if max_dets is not None:
         protocol = protocol.with_limits(max_dets)
-    truth, detections = settle_regions(truth, detections, protocol)
-    result = accumulate(truth, detections, len(names), protocol, evaluator)
-    counted = truth.areas[~truth.crowd]
+    ground_truth, detections = settle_regions(ground_truth, detections, protocol)
+    result = accumulate(ground_truth, detections, len(names), protocol, evaluator)
+    counted = ground_truth.areas[~ground_truth.crowd]
     return Metrics(
         names=tuple(names),
         protocol=protocol,
         values=summarize(result, protocol),
         per_class=[summarize(result, protocol, k) for k in range(len(names))],
-        images=truth.num_images,
-        objects=np.bincount(truth.classes[~truth.crowd], minlength=len(names)),
+        images=ground_truth.num_images,
+        objects=np.bincount(ground_truth.classes[~ground_truth.crowd], minlength=len(names)),
         objects_of_size=np.array(
             [((counted >= size.low) & (counted <= size.high)).sum() for size in protocol.sizes], np.int64
         ),
@@ -100,7 +101,7 @@ def summarize(result: Accumulated, protocol: Protocol, k: int | None = None) -> 
     return values
 
 
-def mean_there(values: NDArray) -> float | None:
+def mean_there(values: NDArray[Any]) -> float | None:
     """Return the mean of all entries but -1, COCO's mark for 'no objects'; None if there are no others."""
     there = values[values > -1]
     return float(there.mean()) if there.size else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from engine.evaluation.metrics.curves import OperatingPoint
 from engine.evaluation.metrics.protocols import Protocol
 from engine.evaluation.metrics.summary import Metrics
 
@@ -12,27 +13,39 @@ Table = list[list[str]]  # rows of cells, the header first
 
 
 def sizes_line(protocol: Protocol) -> str:
-    """Say what the size classes mean, and of which pixels."""
+    """Return a line that says what the size classes are."""
     return f"sizes are areas in original-image pixels: {', '.join(map(str, protocol.sizes))}"
 
 
-def class_table(metrics: Metrics, per_class: bool = False) -> Table:
-    """One row for all classes and, if asked for, one for each; '-' where there are no objects.
+def class_table(metrics: Metrics, point: OperatingPoint, per_class: bool = False) -> Table:
+    """Return a row for all classes and, with `per_class`, one for each; '-' where there are no objects.
 
-    AP of a size at one IoU threshold, as TinyPerson has it, is left to `size_table`.
+    P and R are precision and recall at the operating point, see `point_line`.
+
+    AP of a size at one IoU threshold, which TinyPerson has, is in `size_table`.
     """
     keys = [key for key in metrics.values if not _is_of_size_at_iou(key)]
-    rows = [["class", "images", "objects", *keys]]
-    lines = [("all", metrics.objects.sum(), metrics.values)]
+    lines = [("all", metrics.objects.sum(), point.values() | metrics.values)]
     if per_class:
-        lines += zip(metrics.names, metrics.objects, metrics.per_class, strict=True)
+        classes = zip(metrics.names, metrics.objects, metrics.per_class, strict=True)
+        lines += [(name, n, point.values(k) | values) for k, (name, n, values) in enumerate(classes)]
+    keys = ["P", "R", *keys]
+    table = [["class", "images", "objects", *keys]]
     for name, objects, values in lines:
-        rows.append([name, str(metrics.images), str(objects), *(shown(values[key]) for key in keys)])
-    return rows
+        table.append([name, str(metrics.images), str(objects), *(shown(values[key]) for key in keys)])
+    return table
+
+
+def point_line(point: OperatingPoint) -> str:
+    """Return a line that says at which confidence P and R are, and what F1 is there."""
+    if point.confidence is None:
+        return "P and R need objects, and there are none"
+    f1 = shown(point.values()["F1"])
+    return f"P and R: at confidence {point.confidence:.3f}, where the mean F1 is best ({f1}), and IoU 0.5"
 
 
 def size_table(metrics: Metrics) -> Table:
-    """One row a size class: its range, its objects, AP at the IoU thresholds that have one, AR."""
+    """Return a row for each size class: range, objects, AP overall and at the named IoU thresholds, AR."""
     sizes = metrics.protocol.sizes
     columns = {"AP": "AP_{}", "AR": "AR_{}"}
     if metrics.protocol.ap_of_sizes_at_each_iou:
@@ -46,7 +59,7 @@ def size_table(metrics: Metrics) -> Table:
 
 
 def _is_of_size_at_iou(key: str) -> bool:
-    """AP50_tiny1, not AP50, AP_tiny1 or AR100."""
+    """Whether a key is AP50_tiny1 or its like, not AP50, AP_tiny1 or AR100."""
     return key.startswith("AP") and "_" in key and not key.startswith("AP_")
 
 
@@ -55,10 +68,12 @@ def shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def metrics_dict(metrics: Metrics) -> dict[str, Any]:
-    """Return the numbers in the order of metrics.json, then what they stand on."""
+def metrics_dict(metrics: Metrics, point: OperatingPoint) -> dict[str, Any]:
+    """Return what metrics.json holds: AP and AR; P, R and F1 with their confidence; what was scored."""
     return {
         **metrics.values,
+        **point.values(),
+        "confidence": point.confidence,
         "images": metrics.images,
         "objects": int(metrics.objects.sum()),
         "protocol": metrics.protocol.name,
@@ -68,14 +83,16 @@ def metrics_dict(metrics: Metrics) -> dict[str, Any]:
             for size, objects in zip(metrics.protocol.sizes, metrics.objects_of_size, strict=True)
         },
         "classes": {
-            name: {"objects": int(count), **values}
-            for name, count, values in zip(metrics.names, metrics.objects, metrics.per_class, strict=True)
+            name: {"objects": int(count), **values, **point.values(k)}
+            for k, (name, count, values) in enumerate(
+                zip(metrics.names, metrics.objects, metrics.per_class, strict=True)
+            )
         },
     }
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells -> lines: the first column to the left, the others to the right."""
+    """Return rows of cells as lines, the first column aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Crops with context: small objects that were missed, and false detections that the detector was sure of."""
+"""Crops with context: small objects that were missed, and false detections of high confidence."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from engine.evaluation.metrics.errors import BACKGROUND_IOU, IGNORED, KINDS, RIG
 from utils.overlap import iou_matrix
 
 SMALL = 32.0  # √area, px, below which an object is small
-PER_IMAGE = 3  # crops taken of one image at most, where there are images enough
-CONTEXT, LEAST = 4.0, 64  # side of a crop: this many times the box's, and at least so many pixels
+PER_IMAGE = 3  # most crops of one image, if there are enough images
+CONTEXT, LEAST = 4.0, 64  # side of a crop: a multiple of the box's, but at least so many pixels
 SHOWN = 192  # side of a crop as it is shown, px
-TRUTH, FOUND = (80, 200, 60), (0, 140, 255)  # BGR: green and orange
+GROUND_TRUTH, DETECTION = (80, 200, 60), (0, 140, 255)  # BGR: green and orange
 GRAY = (114, 114, 114)
 
-ReadImage = Callable[[Path], NDArray[Any]]  # (H, W, 3) uint8 BGR; ValueError where that cannot be had
+ReadImage = Callable[
+    [Path], NDArray[Any]
+]  # path -> (H, W, 3) uint8 BGR; OSError or ValueError where it cannot be read
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a crop is about: a box of an image."""
+    """The box of an image that a crop is about."""
 
     image: int  # number of the image
-    box_xyxy: NDArray
-    is_truth: bool
+    box_xyxy: NDArray[Any]
+    is_ground_truth: bool
     caption: str
 
 
@@ -45,23 +47,23 @@ class Crop:
 
 
 def missed_small(analysis: Analysis, most: int) -> list[Subject]:
-    """Return small objects not found at the working confidence: first those nothing was detected near.
+    """Return small objects not detected at the working confidence, those without any detection nearby first.
 
-    Among equals the larger ones come first: they are the hardest to excuse.
+    Of equals the larger ones come first: they are the hardest to excuse.
     """
-    truth, names = analysis.scored.truth, analysis.scored.metrics.names
-    lost = np.flatnonzero(~analysis.errors.found & ~truth.crowd & (truth.areas < SMALL**2))
+    ground_truth, names = analysis.scored.ground_truth, analysis.scored.metrics.names
+    lost = np.flatnonzero(~analysis.errors.detected & ~ground_truth.crowd & (ground_truth.areas < SMALL**2))
     near = _best_near(analysis, lost)
     subjects = []
-    for i in np.lexsort((-truth.areas[lost], near)):
+    for i in np.lexsort((-ground_truth.areas[lost], near)):
         k = lost[i]
-        seen = f"best near it {near[i]:.2f}" if near[i] > 0 else "nothing near it"
-        caption = f"{names[truth.classes[k]]}, {truth.areas[k] ** 0.5:.0f} px: {seen}"
-        subjects.append(Subject(int(truth.image[k]), truth.boxes_xyxy[k], True, caption))
+        nearby = f"best nearby {near[i]:.2f}" if near[i] > 0 else "nothing nearby"
+        caption = f"{names[ground_truth.classes[k]]}, {ground_truth.areas[k] ** 0.5:.0f} px: {nearby}"
+        subjects.append(Subject(int(ground_truth.image[k]), ground_truth.boxes_xyxy[k], True, caption))
     return _spread(subjects, most)
 
 
-def sure_mistakes(analysis: Analysis, most: int) -> list[Subject]:
+def confident_mistakes(analysis: Analysis, most: int) -> list[Subject]:
     """Return the most confident false detections."""
     working, errors, names = analysis.working, analysis.errors, analysis.scored.metrics.names
     wrong = np.flatnonzero((errors.kind != RIGHT) & (errors.kind != IGNORED))
@@ -75,23 +77,25 @@ def sure_mistakes(analysis: Analysis, most: int) -> list[Subject]:
     return _spread(subjects, most)
 
 
-def _best_near(analysis: Analysis, objects: NDArray) -> NDArray[np.float64]:
-    """(n,) best confidence of any detection of the class that touches each object at all (IoU from .1)."""
-    truth, found = analysis.scored.truth, analysis.scored.detections
+def _best_near(analysis: Analysis, objects: NDArray[Any]) -> NDArray[np.float64]:
+    """(n,) best confidence of the detections of the class whose IoU with each object is at least .1."""
+    ground_truth, detections = analysis.scored.ground_truth, analysis.scored.detections
     best = np.zeros(len(objects))
-    order = np.argsort(found.image, kind="stable")
-    image = found.image[order]
-    for number in np.unique(truth.image[objects]):
-        mine = np.flatnonzero(truth.image[objects] == number)
+    order = np.argsort(detections.image, kind="stable")
+    image = detections.image[order]
+    for number in np.unique(ground_truth.image[objects]):
+        mine = np.flatnonzero(ground_truth.image[objects] == number)
         rows = order[slice(*np.searchsorted(image, [number, number + 1]))]
-        near = iou_matrix(truth.boxes_xyxy[objects[mine]], found.boxes_xyxy[rows]) >= BACKGROUND_IOU
-        near &= truth.classes[objects[mine], None] == found.classes[rows]
-        best[mine] = np.where(near, found.scores[rows], 0.0).max(1, initial=0.0)
+        near = (
+            iou_matrix(ground_truth.boxes_xyxy[objects[mine]], detections.boxes_xyxy[rows]) >= BACKGROUND_IOU
+        )
+        near &= ground_truth.classes[objects[mine], None] == detections.classes[rows]
+        best[mine] = np.where(near, detections.scores[rows], 0.0).max(1, initial=0.0)
     return best
 
 
 def _spread(subjects: Sequence[Subject], most: int) -> list[Subject]:
-    """The first `most`, but only a few of any image."""
+    """Return the first `most`, but only a few of each image."""
     images = len({subject.image for subject in subjects})
     limit = max(PER_IMAGE, -(-most // max(images, 1)))
     taken: dict[int, int] = {}
@@ -106,7 +110,7 @@ def _spread(subjects: Sequence[Subject], most: int) -> list[Subject]:
 
 
 def crops(analysis: Analysis, subjects: Sequence[Subject], read_image: ReadImage) -> list[Crop]:
-    """Cut the subjects out of their images, in their order; images that cannot be read are left out."""
+    """Cut out the subjects, in their order; images that cannot be read are left out."""
     cut: dict[int, Crop] = {}
     for image in sorted({subject.image for subject in subjects}):
         path = Path(analysis.scored.records[image].path)
@@ -114,18 +118,20 @@ def crops(analysis: Analysis, subjects: Sequence[Subject], read_image: ReadImage
             pixels = read_image(path)
         except (OSError, ValueError):
             continue
-        truth = analysis.scored.truth.boxes_xyxy[analysis.scored.truth.image == image]
-        found = analysis.working.boxes_xyxy[analysis.working.image == image]
+        ground_truth = analysis.scored.ground_truth.boxes_xyxy[analysis.scored.ground_truth.image == image]
+        detected = analysis.working.boxes_xyxy[analysis.working.image == image]
         for place, subject in enumerate(subjects):
             if subject.image == image:
                 cut[place] = Crop(
-                    _jpeg_uri(_cut_out(pixels, subject, truth, found)), subject.caption, path.name
+                    _jpeg_uri(_cut_out(pixels, subject, ground_truth, detected)), subject.caption, path.name
                 )
     return [cut[place] for place in sorted(cut)]
 
 
-def _cut_out(pixels: NDArray, subject: Subject, truth: NDArray, found: NDArray) -> NDArray:
-    """(H, W, 3) -> (SHOWN, SHOWN, 3) around the subject, with all boxes in sight."""
+def _cut_out(
+    pixels: NDArray[Any], subject: Subject, ground_truth: NDArray[Any], detected: NDArray[Any]
+) -> NDArray[Any]:
+    """(H, W, 3) -> (SHOWN, SHOWN, 3) around the subject, with all boxes there."""
     import cv2
 
     box = subject.box_xyxy
@@ -137,16 +143,16 @@ def _cut_out(pixels: NDArray, subject: Subject, truth: NDArray, found: NDArray) 
     low, high = np.clip(corner, 0, size), np.clip(corner + side, 0, size)
     (x0, y0), (x1, y1) = low - corner, high - corner
     canvas[y0:y1, x0:x1] = pixels[low[1] : high[1], low[0] : high[0]]
-    view = cv2.resize(canvas, (SHOWN, SHOWN), interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-    for boxes, color, is_truth in ((truth, TRUTH, True), (found, FOUND, False)):
+    crop = cv2.resize(canvas, (SHOWN, SHOWN), interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+    for boxes, color, is_ground_truth in ((ground_truth, GROUND_TRUTH, True), (detected, DETECTION, False)):
         for corners in boxes:
             ends = np.round((corners.reshape(2, 2) - corner) * zoom).astype(int).tolist()
-            same = is_truth == subject.is_truth and np.array_equal(corners, box)
-            cv2.rectangle(view, ends[0], ends[1], color, 3 if same else 1)
-    return view
+            same = is_ground_truth == subject.is_ground_truth and np.array_equal(corners, box)
+            cv2.rectangle(crop, ends[0], ends[1], color, 3 if same else 1)
+    return crop
 
 
-def _jpeg_uri(pixels: NDArray) -> str:
+def _jpeg_uri(pixels: NDArray[Any]) -> str:
     import cv2
 
     _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])

@@ -14,9 +14,9 @@ from engine.evaluation.analysis import Analysis
 from engine.evaluation.evaluator import EvaluationResult, ScoringResult
 from engine.evaluation.metrics import error_gains
 from engine.evaluation.metrics.by_size import box_areas, error_counts
-from engine.evaluation.metrics.tables import Table, class_table, shown, size_table, sizes_line
+from engine.evaluation.metrics.tables import Table, class_table, point_line, shown, size_table, sizes_line
 from engine.evaluation.outputs import limit_notes
-from engine.evaluation.report.gallery import SMALL, Crop, ReadImage, crops, missed_small, sure_mistakes
+from engine.evaluation.report.gallery import SMALL, Crop, ReadImage, confident_mistakes, crops, missed_small
 
 MOST_CROPS = 24  # in each gallery
 FIGURES = {
@@ -40,7 +40,7 @@ GAINS = {
 
 @dataclass(frozen=True)
 class Section:
-    """Tables of the numbers of tiles, images or full images."""
+    """Tables of the metrics of tiles or of full images."""
 
     title: str
     tables: list[Table]
@@ -55,15 +55,15 @@ def write_report(
     config: Mapping[str, Any],
     read_image: ReadImage | None = None,
 ) -> None:
-    """Write the report; the figures of `plot` must be in the file's folder.
+    """Write the report; the figures of `outputs.plot` must be in the file's folder.
 
     Args:
         file: the HTML file.
         title: what was evaluated on what.
-        evaluation: the numbers.
-        analysis: of its images.
+        evaluation: its result.
+        analysis: of its full images.
         config: the run's options.
-        read_image: for the galleries; None leaves them out.
+        read_image: reads the images for the galleries; None leaves these out.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -71,14 +71,14 @@ def write_report(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     names = analysis.scored.metrics.names
-    gains = error_gains(analysis.scored.truth, analysis.scored.detections, len(names))
+    gains = error_gains(analysis.scored.ground_truth, analysis.scored.detections, len(names))
     html = environment.get_template("report.html.jinja").render(
         title=title,
         findings=findings(analysis),
         sizes=sizes_line(analysis.scored.metrics.protocol),
         headline=headline(analysis),
         sections=sections(evaluation),
-        fates=fate_table(analysis),
+        outcomes=outcome_table(analysis),
         gains=[["kind", "AP50 gained"], *([name, f"+{gains[key]:.3f}"] for key, name in GAINS.items())],
         confidence=analysis.confidence,
         figures={name: (caption, _png_uri(file.parent / name)) for name, caption in FIGURES.items()},
@@ -89,7 +89,7 @@ def write_report(
 
 
 def headline(analysis: Analysis) -> list[tuple[str, str]]:
-    """Return the numbers that stand at the top."""
+    """Return names and values of the numbers at the top."""
     metrics = analysis.scored.metrics
     keys = ["AP", "AP50", f"AP_{metrics.protocol.sizes[0].name}", f"AR{metrics.protocol.max_dets[-1]}"]
     cells = [(key, shown(metrics.values.get(key))) for key in keys]
@@ -97,15 +97,15 @@ def headline(analysis: Analysis) -> list[tuple[str, str]]:
 
 
 def findings(analysis: Analysis) -> list[str]:
-    """Say in words how small objects fare beside larger ones, and what they are lost to."""
-    truth, errors = analysis.scored.truth, analysis.errors
-    small = truth.areas < SMALL**2
+    """Say in words how many small and larger objects are detected, and what small ones are lost to."""
+    ground_truth, errors = analysis.scored.ground_truth, analysis.errors
+    small = ground_truth.areas < SMALL**2
     lines = []
     for mask, what in ((small, f"under {SMALL:g} px"), (~small, f"of {SMALL:g} px and more")):
-        objects = mask & ~truth.crowd
+        objects = mask & ~ground_truth.crowd
         if objects.any():
-            share = errors.found[objects].mean()
-            lines.append(f"{share:.0%} of the {objects.sum():,} objects {what} (√area) are found")
+            share = errors.detected[objects].mean()
+            lines.append(f"{share:.0%} of the {objects.sum():,} objects {what} (√area) are detected")
     text = " and ".join(lines) or "There are no objects"
     result = [f"At confidence {analysis.confidence:.2f}, where F1 is best, {text}."]
     counts = error_counts(errors, small.astype(int), (box_areas(analysis.working) < SMALL**2).astype(int), 2)
@@ -130,28 +130,32 @@ def sections(evaluation: EvaluationResult) -> list[Section]:
 def _section(title: str, scored: ScoringResult) -> Section:
     metrics = scored.metrics
     per_class = len(metrics.names) > 1
-    return Section(title, [class_table(metrics, per_class), size_table(metrics)], limit_notes(scored))
+    point = scored.operating_point
+    tables = [class_table(metrics, point, per_class), size_table(metrics)]
+    return Section(title, tables, [point_line(point), *limit_notes(scored)])
 
 
-def fate_table(analysis: Analysis) -> Table:
-    """One row a size class: how many of its objects were found, and its errors of each kind.
+def outcome_table(analysis: Analysis) -> Table:
+    """Return a row for each size class: objects, share detected, errors of each kind.
 
-    A false detection belongs to the size of the object it is about; one on background to its own.
+    A false detection counts at the size of its object; a detection on background at its own size.
     """
-    truth, errors, working = analysis.scored.truth, analysis.errors, analysis.working
+    ground_truth, errors, working = analysis.scored.ground_truth, analysis.errors, analysis.working
     rows = []
     for size in analysis.scored.metrics.protocol.sizes:
         place, own = (
             ((areas >= size.low) & (areas <= size.high)).astype(int)
-            for areas in (truth.areas, box_areas(working))
+            for areas in (ground_truth.areas, box_areas(working))
         )
         counts = error_counts(errors, place, own, 2)
-        objects = int((place.astype(bool) & ~truth.crowd).sum())
-        found = int((place.astype(bool) & errors.found).sum())
-        share = f"{found / objects:.0%}" if objects else "-"
+        objects = int((place.astype(bool) & ~ground_truth.crowd).sum())
+        detected = int((place.astype(bool) & errors.detected).sum())
+        share = f"{detected / objects:.0%}" if objects else "-"
         rows.append([str(size), str(objects), share, *(str(count[1]) for count in counts.values())])
-    kinds = list(error_counts(errors, np.zeros(len(truth.areas), int), np.zeros(len(working.image), int), 1))
-    return [["size", "objects", "found", *kinds], *rows]
+    kinds = list(
+        error_counts(errors, np.zeros(len(ground_truth.areas), int), np.zeros(len(working.image), int), 1)
+    )
+    return [["size", "objects", "detected", *kinds], *rows]
 
 
 def galleries(analysis: Analysis, read_image: ReadImage) -> list[tuple[str, str, list[Crop]]]:
@@ -159,14 +163,14 @@ def galleries(analysis: Analysis, read_image: ReadImage) -> list[tuple[str, str,
     return [
         (
             "Small objects that were missed",
-            f"Objects under {SMALL:g} px that nothing of confidence {analysis.confidence:.2f} or more found; "
-            "those that nothing was detected near come first.",
+            f"Objects under {SMALL:g} px without a detection of confidence {analysis.confidence:.2f} or "
+            "more; those with no detection nearby at any confidence come first.",
             crops(analysis, missed_small(analysis, MOST_CROPS), read_image),
         ),
         (
-            "False detections the detector was sure of",
-            "The most confident detections that are wrong, and in which way.",
-            crops(analysis, sure_mistakes(analysis, MOST_CROPS), read_image),
+            "False detections with high confidence",
+            "The most confident false detections, and the kind of their error.",
+            crops(analysis, confident_mistakes(analysis, MOST_CROPS), read_image),
         ),
     ]
 

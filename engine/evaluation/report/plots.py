@@ -1,6 +1,6 @@
 """Figures of an evaluation: curves, confusion matrix, batches with their boxes.
 
-Figures are made without pyplot: no window, no global state.
+Figures are made without pyplot, hence without global state.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def color_of(k: int) -> str:
 
 def make_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
-) -> tuple[Figure, NDArray]:
-    """Return a figure of inches and its (rows, columns) axes; `heights` are those of the rows, relative."""
+) -> tuple[Figure, NDArray[Any]]:
+    """Return a figure, width and height in inches, and its (rows, columns) axes; `heights` are relative."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
@@ -44,7 +44,7 @@ def make_figure(
 
 
 def plot_precision_recall(metrics: Metrics, png: Path, iou: float = 0.5) -> None:
-    """Draw precision over recall at one IoU threshold, a line a class and their mean."""
+    """Draw precision over recall at one IoU threshold, of each class and their mean."""
     t = int(np.argmin(np.abs(np.array(metrics.protocol.ious) - iou)))
     precision = metrics.accumulated.precision[t, :, :, 0, -1].T  # (K, R)
     there = precision[:, 0] > -1
@@ -60,7 +60,7 @@ def plot_precision_recall(metrics: Metrics, png: Path, iou: float = 0.5) -> None
 
 
 def plot_confidence_curve(
-    curves: ConfidenceCurves, values: NDArray, label: str, names: Sequence[str], png: Path
+    curves: ConfidenceCurves, values: NDArray[Any], label: str, names: Sequence[str], png: Path
 ) -> None:
     """Draw (K, P) values over confidence: `curves.f1`, `.precision` or `.recall`; `label` is the y axis."""
     figure, axes = make_figure(8, 6)
@@ -76,9 +76,9 @@ def plot_confidence_curve(
 
 
 def _draw_lines(
-    axis: Axes, x: NDArray, lines: NDArray, mean: NDArray, labels: Sequence[str], summary: str
+    axis: Axes, x: NDArray[Any], lines: NDArray[Any], mean: NDArray[Any], labels: Sequence[str], summary: str
 ) -> None:
-    """One line a class and a thick one for their mean, over 0..1 in both directions."""
+    """Draw a line for each class and a thick one for their mean; both axes are 0 to 1."""
     there = np.flatnonzero(~np.isnan(lines[:, 0])).tolist()
     few = len(there) <= FEW_CLASSES
     if len(there) > 1:
@@ -91,16 +91,16 @@ def _draw_lines(
     axis.legend(loc="best", frameon=True)
 
 
-def plot_confusion(counts: NDArray, names: Sequence[str], conf: float, iou: float, png: Path) -> None:
-    """Draw a (K + 1, K + 1) confusion matrix of detections, whose last row and column are the background."""
+def plot_confusion(counts: NDArray[Any], names: Sequence[str], conf: float, iou: float, png: Path) -> None:
+    """Draw a (K + 1, K + 1) confusion matrix of detections; the last row and column are background."""
     title = f"confusion at confidence ≥ {conf:.3g}, IoU ≥ {iou:g}"
     draw_confusion(counts, [*names, "(missed)"], [*names, "(false alarm)"], title, png)
 
 
 def draw_confusion(
-    counts: NDArray, predicted: Sequence[str], true: Sequence[str], title: str, png: Path
+    counts: NDArray[Any], predicted: Sequence[str], true: Sequence[str], title: str, png: Path
 ) -> None:
-    """Draw counts (predicted, true): shares of each true class, and numbers where they are legible."""
+    """Draw counts (predicted, true) as shares of each true class, with numbers where they are legible."""
     size = len(true)
     share = counts / np.maximum(counts.sum(0, keepdims=True), 1)
     side = max(5.0, 2.5 + 0.7 * size) if size <= FEW_CLASSES else min(4 + 0.35 * size, 14.0)
@@ -131,10 +131,10 @@ def plot_batch(
     Args:
         images: (B, 3, H, W) uint8 RGB.
         targets: (n, 6) image, class, cx, cy, w, h as fractions[, confidence as a seventh column].
-        names: the classes; one alone is not written beside its boxes.
-        png: the image to write.
+        names: the classes; a single one is not written beside its boxes.
+        png: the file to write.
         title: one line above the grid.
-        most: images drawn.
+        most: largest number of images.
     """
     from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
@@ -171,8 +171,8 @@ def plot_batch(
     figure.savefig(png)
 
 
-def _grid(images: NDArray, gap: int = 4) -> tuple[NDArray, NDArray]:
-    """(B, H, W, 3) -> one image, and (B, 2) x, y of each image's corner in it."""
+def _grid(images: NDArray[Any], gap: int = 4) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(B, H, W, 3) -> one image, and (B, 2) x, y of the top left corner of each image in it."""
     count, height, width = images.shape[:3]
     columns = int(np.ceil(count**0.5))
     rows = -(-count // columns)
@@ -184,8 +184,8 @@ def _grid(images: NDArray, gap: int = 4) -> tuple[NDArray, NDArray]:
     return mosaic, corners
 
 
-def _captions(targets: NDArray, names: Sequence[str], crowded: int = 25) -> list[str]:
-    """Class and confidence of each box; nothing in images with more than `crowded` boxes."""
+def _captions(targets: NDArray[Any], names: Sequence[str], crowded: int = 25) -> list[str]:
+    """Return class and confidence of each box; "" in images with more than `crowded` boxes."""
     per_image = np.bincount(targets[:, 0].astype(int), minlength=1)
     captions = []
     for row in targets:

@@ -1,4 +1,4 @@
-"""Figures over object size: AP and recall, and what went wrong, on a logarithmic axis of √area."""
+"""Figures over object size: AP and recall, and errors, on a logarithmic axis of √area."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def plot_by_size(curves: SizeCurves, protocol: Protocol, confidence: float, png:
     figure, axes = make_figure(9, 6.4, 2, 1, heights=(3, 1))
     upper, lower = axes[:, 0]
     ious = f"{protocol.ious[0]:g}:{protocol.ious[-1]:g}"
-    best = f"share found at confidence {confidence:.2f}"
+    best = f"share detected at confidence {confidence:.2f}"
     for values, label, color in (
-        (curves.found, best, "#111111"),
+        (curves.detected, best, "#111111"),
         (curves.recall, "recall at any confidence", "#8a8a8a"),
         (curves.ap50, "AP50", "#1f4fd8"),
         (curves.ap, f"AP {ious}", "#7aa0ff"),
     ):
         style = "--" if color == "#8a8a8a" else "-"
         upper.plot(curves.middles, values, style, color=color, marker="o", markersize=4, label=label)
-    upper.set(ylim=(0, 1.02), title="how well objects of each size are found")
+    upper.set(ylim=(0, 1.02), title="detection of objects of each size")
     upper.legend(loc="best")
     bars = lower.bar(
         curves.edges[:-1],
@@ -60,7 +60,7 @@ def plot_by_size(curves: SizeCurves, protocol: Protocol, confidence: float, png:
 
 
 def plot_errors_by_size(curves: SizeCurves, protocol: Protocol, confidence: float, png: Path) -> None:
-    """Draw the share of each kind of error over size, and how many errors there are."""
+    """Draw the share of each kind of error over size, and the number of errors."""
     figure, axes = make_figure(9, 6.4, 1, 1)
     axis = axes[0, 0]
     counts = np.array([curves.errors[name] for name in COLOR_OF_ERROR])  # (kinds, B)
@@ -90,7 +90,7 @@ def plot_errors_by_size(curves: SizeCurves, protocol: Protocol, confidence: floa
 
 
 def _size_axis(axis: Axes, curves: SizeCurves, protocol: Protocol) -> None:
-    """A logarithmic axis in powers of two, with the protocol's size classes as dotted lines."""
+    """Make the x axis logarithmic, in powers of two, with the protocol's size classes as dotted lines."""
     axis.set_xscale("log", base=2)
     axis.set_xlim(curves.edges[0], curves.edges[-1])
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -99,5 +99,5 @@ def _size_axis(axis: Axes, curves: SizeCurves, protocol: Protocol) -> None:
 
 
 def _inner_sides(protocol: Protocol, edges: Sequence[float] | np.ndarray) -> list[float]:
-    """Where size classes begin, px, within the axis."""
+    """Return the boundaries of size classes, px, within the axis."""
     return sorted({low for size in protocol.sizes if edges[0] < (low := size.low**0.5) < edges[-1]})

@@ -46,7 +46,7 @@ def data_yaml(tmp_path):
 
 
 def oracle(dataset, order):
-    """A predictor that knows the truth of the images it will be shown, in that order."""
+    """A predictor that knows the ground_truth of the images it will be shown, in that order."""
     queue = iter(order)
 
     def predict(images):
@@ -210,8 +210,8 @@ def test_coco_truth_gives_original_image_and_category_ids(weights, data_yaml, tm
     ]
     images = [{"id": 139, "file_name": "0.png", "width": 120, "height": 90}]
     categories = [{"id": 3, "name": "car"}, {"id": 90, "name": "person"}]
-    truth = {"images": images, "annotations": boxes, "categories": categories}
-    (tmp_path / "val.json").write_text(json.dumps(truth))
+    ground_truth = {"images": images, "annotations": boxes, "categories": categories}
+    (tmp_path / "val.json").write_text(json.dumps(ground_truth))
     file = tmp_path / "coco.yaml"
     file.write_text(f"path: {tmp_path}\nval: val.json\nimages: {{val: images}}\nnames: [car, person]\n")
     val.main(config(weights, file, tmp_path, save_json=True, conf_thres=0.0))

@@ -22,7 +22,7 @@ TWELVE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR1", "AR10", "AR100", 
 
 def write_case(folder, seed=0, **changes):
     """Write a random case as gt.json and results.json, shuffled, with ids that are not consecutive."""
-    truth, found = random_case(seed)
+    ground_truth, found = random_case(seed)
     rng = np.random.default_rng(seed)
 
     def xywh(box):
@@ -30,18 +30,18 @@ def write_case(folder, seed=0, **changes):
 
     images = [
         {"id": 500 - 3 * i, "file_name": f"{i}.png", "width": 2000, "height": 2000}
-        for i in range(truth.num_images)
+        for i in range(ground_truth.num_images)
     ]
     annotations = [
         {
             "id": 10 + int(i),
-            "image_id": images[truth.image[i]]["id"],
-            "category_id": IDS[truth.classes[i]],
-            "bbox": xywh(truth.boxes_xyxy[i].tolist()),
-            "area": float(truth.areas[i]),
-            "iscrowd": int(truth.crowd[i]),
+            "image_id": images[ground_truth.image[i]]["id"],
+            "category_id": IDS[ground_truth.classes[i]],
+            "bbox": xywh(ground_truth.boxes_xyxy[i].tolist()),
+            "area": float(ground_truth.areas[i]),
+            "iscrowd": int(ground_truth.crowd[i]),
         }
-        for i in rng.permutation(len(truth.image))
+        for i in rng.permutation(len(ground_truth.image))
     ]
     categories = [{"id": number, "name": name} for number, name in zip(IDS, NAMES, strict=True)]
     content = {"images": images, "annotations": annotations, "categories": categories, **changes}
@@ -76,8 +76,8 @@ def test_a_results_file_scores_as_in_pycocotools(tmp_path, evaluator):
     write_case(tmp_path)
     values = metrics_of(tmp_path, evaluator=evaluator)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(tmp_path / "gt.json"))
-        reference = COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "bbox")
+        ground_truth = COCO(str(tmp_path / "gt.json"))
+        reference = COCOeval(ground_truth, ground_truth.loadRes(str(tmp_path / "results.json")), "bbox")
         reference.evaluate()
         reference.accumulate()
         reference.summarize()
@@ -148,8 +148,8 @@ def test_tinyperson_honours_its_ignore_marks(tmp_path):
         [{"id": 1, "file_name": "a.png", "width": 99, "height": 99}],
         [{"id": 1, "name": "person"}],
     )
-    truth = {"images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    ground_truth = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "gt.json").write_text(json.dumps(ground_truth))
     rows = [([0, 0, 10, 10], 0.5), ([55, 55, 8, 8], 0.9)]
     results = [{"image_id": 1, "category_id": 1, "bbox": box, "score": score} for box, score in rows]
     (tmp_path / "results.json").write_text(json.dumps(results))

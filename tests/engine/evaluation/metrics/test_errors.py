@@ -32,13 +32,15 @@ HOTCOCO = {"Cls": CLASSIFICATION, "Loc": LOCALIZATION, "Both": BOTH, "Dupe": DUP
 
 @pytest.mark.parametrize("seed", range(6))
 def test_counts_of_errors_are_those_of_tide_in_hotcoco(seed):
-    truth, found = random_case(seed)
-    truth = truth.select(~truth.crowd)  # hotcoco blames a detection's place on a crowd near it, TIDE does not
-    reference = _feed_hotcoco(truth, found, len(NAMES))
+    ground_truth, found = random_case(seed)
+    ground_truth = ground_truth.select(
+        ~ground_truth.crowd
+    )  # hotcoco blames a detection's place on a crowd near it, TIDE does not
+    reference = _feed_hotcoco(ground_truth, found, len(NAMES))
     reference.params.maxDets = [10_000]
     reference.evaluate()
     counts = reference.tide_errors()["counts"]
-    errors = find_errors(truth, found)
+    errors = find_errors(ground_truth, found)
     ours = {name: int((errors.kind == kind).sum()) for name, kind in HOTCOCO.items()}
     assert ours | {"Miss": int(errors.missed.sum())} == counts
     assert set(HOTCOCO.values()) == set(KINDS)
@@ -46,7 +48,7 @@ def test_counts_of_errors_are_those_of_tide_in_hotcoco(seed):
 
 def test_each_kind_of_error():
     boxes = [box(0, 0, 20), box(100, 0, 20), box(200, 0, 20), box(300, 0, 20), box(400, 0, 90)]
-    truth = GroundTruthColumns.stack([boxes], [[0, 0, 0, 0, 0]], crowd=[[False] * 4 + [True]])
+    ground_truth = GroundTruthColumns.stack([boxes], [[0, 0, 0, 0, 0]], crowd=[[False] * 4 + [True]])
     rows = [
         [*box(0, 0, 20), 0.9, 0],
         [*box(1, 0, 20), 0.8, 0],  # the same again
@@ -56,18 +58,18 @@ def test_each_kind_of_error():
         [*box(600, 0, 20), 0.8, 0],
         [*box(410, 10, 20), 0.8, 0],  # in the crowd
     ]
-    errors = find_errors(truth, DetectionColumns.stack([rows]))
+    errors = find_errors(ground_truth, DetectionColumns.stack([rows]))
     kinds = [RIGHT, DUPLICATE, LOCALIZATION, CLASSIFICATION, BOTH, BACKGROUND, IGNORED]
     assert errors.kind.tolist() == kinds
     assert errors.near.tolist() == [0, 0, 1, 2, 3, -1, -1]
-    assert errors.found.tolist() == [True, False, False, False, False]
+    assert errors.detected.tolist() == [True, False, False, False, False]
     assert errors.missed.tolist() == [False, False, False, True, False], "only the last is not explained"
 
 
 def test_gains_say_what_would_help():
     boxes = [box(0, 0, 20), box(100, 0, 20)]
-    truth, found = one_image(boxes, [[*boxes[0], 0.5, 0], [*box(300, 0, 20), 0.9, 0]])
-    gains = error_gains(truth, found, 1)
+    ground_truth, found = one_image(boxes, [[*boxes[0], 0.5, 0], [*box(300, 0, 20), 0.9, 0]])
+    gains = error_gains(ground_truth, found, 1)
     assert gains["Bkg"] == pytest.approx(51 / 101 / 2), "precision 1/2 becomes 1 up to recall 1/2"
     assert gains["Miss"] > 0
     assert gains["Cls"] == gains["Dupe"] == 0
@@ -85,19 +87,19 @@ def test_bins_hold_every_area_once():
     assert len(size_bins(np.zeros(0))) == 2
 
 
-def scored(truth, found, names=NAMES, protocol="coco"):
-    metrics = evaluate_detections(truth, found, names, PROTOCOLS[protocol])
-    return ScoringResult([], found, truth, found, metrics)
+def scored(ground_truth, found, names=NAMES, protocol="coco"):
+    metrics = evaluate_detections(ground_truth, found, names, PROTOCOLS[protocol])
+    return ScoringResult([], found, ground_truth, found, metrics)
 
 
 def test_curves_over_size_equal_evaluations_of_each_size():
-    truth, found = random_case(2, images=30)
-    curves = analyze(scored(truth, found)).sizes
-    assert curves.objects.sum() == (~truth.crowd).sum()
+    ground_truth, found = random_case(2, images=30)
+    curves = analyze(scored(ground_truth, found)).sizes
+    assert curves.objects.sum() == (~ground_truth.crowd).sum()
     assert np.isnan(curves.ap[curves.objects == 0]).all()
     for i in np.flatnonzero(curves.objects):
         protocol = PROTOCOLS["coco"].with_sizes(curves.edges[i : i + 2] if i else [0, curves.edges[1]])
-        values = evaluate_detections(truth, found, NAMES, protocol).values
+        values = evaluate_detections(ground_truth, found, NAMES, protocol).values
         assert curves.ap[i] == pytest.approx(values[f"AP_{protocol.sizes[0].name}"])
 
 
@@ -107,7 +109,7 @@ def test_the_share_found_is_counted_at_the_working_confidence():
     analysis = analyze(scored(*one_image(boxes, rows), names=["tree"]))
     assert 0.1 < analysis.confidence <= 0.8
     sides = np.round(analysis.sizes.middles).astype(int).tolist()
-    found = dict(zip(sides, analysis.sizes.found, strict=True))
+    found = dict(zip(sides, analysis.sizes.detected, strict=True))
     assert found[10] == 0.5
     assert found[54] == 1.0
     assert analysis.sizes.errors["missed"].sum() == 1

@@ -9,8 +9,8 @@ from tests.detection_cases import box, one_image, random_case
 pytestmark = pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
 
 
-def values_of(protocol, evaluator, truth, found, names=("object",)):
-    return evaluate_detections(truth, found, names, PROTOCOLS[protocol], evaluator=evaluator).values
+def values_of(protocol, evaluator, ground_truth, found, names=("object",)):
+    return evaluate_detections(ground_truth, found, names, PROTOCOLS[protocol], evaluator=evaluator).values
 
 
 def row(corners, score=0.9, k=0):
@@ -63,8 +63,8 @@ def test_tinyperson_gives_ap_of_each_size_at_each_iou(evaluator):
 def test_tinyperson_leaves_detections_in_ignored_boxes_alone(evaluator):
     boxes = [box(0, 0, 10), box(100, 100, 40)]
     rows = [row(boxes[0], 0.5), row(box(105, 105, 8), 0.9), row(box(135, 110, 8), 0.8)]  # the last 5/8 inside
-    truth, found = one_image(boxes, rows, crowd=[[False, True]])
-    values = values_of("tinyperson", evaluator, truth, found)
+    ground_truth, found = one_image(boxes, rows, crowd=[[False, True]])
+    values = values_of("tinyperson", evaluator, ground_truth, found)
     assert values["AP25"] == values["AP50"] == pytest.approx(1), "by its share of the detection, not IoU"
     assert values["AP75"] == pytest.approx(1 / 2), "5/8 inside is too little at .75"
 
@@ -92,25 +92,27 @@ def test_visdrone_drops_what_is_half_inside_a_region(half_ignored, evaluator):
 
 
 def test_elsewhere_a_region_only_excuses_detections(half_ignored, evaluator):
-    truth, found = half_ignored
-    values = values_of("coco", evaluator, truth, found)
+    ground_truth, found = half_ignored
+    values = values_of("coco", evaluator, ground_truth, found)
     assert values["AP"] == pytest.approx(1), "both objects found, the third lies in the region"
-    values = values_of("coco", evaluator, truth, found.select(np.array([1, 2])))
+    values = values_of("coco", evaluator, ground_truth, found.select(np.array([1, 2])))
     assert values["AP"] == pytest.approx(51 / 101), "the half-ignored object is missed"
 
 
 def test_a_region_excuses_every_class(evaluator):
-    truth = GroundTruthColumns.stack([[box(200, 0, 20)]] * 2, [[0], [1]], regions_xyxy=[[box(0, 0, 100)], []])
+    ground_truth = GroundTruthColumns.stack(
+        [[box(200, 0, 20)]] * 2, [[0], [1]], regions_xyxy=[[box(0, 0, 100)], []]
+    )
     rows = [[row(box(20, 20, 30), 0.9, k) for k in (0, 1)] + [row(box(200, 0, 20), 0.5, 0)]]
     rows.append([row(box(200, 0, 20), 0.5, 1)])
-    values = values_of("coco", evaluator, truth, DetectionColumns.stack(rows), ["a", "b"])
+    values = values_of("coco", evaluator, ground_truth, DetectionColumns.stack(rows), ["a", "b"])
     assert values["AP"] == pytest.approx(1)
 
 
 def test_own_sizes_part_the_objects(evaluator):
-    truth, found = random_case(1)
+    ground_truth, found = random_case(1)
     protocol = PROTOCOLS["coco"].with_sizes([0, 16, 48])
-    metrics = evaluate_detections(truth, found, list("abcd"), protocol, evaluator=evaluator)
+    metrics = evaluate_detections(ground_truth, found, list("abcd"), protocol, evaluator=evaluator)
     assert [key for key in metrics.values if key.startswith("AP_")] == ["AP_0-16", "AP_16-48", "AP_48+"]
     assert metrics.objects_of_size.sum() == metrics.objects.sum()
     assert str(protocol.sizes[1]) == "16-48 16²-48²"

@@ -31,20 +31,20 @@ def test_an_empty_box_is_not_inside():
 
 
 def test_visdrone_keeps_exactly_what_is_less_than_half_inside():
-    truth, found = random_case(1, regions=True)
-    kept, kept_found = settle_regions(truth, found, PROTOCOLS["visdrone"])
-    for before, after in ((truth, kept), (found, kept_found)):
-        share = inside_regions(truth, before.image, before.boxes_xyxy)
+    ground_truth, found = random_case(1, regions=True)
+    kept, kept_found = settle_regions(ground_truth, found, PROTOCOLS["visdrone"])
+    for before, after in ((ground_truth, kept), (found, kept_found)):
+        share = inside_regions(ground_truth, before.image, before.boxes_xyxy)
         assert 0 < (share < 0.5).sum() < len(share)
         np.testing.assert_array_equal(after.boxes_xyxy, before.boxes_xyxy[share < 0.5])
     assert len(kept.region_image) == 0
 
 
 def test_regions_become_a_crowd_of_each_class_found_in_their_image():
-    truth, found = random_case(1, regions=True)
-    settled, same = settle_regions(truth, found, PROTOCOLS["coco"])
+    ground_truth, found = random_case(1, regions=True)
+    settled, same = settle_regions(ground_truth, found, PROTOCOLS["coco"])
     assert same is found
-    added = slice(len(truth.image), None)
+    added = slice(len(ground_truth.image), None)
     assert settled.crowd[added].all()
     pairs = {
         (image, k, *box)
@@ -57,7 +57,9 @@ def test_regions_become_a_crowd_of_each_class_found_in_their_image():
     }
     expected = {
         (image, k, *box)
-        for image, box in zip(truth.region_image.tolist(), truth.regions_xyxy.tolist(), strict=True)
+        for image, box in zip(
+            ground_truth.region_image.tolist(), ground_truth.regions_xyxy.tolist(), strict=True
+        )
         for k in set(found.classes[found.image == image].tolist())
     }
     assert pairs == expected

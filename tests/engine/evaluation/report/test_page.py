@@ -17,7 +17,7 @@ import pytest
 from engine.evaluation.evaluator import EvaluationResult, ScoringResult
 from engine.evaluation.metrics import PROTOCOLS, evaluate_detections
 from engine.evaluation.outputs import plot
-from engine.evaluation.report.gallery import _cut_out, crops, missed_small, sure_mistakes
+from engine.evaluation.report.gallery import _cut_out, confident_mistakes, crops, missed_small
 from engine.evaluation.report.page import FIGURES, write_report
 from tests.detection_cases import box, one_image, random_case
 
@@ -29,10 +29,10 @@ def draw_image(path):
     return np.random.default_rng(0).integers(60, 90, (600, 600, 3), np.uint8)
 
 
-def report_of(folder, truth, found, protocol="coco", **options):
-    records = [SimpleNamespace(path=Path(f"{i}.jpg")) for i in range(truth.num_images)]
-    metrics = evaluate_detections(truth, found, NAMES, PROTOCOLS[protocol])
-    evaluation = EvaluationResult(ScoringResult(records, found, truth, found, metrics), None, {}, None)
+def report_of(folder, ground_truth, found, protocol="coco", **options):
+    records = [SimpleNamespace(path=Path(f"{i}.jpg")) for i in range(ground_truth.num_images)]
+    metrics = evaluate_detections(ground_truth, found, NAMES, PROTOCOLS[protocol])
+    evaluation = EvaluationResult(ScoringResult(records, found, ground_truth, found, metrics), None, {}, None)
     analysis = plot(evaluation, folder)
     write_report(folder / "report.html", "<b>run</b>", evaluation, analysis, {"sizes": ["0", "8"]}, **options)
     return (folder / "report.html").read_text(encoding="utf-8")
@@ -77,8 +77,8 @@ def test_images_that_cannot_be_read_are_left_out():
         raise FileNotFoundError(path)
 
     analysis = analysis_of(*random_case(0))
-    assert crops(analysis, sure_mistakes(analysis, 5), draw_image)
-    assert crops(analysis, sure_mistakes(analysis, 5), none) == []
+    assert crops(analysis, confident_mistakes(analysis, 5), draw_image)
+    assert crops(analysis, confident_mistakes(analysis, 5), none) == []
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_there_is_a_report_of_nothing_found_and_of_nothing_there(tmp_path, case,
     assert "</html>" in report_of(tmp_path, *one_image(*case), protocol, read_image=draw_image)
 
 
-def analysis_of(truth, found):
+def analysis_of(ground_truth, found):
     from engine.evaluation.analysis import analyze
 
-    metrics = evaluate_detections(truth, found, NAMES)
-    records = [SimpleNamespace(path=Path(f"{i}.jpg")) for i in range(truth.num_images)]
-    return analyze(ScoringResult(records, found, truth, found, metrics))
+    metrics = evaluate_detections(ground_truth, found, NAMES)
+    records = [SimpleNamespace(path=Path(f"{i}.jpg")) for i in range(ground_truth.num_images)]
+    return analyze(ScoringResult(records, found, ground_truth, found, metrics))
 
 
 def test_the_worst_misses_are_small_and_unseen_ones_first():
@@ -106,21 +106,21 @@ def test_the_worst_misses_are_small_and_unseen_ones_first():
     rows = [[*box(0, 0, 10), 0.9, 0], [*box(210, 0, 20), 0.01, 0]]
     subjects = missed_small(analysis_of(*one_image(boxes, rows)), 10)
     assert [subject.box_xyxy[0] for subject in subjects] == [100, 400, 200]
-    assert subjects[0].caption == "a, 20 px: nothing near it"
-    assert subjects[2].caption == "a, 20 px: best near it 0.01"
+    assert subjects[0].caption == "a, 20 px: nothing nearby"
+    assert subjects[2].caption == "a, 20 px: best nearby 0.01"
 
 
-def test_sure_mistakes_come_with_their_cause():
+def test_confident_mistakes_come_with_their_cause():
     boxes = [box(0, 0, 20), box(100, 0, 20)]
     rows = [[*boxes[0], 0.9, 0], [*boxes[1], 0.95, 1], [*box(300, 0, 16), 0.92, 0]]
-    first, second = sure_mistakes(analysis_of(*one_image(boxes, rows)), 10)
+    first, second = confident_mistakes(analysis_of(*one_image(boxes, rows)), 10)
     assert first.caption == f"{NAMES[1]} 0.95, 20 px: classification"
     assert second.caption == "a 0.92, 16 px: background"
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (590, 590), (300, 300), (-40, 650)])
 def test_a_crop_has_its_subject_in_the_middle_also_at_the_border(corner):
-    subject = SimpleNamespace(box_xyxy=np.array([*corner, *np.add(corner, 10)], float), is_truth=True)
+    subject = SimpleNamespace(box_xyxy=np.array([*corner, *np.add(corner, 10)], float), is_ground_truth=True)
     view = _cut_out(np.zeros((600, 600, 3), np.uint8), subject, subject.box_xyxy[None], np.zeros((0, 4)))
     rows, columns = np.nonzero((view == (80, 200, 60)).all(2))
     assert abs((rows.min() + rows.max()) / 2 - view.shape[0] / 2) < 4
@@ -149,6 +149,10 @@ def test_a_browser_shows_plots_and_crops(run_folder, tmp_path):
         browser.wait()
     pixels = cv2.imread(str(shot)).astype(int)  # BGR
     assert pixels.shape[:2] == (2600, 1200)
-    colors = {"AP50": (0xD8, 0x4F, 0x1F), "errors": (0x26, 0x3D, 0xD7), "crops of the truth": (80, 200, 60)}
+    colors = {
+        "AP50": (0xD8, 0x4F, 0x1F),
+        "errors": (0x26, 0x3D, 0xD7),
+        "crops of the ground_truth": (80, 200, 60),
+    }
     for what, color in colors.items():
         assert (np.abs(pixels - color).max(2) < 40).sum() > 100, what

@@ -1,4 +1,4 @@
-"""utils/plots.py: every image is written, also for nothing at all; boxes lie where they should."""
+"""Figures: each is written, also for nothing at all; boxes lie where they should."""
 
 import cv2
 import numpy as np
@@ -9,10 +9,9 @@ from engine.evaluation.report.plots import (
     plot_batch,
     plot_confidence_curve,
     plot_confusion,
-    plot_labels,
     plot_precision_recall,
-    plot_results,
 )
+from engine.training.plots import plot_labels, plot_results
 from tests.detection_cases import NAMES, one_image, random_case
 
 
@@ -25,19 +24,19 @@ def read(png):
 @pytest.mark.parametrize("case", ["random", "nothing found", "nothing there", "nothing at all"])
 def test_curves_and_confusion_are_drawn(tmp_path, case):
     box = [0, 0, 10, 10]
-    truth, found = {
+    ground_truth, found = {
         "random": lambda: random_case(0),
         "nothing found": lambda: one_image([box], []),
         "nothing there": lambda: one_image([], [[*box, 0.5, 0]]),
         "nothing at all": lambda: one_image([], []),
     }[case]()
     png = tmp_path / "plot.png"
-    plot_precision_recall(evaluate_detections(truth, found, NAMES), png)
+    plot_precision_recall(evaluate_detections(ground_truth, found, NAMES), png)
     assert read(png).std() > 10
-    curves = confidence_curves(truth, found, match(truth, found), len(NAMES))
+    curves = confidence_curves(ground_truth, found, match(ground_truth, found), len(NAMES))
     plot_confidence_curve(curves, curves.f1, "F1", NAMES, png)
     assert read(png).std() > 10
-    plot_confusion(confusion_matrix(truth, found, len(NAMES), 0.2), NAMES, 0.2, 0.5, png)
+    plot_confusion(confusion_matrix(ground_truth, found, len(NAMES), 0.2), NAMES, 0.2, 0.5, png)
     assert read(png).std() > 10
 
 
