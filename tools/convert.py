@@ -7,6 +7,7 @@ python -m tools.convert voc my-xml-files datasets/mine --labels yolo --copy
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Literal
 
 from utils.cli import run
 from utils.errors import UserError, suggest
-from utils.options import Options, opt
+from utils.log import RESULT, LogOptions
+from utils.options import Options, group, opt
 
 if TYPE_CHECKING:
     from data.converters.ground_truth import Converted
 
+LOG = logging.getLogger(__name__)
 NAMES = ("aitod", "coco", "dota", "sku110k", "sodad", "tinyperson", "uavdt", "visdrone", "voc", "xview")
 
 
@@ -32,6 +35,7 @@ class ConvertConfig(Options):
     labels: Literal["both", "coco", "yolo"] = opt("both", "COCO files, YOLO labels, or both")
     val: float = opt(0.0, "share of the images to hold out where there is no val split", min=0, max=0.9)
     copy: bool = opt(False, "copy the images instead of linking to them")
+    log: LogOptions = group(LogOptions)
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -44,7 +48,7 @@ class ConvertConfig(Options):
 
 
 def main(cfg: ConvertConfig) -> int:
-    """Read, write and say what became of it."""
+    """Read the published data set, write it and summarize it."""
     from data.converters import FORMATS
     from data.converters.ground_truth import hold_out
     from data.converters.writing import check_target, write_data_set
@@ -60,24 +64,22 @@ def main(cfg: ConvertConfig) -> int:
     if cfg.val:
         data.splits["train"], data.splits["val"] = hold_out(data.splits["train"], cfg.val)
     write_data_set(data, cfg.target, cfg.labels, cfg.copy)
-    print_summary(data, kind.title, cfg.target)
+    LOG.log(RESULT, summary(data, kind.title, cfg.target))
     return 0
 
 
-def print_summary(data: Converted, title: str, target: Path) -> None:
-    """Print what was written and what was changed."""
-    print(f"{title}: {len(data.names)} classes, into {target}")
+def summary(data: Converted, title: str, target: Path) -> str:
+    """Return what was written and what was changed, as text."""
+    lines = [f"{title}: {len(data.names)} classes, into {target}"]
     for split, images in data.splits.items():
         objects = [item for image in images for item in image.objects]
         ignored = sum(item.ignored or item.label is None for item in objects)
         counts = f"images {len(images):,}, objects {len(objects) - ignored:,}, to ignore {ignored:,}"
-        print(f"  {split}: {counts}")
-    for note, count in data.notes.items():
-        if count:
-            print(f"  {note}: {count:,}")
+        lines.append(f"  {split}: {counts}")
+    lines += [f"  {note}: {count:,}" for note, count in data.notes.items() if count]
     if list(data.splits) == ["train"]:
-        print("  there is no validation split: --val 0.1 holds out a tenth of the images")
-    print(f"python train.py --data {target / 'data.yaml'}")
+        lines.append("  there is no validation split: --val 0.1 holds out a tenth of the images")
+    return "\n".join([*lines, f"python train.py --data {target / 'data.yaml'}"])
 
 
 def with_flags(arguments: list[str]) -> list[str]:

@@ -1,15 +1,16 @@
-"""Check a data set and say what it means for small objects: python -m tools.doctor --data X.
+"""Check a data set, and what it means for small objects: python -m tools.doctor --data X.
 
 python -m tools.doctor                                       # the tree crowns that ship
 python -m tools.doctor --data mine.yaml --imgsz 640 --cfg yolov5s-spd
 python -m tools.doctor --data visdrone.yaml --weights best.pt --split train --no-similar
 
-Exit code 1: something is broken (images, labels, or the same image in two splits); 0: nothing is; 2: bad
-input.
+Exit code 1: something is wrong (broken images, bad labels, or the same image in two splits); 0: nothing is;
+2: bad input.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Literal
 
 from utils.cli import run
 from utils.errors import UserError
-from utils.options import Options, opt
+from utils.log import RESULT, LogOptions
+from utils.options import Options, group, opt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,31 +28,33 @@ if TYPE_CHECKING:
     from data.dataset_yaml import DatasetConfig
     from data.detection.records import Survey
 
+LOG = logging.getLogger(__name__)
 DEFAULT_MODEL = "yolov5n-spd"
-LISTED = 10  # faults of a kind that are listed; more are counted
+LISTED = 10  # lines of a kind that are listed; the others are counted
 
 
 @dataclass(frozen=True)
 class DoctorConfig(Options):
-    """Check a data set and say what it means for small objects."""
+    """Check a data set, and what it means for small objects."""
 
     data: Path = opt("data/treecrowns.yaml", "data-set YAML, or the name of one that ships")
-    split: Literal["train", "val", "test"] | None = opt(None, "look at this split only (default: at all)")
+    split: Literal["train", "val", "test"] | None = opt(None, "examine this split only (default: all)")
     imgsz: int | None = opt(
         None, "input side, px (default: the data's recipe, or 640)", "--img", "--img-size", min=32
     )
     weights: Path | None = opt(None, "take anchors and strides from this checkpoint")
     cfg: str = opt(DEFAULT_MODEL, "or from this architecture")
-    similar: bool = opt(True, "decode every image, to find copies that were encoded or scaled anew")
+    similar: bool = opt(True, "decode every image, to find copies that were encoded or resized again")
     plots: bool = opt(True, "draw sizes, anchors, classes and crowding")
-    list_all: bool = opt(False, f"list all faults, not the first {LISTED} of a kind")
+    list_all: bool = opt(False, f"list all lines, not only the first {LISTED} of a kind")
     project: Path = opt("runs/doctor", "folder of runs")
     name: str = opt("exp", "name of this run")
     exist_ok: bool = opt(False, "write into an existing run folder")
+    log: LogOptions = group(LogOptions)
 
 
 def main(cfg: DoctorConfig) -> int:
-    """Examine, print, draw; return 1 if something is broken."""
+    """Examine, report and draw; return 1 if something is wrong."""
     from data.checkup.advice import advise
     from data.checkup.files import examine_files
     from data.checkup.plots import plot_facts
@@ -67,28 +71,30 @@ def main(cfg: DoctorConfig) -> int:
     surveys = {split: survey_records(description, split) for split in splits}
     report = examine_files(description, surveys, cfg.similar)
     facts = {
-        split: gather_facts(found, description, imgsz, strides, anchors)
-        for split, found in surveys.items()
-        if found.records
+        split: gather_facts(survey, description, imgsz, strides, anchors)
+        for split, survey in surveys.items()
+        if survey.records
     }
-    print(f"{description.file}: at {imgsz} px, with the anchors and strides of {cfg.weights or cfg.cfg}\n")
-    print_table(surveys, facts)
-    print_lines(report.remarks, cfg.list_all)
+    model = cfg.weights or cfg.cfg
+    LOG.log(RESULT, f"{description.file}: at {imgsz} px, with the anchors and strides of {model}\n")
+    LOG.log(RESULT, table(surveys, facts))
+    if report.remarks:
+        LOG.log(RESULT, listing(report.remarks, cfg.list_all))
     about = facts.get("train") or next(iter(facts.values()), None)
     if about is not None and len(about.sizes.in_file):
-        print_advice(advise(about))
+        LOG.log(RESULT, numbered_advice(advise(about)))
         if cfg.plots:
             png = make_run_folder(cfg.project, cfg.name, cfg.exist_ok) / "sizes.png"
             plot_facts(about, png)
-            print(f"\nsizes, anchors, classes: {png}")
-    print_lines({f"ERROR: {title}": lines for title, lines in report.errors.items()}, cfg.list_all)
-    if not report.errors:
-        print("\nno broken images, bad labels or copies across splits")
-    return 1 if report.errors else 0
+            LOG.log(RESULT, f"\nsizes, anchors, classes: {png}")
+    errors = {f"ERROR: {title}": lines for title, lines in report.errors.items()}
+    sound = "\nno broken images, bad labels or copies across splits"
+    LOG.log(RESULT, listing(errors, cfg.list_all) if errors else sound)
+    return 1 if errors else 0
 
 
 def read_levels(cfg: DoctorConfig) -> tuple[tuple[float, ...], np.ndarray]:
-    """Return strides and (k, 2) anchors in pixels of the detector."""
+    """Return the detector's strides and its anchors (k, 2), pixels."""
     from models import build_model, load_model
     from models.detection_model import require_detector
 
@@ -99,7 +105,7 @@ def read_levels(cfg: DoctorConfig) -> tuple[tuple[float, ...], np.ndarray]:
 
 
 def gather_facts(
-    found: Survey,
+    survey: Survey,
     description: DatasetConfig,
     imgsz: int,
     strides: tuple[float, ...],
@@ -109,15 +115,15 @@ def gather_facts(
     import numpy as np
 
     from data.checkup.advice import Facts
-    from data.checkup.sizes import measure, view_sizes
+    from data.checkup.sizes import measure, trained_sizes
     from data.detection.tiling import tile_records
 
     tiling = description.tile
-    views = tile_records(found.records, tiling) if tiling else found.records
+    tiles = tile_records(survey.records, tiling) if tiling else survey.records
     return Facts(
-        sizes=measure(found.records, tiling, imgsz),
-        views=view_sizes(views, imgsz),
-        view_counts=np.array([int((~view.crowd).sum()) for view in views]),
+        sizes=measure(survey.records, tiling, imgsz),
+        trained_sizes=trained_sizes(tiles, imgsz),
+        counts=np.array([int((~tile.crowd).sum()) for tile in tiles]),
         imgsz=imgsz,
         tiling=tiling,
         strides=strides,
@@ -126,8 +132,8 @@ def gather_facts(
     )
 
 
-def print_table(surveys: Mapping[str, Survey], facts: Mapping[str, Facts]) -> None:
-    """Print counts and sizes, a column a split."""
+def table(surveys: Mapping[str, Survey], facts: Mapping[str, Facts]) -> str:
+    """Return counts and sizes as text, with a column for each split."""
     import numpy as np
 
     from data.checkup.sizes import histogram, share_small, sides, thin
@@ -140,7 +146,7 @@ def print_table(surveys: Mapping[str, Survey], facts: Mapping[str, Facts]) -> No
 
     rows: list[tuple[str, Callable[[str], object]]] = [
         ("images", lambda s: len(surveys[s].records)),
-        ("  tiles", lambda s: len(facts[s].view_counts) if facts[s].tiling else "-"),
+        ("  tiles", lambda s: len(facts[s].counts) if facts[s].tiling else "-"),
         ("  without objects", lambda s: int((facts[s].sizes.per_image == 0).sum())),
         ("objects", lambda s: len(facts[s].sizes.in_file)),
         ("  most in an image", lambda s: int(facts[s].sizes.per_image.max())),
@@ -151,42 +157,47 @@ def print_table(surveys: Mapping[str, Survey], facts: Mapping[str, Facts]) -> No
         ("  at the input", lambda s: percent(facts[s].sizes.at_input, share_small)),
         (
             "best possible recall of anchors",
-            lambda s: f"{facts[s].recall:.1%}" if len(facts[s].views) else "-",
+            lambda s: f"{facts[s].recall:.1%}" if len(facts[s].trained_sizes) else "-",
         ),
         ("under 3 px at the input", lambda s: int(thin(facts[s].sizes.at_input).sum())),
     ]
     bands = ("side under 4 px at the input", "  4 to 8", "  8 to 16", "  16 to 32", "  from 32")
     for number, title in enumerate(bands):
         rows.append((title, lambda s, n=number: int(histogram(facts[s].sizes.at_input)[n])))  # type: ignore[misc]
-    print(f"{'':32}" + "".join(f"{split:>12}" for split in facts))
+    lines = [f"{'':32}" + "".join(f"{split:>12}" for split in facts)]
     for title, value in rows:
         cells = [value(split) for split in facts]
         shown = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
-        print(f"{title:32}" + "".join(f"{cell:>12}" for cell in shown))
+        lines.append(f"{title:32}" + "".join(f"{cell:>12}" for cell in shown))
+    return "\n".join(lines)
 
 
-def _ignored(found: Survey) -> int:
-    return sum(int(record.crowd.sum()) + len(record.ignore) for record in found.records)
+def _ignored(survey: Survey) -> int:
+    return sum(int(record.crowd.sum()) + len(record.ignore) for record in survey.records)
 
 
-def print_lines(kinds: Mapping[str, list[str]], list_all: bool) -> None:
-    """Print each title with its lines, as many as are to be listed."""
+def listing(kinds: Mapping[str, list[str]], list_all: bool) -> str:
+    """Return each title with its lines, or the first of them, as text."""
+    text: list[str] = []
     for title, lines in kinds.items():
-        print(f"\n{title}: {len(lines):,}")
         shown = lines if list_all else lines[:LISTED]
-        for line in shown:
-            print(f"  {line}")
+        text += [f"\n{title}: {len(lines):,}", *(f"  {line}" for line in shown)]
         if len(shown) < len(lines):
-            print(f"  ... and {len(lines) - len(shown):,} more; --list-all lists them")
+            text.append(f"  ... and {len(lines) - len(shown):,} more; --list-all lists them")
+    return "\n".join(text)
 
 
-def print_advice(sentences: list[str]) -> None:
-    """Print numbered advice."""
+def numbered_advice(sentences: list[str]) -> str:
+    """Return advice as numbered paragraphs."""
     import textwrap
 
-    print("\nadvice" if sentences else "\nadvice: none; sizes, anchors and input suit each other")
-    for number, sentence in enumerate(sentences, 1):
-        print(textwrap.fill(sentence, 100, initial_indent=f"{number:>2}. ", subsequent_indent="    "))
+    if not sentences:
+        return "\nadvice: none; sizes, anchors and input suit each other"
+    paragraphs = [
+        textwrap.fill(sentence, 100, initial_indent=f"{number:>2}. ", subsequent_indent="    ")
+        for number, sentence in enumerate(sentences, 1)
+    ]
+    return "\n".join(["\nadvice", *paragraphs])
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What tools.doctor looks at: sizes, copies of images, and the advice that follows."""
+"""What tools.doctor examines: files, copies and sizes, and the advice that follows."""

@@ -1,7 +1,7 @@
-"""From sizes to advice: each function looks at one thing and returns a sentence with its numbers, or None.
+"""Advice from sizes: each function looks at one thing and returns a sentence with its numbers, or None.
 
-The yardstick is two cells of the finest map: an object narrower than that shares its cell with background,
-and its neighbors in a crowd fall into the same one.
+The yardstick is two cells of the finest feature map: a narrower object shares its cell with background, and
+in a crowd with its neighbors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MANY_UNDER = 0.1  # share of objects under two cells that is worth a change
 LARGEST_INPUT = 1536  # pixels; from here on tiles are cheaper than a larger input
 ENOUGH_RECALL = 0.98
 ANCHOR_T = 4.0
-COCO_LIMIT, NMS_LIMIT = 100, 300  # detections of a class that COCO's AP counts; detections that NMS keeps
+COCO_LIMIT, NMS_LIMIT = 100, 300  # detections per class that COCO's AP counts; detections that NMS keeps
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Facts:
     """What advice is based on.
 
     Attributes:
-        sizes: the training objects.
-        views: (m, 2) sizes of their boxes at the input, cut by tiles as in training.
-        view_counts: objects of each image or tile.
+        sizes: of the training objects.
+        trained_sizes: (m, 2) widths and heights of boxes as they are trained on, pixels of the input.
+        counts: (t,) objects of each image or tile.
         imgsz: side of the input, pixels.
         tiling: how images are cut.
         strides: of the detector's levels, ascending.
@@ -39,8 +39,8 @@ class Facts:
     """
 
     sizes: Sizes
-    views: np.ndarray
-    view_counts: np.ndarray
+    trained_sizes: np.ndarray
+    counts: np.ndarray
     imgsz: int
     tiling: Tiling | None
     strides: tuple[float, ...]
@@ -49,41 +49,40 @@ class Facts:
 
     @property
     def need(self) -> float:
-        """Two cells of the finest map, pixels."""
+        """Two cells of the finest feature map, pixels."""
         return CELLS * self.strides[0]
 
     @property
     def recall(self) -> float:
         """Best possible recall of the anchors."""
-        return best_possible_recall(self.views, self.anchors, ANCHOR_T)
+        return best_possible_recall(self.trained_sizes, self.anchors, ANCHOR_T)
 
     @property
     def scale(self) -> float:
-        """Input pixels a file pixel, in the middle image."""
+        """Input pixels per file pixel, in the median image."""
         return float(np.median(self.sizes.scales))
 
     @property
     def full_size(self) -> int:
-        """The input at which nine images (or tiles) of ten are not shrunk, a multiple of 32."""
+        """The input at which nine of ten images (or tiles) are not shrunk, a multiple of 32."""
         return int(-(-np.percentile(self.sizes.long_sides, 90) // 32) * 32)
 
     def under(self, scale: float = 1.0, need: float | None = None) -> float:
-        """Share of objects under two cells if all were `scale` times as large as at the input."""
+        """Share of objects under `need` (two cells) if all were `scale` times as large as at the input."""
         return share(sides(self.sizes.at_input) * scale < (need or self.need))
 
     @property
     def shrinks(self) -> bool:
-        """Whether shrinking makes small objects: many under two cells, or many more that COCO calls small."""
+        """Whether images are shrunk so far that many objects are under two cells, or become COCO-small."""
         grown = share_small(self.sizes.at_input) - share_small(self.sizes.in_file)
         return self.scale < 0.95 and (self.under() > MANY_UNDER or grown > MANY_UNDER)
 
 
 def advise(facts: Facts) -> list[str]:
-    """Return all advice, the most useful first; nothing for a set without objects."""
+    """Return all advice, the most useful first; none for a data set without objects."""
     if not len(facts.sizes.in_file):
         return []
-    found = [look(facts) for look in LOOKS]
-    return [sentence for sentence in found if sentence]
+    return [sentence for check in CHECKS if (sentence := check(facts))]
 
 
 def image_size(facts: Facts) -> str | None:
@@ -95,7 +94,7 @@ def image_size(facts: Facts) -> str | None:
     return (
         f"--imgsz {facts.full_size}: at {facts.imgsz} the {what} are shrunk to {facts.scale:.0%} of their "
         f"size. That raises the share of objects COCO would call small from {small}, and "
-        f"{facts.under():.0%} are under {facts.need:g} px, two cells of the finest map; at "
+        f"{facts.under():.0%} are under {facts.need:g} px, two cells of the finest feature map; at "
         f"{facts.full_size} it is {facts.under(1 / facts.scale):.0%}."
     )
 
@@ -115,7 +114,7 @@ def tiling(facts: Facts) -> str | None:
 
 
 def tile_overlap(facts: Facts) -> str | None:
-    """Advise more overlap where many objects lie whole in no tile for sure."""
+    """Advise more overlap where many objects may lie whole in no tile."""
     if facts.tiling is None:
         return None
     shared = facts.tiling.overlap * facts.tiling.size
@@ -125,18 +124,18 @@ def tile_overlap(facts: Facts) -> str | None:
         return None
     return (
         f"tile overlap {overlap:g}: neighboring tiles share {shared:.0f} px, but {cut:.0%} "
-        f"of the objects are longer, and may be whole in no tile."
+        f"of the objects are longer and may be whole in no tile."
     )
 
 
 def _overlap(facts: Facts, size: int) -> float:
-    """Share of a tile that holds 19 of 20 objects, in steps of .05."""
+    """Share of a tile's side that 19 of 20 objects fit into, in steps of .05."""
     longest = np.percentile(facts.sizes.in_file.max(1), 95)
     return float(np.clip(np.ceil(longest / size * 20) / 20, 0.1, 0.5))
 
 
 def fine_head(facts: Facts) -> str | None:
-    """Advise a level of stride 4 where objects stay small at full size."""
+    """Advise a level of stride 4 where objects are small even at full size."""
     at_best = max(1.0, 1 / facts.scale) if facts.shrinks else 1.0
     if facts.strides[0] <= 4 or facts.under(at_best) <= 2 * MANY_UNDER:
         return None
@@ -149,30 +148,29 @@ def fine_head(facts: Facts) -> str | None:
 
 
 def anchors(facts: Facts) -> str | None:
-    """Advise new anchors where they miss boxes, or where many of them serve none."""
-    if not len(facts.views):
+    """Advise new anchors where they miss boxes, or where many of them fit none."""
+    if not len(facts.trained_sizes):
         return None
     recall = facts.recall
-    serves = np.atleast_1d((side_ratio(facts.views, facts.anchors) > 1 / ANCHOR_T).any(0))
-    idle = int((~serves).sum())
-    if recall >= ENOUGH_RECALL and 3 * idle < len(serves):
+    fits = np.atleast_1d((side_ratio(facts.trained_sizes, facts.anchors) > 1 / ANCHOR_T).any(0))
+    idle = int((~fits).sum())
+    if recall >= ENOUGH_RECALL and 3 * idle < len(fits):
         return None
-    fitted = fit_anchors(facts.views, len(facts.anchors), ANCHOR_T, generations=200, strides=facts.strides)
+    sizes, count = facts.trained_sizes, len(facts.anchors)
+    fitted = fit_anchors(sizes, count, ANCHOR_T, generations=200, strides=facts.strides)
     if fitted is None:
         return None
-    after = best_possible_recall(facts.views, fitted, ANCHOR_T)
-    rows = f"{idle} of {len(serves)} anchors fit no box; the best possible recall is {recall:.1%}"
+    after = best_possible_recall(facts.trained_sizes, fitted, ANCHOR_T)
+    state = f"{idle} of {len(fits)} anchors fit no box; the best possible recall is {recall:.1%}"
     if recall < ENOUGH_RECALL:
-        return (
-            f"new anchors: {rows}, with anchors fitted to the data {after:.1%}. train.py fits them by itself."
-        )
+        return f"new anchors: {state}, and {after:.1%} with anchors fitted to the data. train.py fits them."
     return (
-        f"new anchors: {rows} and stays {after:.1%}. 'anchor_recall: 2' in the --hyp file fits all of them."
+        f"new anchors: {state} and stays {after:.1%}. 'anchor_recall: 2' in the --hyp file fits all of them."
     )
 
 
 def thin_objects(facts: Facts) -> str | None:
-    """Warn of objects too thin to be learned."""
+    """Warn of objects that are too thin to be learned."""
     few = thin(facts.sizes.at_input)
     if not few.any():
         return None
@@ -184,23 +182,23 @@ def thin_objects(facts: Facts) -> str | None:
 
 
 def limits(facts: Facts) -> str | None:
-    """Warn where images hold more objects than are kept or counted."""
-    fullest, fullest_class = int(facts.view_counts.max()), int(facts.sizes.fullest_class.max())
-    parts = []
+    """Warn where images hold more objects than NMS keeps or COCO counts."""
+    fullest, fullest_class = int(facts.counts.max()), int(facts.sizes.fullest_class.max())
+    warnings = []
     if fullest > NMS_LIMIT:
-        above = int((facts.view_counts > NMS_LIMIT).sum())
-        parts.append(f"--max-det {fullest}: {above:,} images hold more than the {NMS_LIMIT} that NMS keeps")
+        above = int((facts.counts > NMS_LIMIT).sum())
+        warnings.append(f"--max-det {fullest}: {above:,} images hold more than the {NMS_LIMIT} NMS keeps")
     if fullest_class > COCO_LIMIT and facts.tiling is None:
         above = int((facts.sizes.fullest_class > COCO_LIMIT).sum())
-        wanted = f"--max-dets 1 10 {fullest_class}"
-        parts.append(
-            f"val.py {wanted}: {above:,} hold more of one class than the {COCO_LIMIT} that COCO's AP counts"
+        warnings.append(
+            f"val.py --max-dets 1 10 {fullest_class}: {above:,} hold more of one class than the {COCO_LIMIT} "
+            "that COCO's AP counts"
         )
-    return "; ".join(parts) + f" (the fullest has {fullest:,})." if parts else None
+    return "; ".join(warnings) + f" (the fullest has {fullest:,})." if warnings else None
 
 
 def rare_classes(facts: Facts) -> str | None:
-    """Warn of classes with hardly any object."""
+    """Warn of classes with hardly any objects."""
     counts = np.bincount(facts.sizes.classes, minlength=len(facts.names))
     few = [f"{name} ({count})" for name, count in zip(facts.names, counts, strict=True) if count < 10]
     if not few:
@@ -209,6 +207,6 @@ def rare_classes(facts: Facts) -> str | None:
     return f"more images of {listed}: classes with fewer than 10 objects to train on are not learned."
 
 
-LOOKS: tuple[Callable[[Facts], str | None], ...] = (
+CHECKS: tuple[Callable[[Facts], str | None], ...] = (
     *(image_size, tiling, tile_overlap, fine_head, anchors, thin_objects, limits, rare_classes),
 )

@@ -1,4 +1,4 @@
-"""Images that are there twice: the same bytes, or the same image encoded or scaled anew."""
+"""Duplicate images: the same bytes, or the same image encoded or resized again."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 
 from data.detection.image_record import ImageRecord
 
-_GRID = 16  # a fingerprint is this many means of gray levels a side
-_COARSE = 4  # neighbors are looked up by so many means a side
-_MEAN, _WORST = 1.5, 8.0  # gray levels by which two copies' means differ at most, on average and anywhere
-_FLAT = 3.0  # an image whose means vary less is like too many others
-_KEPT_BYTES = 1 << 20
+_GRID = 16  # a fingerprint is a grid of so many mean gray levels on each side
+_COARSE = 4  # neighbors are looked up by a grid of so many means on each side
+_MEAN, _WORST = 1.5, 8.0  # largest difference between copies, gray levels: on average, and in any cell
+_FLAT = 3.0  # gray levels; an image whose means vary less looks like too many others
+_BLOCK_BYTES = 1 << 20
 
 
 def same_bytes(paths: Iterable[Path]) -> list[list[Path]]:
-    """Return groups of files with the same content; files of a size of their own are not read."""
+    """Return groups of files with the same content; only files of equal size are read."""
     by_size: dict[int, list[Path]] = defaultdict(list)
     for path in dict.fromkeys(path.resolve() for path in paths):
         by_size[path.stat().st_size].append(path)
@@ -37,7 +37,7 @@ def same_bytes(paths: Iterable[Path]) -> list[list[Path]]:
 def _digest(path: Path) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
-        while block := file.read(_KEPT_BYTES):
+        while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.digest()
 
@@ -48,13 +48,13 @@ class Fingerprints:
 
     Attributes:
         paths: n files.
-        means: (n, 16, 16) float32 gray levels, each the mean of a cell; nan: cannot be decoded.
-        shapes: (n,) width over height.
+        means: (n, 16, 16) float32, mean gray level of each cell; nan where an image cannot be decoded.
+        aspects: (n,) width over height.
     """
 
     paths: list[Path]
     means: np.ndarray
-    shapes: np.ndarray
+    aspects: np.ndarray
 
     @property
     def undecoded(self) -> list[Path]:
@@ -67,13 +67,13 @@ def read_fingerprints(records: Sequence[ImageRecord]) -> Fingerprints:
     """Decode the images at a fraction of their size, in threads."""
     with ThreadPoolExecutor() as pool:
         means = list(pool.map(_means, records))
-    shapes = np.array([record.width / record.height for record in records])
+    aspects = np.array([record.width / record.height for record in records])
     stacked = np.array(means, np.float32).reshape(-1, _GRID, _GRID)
-    return Fingerprints([record.path for record in records], stacked, shapes)
+    return Fingerprints([record.path for record in records], stacked, aspects)
 
 
 def _means(record: ImageRecord) -> np.ndarray:
-    """(16, 16) means of gray levels, from a JPEG reduced while it is decoded."""
+    """(16, 16) mean gray levels; a JPEG is shrunk while it is decoded."""
     side = min(record.width, record.height)
     flags = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4}
     flag = next((flag for factor, flag in flags.items() if side >= 8 * _GRID * factor), cv2.IMREAD_GRAYSCALE)
@@ -90,12 +90,12 @@ def _means(record: ImageRecord) -> np.ndarray:
 def similar(queries: Fingerprints, known: Fingerprints, neighbors: int = 3) -> list[tuple[Path, Path]]:
     """Return pairs (query, known) of different files that show the same image.
 
-    The nearest by coarse means are compared mean by mean. Flat images (fog, night) are left out: too many
-    look alike.
+    Those that are nearest by coarse means are compared cell by cell. Flat images (fog, night) are left out:
+    too many of them look alike.
 
     Args:
-        queries: each is compared with its nearest among `known`.
-        known: may be the same as `queries`.
+        queries: each is compared with its nearest neighbors among `known`.
+        known: the images to compare with; may be the same as `queries`.
         neighbors: how many of the nearest are compared.
     """
     from scipy.spatial import cKDTree
@@ -105,11 +105,10 @@ def similar(queries: Fingerprints, known: Fingerprints, neighbors: int = 3) -> l
         return []
     tree = cKDTree(_coarse(known.means[second]))
     reach = _MEAN * _COARSE * 2  # a distance over 4 x 4 means that differ by twice the allowed mean
-    _, found = tree.query(_coarse(queries.means[first]), k=neighbors, distance_upper_bound=reach)
+    _, nearest = tree.query(_coarse(queries.means[first]), k=neighbors, distance_upper_bound=reach)
     pairs = []
-    for query, row in zip(first, np.reshape(found, (len(first), -1)), strict=True):
-        for place in row[row < len(second)]:
-            other = second[place]
+    for query, row in zip(first, np.reshape(nearest, (len(first), -1)), strict=True):
+        for other in second[row[row < len(second)]]:  # the tree gives its size where there is no neighbor
             if queries.paths[query] != known.paths[other] and _alike(queries, query, known, other):
                 pairs.append((queries.paths[query], known.paths[other]))
     return pairs
@@ -118,11 +117,11 @@ def similar(queries: Fingerprints, known: Fingerprints, neighbors: int = 3) -> l
 def _usable(prints: Fingerprints) -> np.ndarray:
     if not len(prints.paths):
         return np.zeros(0, int)
-    return np.flatnonzero(prints.means.std((1, 2)) > _FLAT)  # nan is not
+    return np.flatnonzero(prints.means.std((1, 2)) > _FLAT)  # false for nan
 
 
 def _coarse(means: np.ndarray) -> np.ndarray:
-    """(n, 16, 16) -> (n, 4 * 4) means of means."""
+    """(n, 16, 16) means -> (n, 16) means of 4 x 4 blocks."""
     step = _GRID // _COARSE
     blocks = means.reshape(-1, _COARSE, step, _COARSE, step)
     return blocks.mean((2, 4)).reshape(len(means), -1)
@@ -130,5 +129,5 @@ def _coarse(means: np.ndarray) -> np.ndarray:
 
 def _alike(queries: Fingerprints, query: int, known: Fingerprints, other: int) -> bool:
     difference = np.abs(queries.means[query] - known.means[other])
-    same_shape = abs(queries.shapes[query] / known.shapes[other] - 1) < 0.03
-    return bool(same_shape and difference.mean() < _MEAN and difference.max() < _WORST)
+    same_aspect = abs(queries.aspects[query] / known.aspects[other] - 1) < 0.03
+    return bool(same_aspect and difference.mean() < _MEAN and difference.max() < _WORST)

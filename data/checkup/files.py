@@ -13,38 +13,40 @@ from data.detection.records import Survey
 
 
 @dataclass
-class Report:
+class FileReport:
     """Faults and remarks by kind.
 
     Attributes:
-        errors: title and lines of each kind of fault that has to be mended.
-        remarks: title and lines of each kind that is worth knowing.
+        errors: title and lines of each kind of fault that must be fixed.
+        remarks: title and lines of each kind of thing that is worth knowing.
     """
 
     errors: dict[str, list[str]] = field(default_factory=dict)
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, is_error: bool, title: str, lines: list[str]) -> None:
-        """Add lines under a title; none is no fault."""
+        """Add lines under a title; no lines are no fault."""
         if lines:
             (self.errors if is_error else self.remarks).setdefault(title, []).extend(lines)
 
 
-def examine_files(description: DatasetConfig, surveys: Mapping[str, Survey], look_similar: bool) -> Report:
+def examine_files(
+    description: DatasetConfig, surveys: Mapping[str, Survey], look_similar: bool
+) -> FileReport:
     """Return what is wrong with the files of the splits.
 
     Args:
         description: the data set.
         surveys: of each split.
-        look_similar: decode all images, to find copies that were encoded or scaled anew.
+        look_similar: decode all images, to find copies that were encoded or resized again.
     """
-    report = Report()
+    report = FileReport()
     report.add(False, "notes", list(description.notes))
-    for split, found in surveys.items():
-        report.add(True, f"broken images in {split}", found.broken)
-        report.add(True, f"bad labels in {split}", found.bad_rows)
-        report.add(False, f"notes on {split}", found.notes)
-    paths = {split: {r.path.resolve() for r in found.records} for split, found in surveys.items()}
+    for split, survey in surveys.items():
+        report.add(True, f"broken images in {split}", survey.broken)
+        report.add(True, f"bad labels in {split}", survey.bad_rows)
+        report.add(False, f"notes on {split}", survey.notes)
+    paths = {split: {record.path.resolve() for record in survey.records} for split, survey in surveys.items()}
     pairs = [pair for pair in combinations(surveys, 2) if _compared(description, *pair)]
     exact = _add_same_files(report, paths, pairs)
     if look_similar:
@@ -53,12 +55,12 @@ def examine_files(description: DatasetConfig, surveys: Mapping[str, Survey], loo
 
 
 def _compared(description: DatasetConfig, first: str, second: str) -> bool:
-    """Whether two splits should differ: val and test may be declared to be the same."""
+    """Whether two splits should differ; val and test may be declared to be the same."""
     return "train" in (first, second) or description.splits[first] != description.splits[second]
 
 
 def _add_same_files(
-    report: Report, paths: Mapping[str, set[Path]], pairs: list[tuple[str, str]]
+    report: FileReport, paths: Mapping[str, set[Path]], pairs: list[tuple[str, str]]
 ) -> set[frozenset[Path]]:
     """Report files with the same bytes; return them in pairs."""
     exact: set[frozenset[Path]] = set()
@@ -80,13 +82,13 @@ def _add_same_files(
 
 
 def _add_similar(
-    report: Report,
+    report: FileReport,
     surveys: Mapping[str, Survey],
     pairs: list[tuple[str, str]],
     exact: set[frozenset[Path]],
 ) -> None:
     """Report images that look the same, and those that cannot be decoded."""
-    prints = {split: read_fingerprints(found.records) for split, found in surveys.items()}
+    prints = {split: read_fingerprints(survey.records) for split, survey in surveys.items()}
     for split, own in prints.items():
         undecoded = [f"{path}: cannot be decoded" for path in own.undecoded]
         report.add(True, f"broken images in {split}", undecoded)
@@ -98,4 +100,4 @@ def _add_similar(
             if len(key) == 2 and key not in exact:
                 lines.setdefault(key, f"{other} ~ {one}")
         where = f"in {first} and {second}" if is_leak else f"within {first}"
-        report.add(is_leak, f"the same image, encoded anew or a moment later, {where}", list(lines.values()))
+        report.add(is_leak, f"the same image, encoded again or a moment later, {where}", list(lines.values()))

@@ -1,4 +1,4 @@
-"""One image of a data set's sizes: objects against strides, boxes against anchors, classes, crowding."""
+"""A figure of a data set: objects against strides, boxes against anchors, classes, crowding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN_BOXES = 5000
 
 
 def plot_facts(facts: Facts, png: Path) -> None:
-    """Draw four panels; matplotlib without pyplot, so without a window."""
+    """Draw four panels into a PNG file, without pyplot and so without a display."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), dpi=110, layout="constrained")
@@ -31,7 +31,7 @@ def plot_facts(facts: Facts, png: Path) -> None:
 
 
 def _draw_sides(axis: Axes, facts: Facts) -> None:
-    """Histograms of the side in the file and at the input, and the strides."""
+    """Histograms of the sides in the file and at the input, and the strides."""
     at_input, in_file = sides(facts.sizes.at_input), sides(facts.sizes.in_file)
     edges = np.geomspace(1, max(64.0, in_file.max(), at_input.max()) * 1.01, 50).tolist()
     axis.hist(in_file.clip(1), edges, color="#b8c4ce", label="in the file")
@@ -51,7 +51,7 @@ def _draw_sides(axis: Axes, facts: Facts) -> None:
 
 def _draw_anchors(axis: Axes, facts: Facts) -> None:
     """Boxes at the input as dots, anchors as crosses."""
-    boxes = facts.views
+    boxes = facts.trained_sizes
     if len(boxes) > _SHOWN_BOXES:
         boxes = boxes[np.random.default_rng(0).choice(len(boxes), _SHOWN_BOXES, replace=False)]
     axis.plot(*boxes.clip(1).T, ".", ms=3, alpha=0.3, color="#495057", label="boxes as trained on")
@@ -70,7 +70,7 @@ def _draw_anchors(axis: Axes, facts: Facts) -> None:
 
 
 def _draw_classes(axis: Axes, facts: Facts) -> None:
-    """Objects of each class, the most frequent above."""
+    """Objects of each class, the most frequent at the top."""
     counts = np.bincount(facts.sizes.classes, minlength=len(facts.names))
     order = np.argsort(-counts, kind="stable")[:_SHOWN_CLASSES][::-1]
     bars = axis.barh(
@@ -84,10 +84,10 @@ def _draw_classes(axis: Axes, facts: Facts) -> None:
 
 
 def _draw_crowding(axis: Axes, facts: Facts) -> None:
-    """Objects an image or tile."""
+    """Histogram of the objects per image or tile."""
     what = "tile" if facts.tiling else "image"
-    axis.hist(facts.view_counts, bins=min(40, int(facts.view_counts.max()) + 1), color="#63e6be")
-    middle = np.median(facts.view_counts)
+    axis.hist(facts.counts, bins=min(40, int(facts.counts.max()) + 1), color="#63e6be")
+    middle = np.median(facts.counts)
     axis.axvline(middle, color="#087f5b", label=f"median {middle:g}")
-    axis.set(xlabel=f"objects a {what}", ylabel=f"{what}s", title=f"{len(facts.view_counts):,} {what}s")
+    axis.set(xlabel=f"objects per {what}", ylabel=f"{what}s", title=f"{len(facts.counts):,} {what}s")
     axis.legend()

@@ -1,4 +1,4 @@
-"""How large objects are in the file and at the network's input, and how they meet strides and anchors."""
+"""How large objects are in the file and at the network's input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data.letterbox import fit
 
 SIDES = (0, 4, 8, 16, 32, np.inf)  # pixels at the input, between the strides of a detector's levels
 COCO_SMALL = 32**2  # pixels²
-THIN = 3.0  # pixels; below this no side of an object can be told from noise
+THIN = 3.0  # pixels; an object with a smaller side cannot be told from noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,9 @@ class Sizes:
         in_file: (n, 2) float64 widths and heights, pixels of the file.
         at_input: (n, 2) float64, pixels of the network's input.
         classes: (n,) int64.
-        per_image: (p,) objects of each image.
-        fullest_class: (p,) objects of each image's most frequent class.
-        scales: (p,) input pixels a file pixel.
+        per_image: (p,) objects in each image.
+        fullest_class: (p,) objects of the most frequent class in each image.
+        scales: (p,) input pixels per file pixel.
         long_sides: (p,) longer side of the image, or of its tiles, file pixels.
     """
 
@@ -40,9 +40,9 @@ class Sizes:
 
 
 def measure(records: Sequence[ImageRecord], tiling: Tiling | None, imgsz: int) -> Sizes:
-    """Measure the objects of full images as a network of input `imgsz` is given them, tiled or not."""
-    views = np.array([_view(record, tiling) for record in records], float).reshape(-1, 2)
-    scales = np.array([fit(int(w), int(h), (imgsz, imgsz))[0].scale for w, h in views])
+    """Measure the objects of full images, in the file and at a network's input of `imgsz`, tiled or not."""
+    shapes = np.array([_shape(record, tiling) for record in records], float).reshape(-1, 2)
+    scales = np.array([fit(int(w), int(h), (imgsz, imgsz))[0].scale for w, h in shapes])
     boxes = [record.boxes_xyxy[~record.crowd].astype(float) for record in records]
     labels = [record.classes[~record.crowd] for record in records]
     in_file = [corners[:, 2:] - corners[:, :2] for corners in boxes]
@@ -54,45 +54,46 @@ def measure(records: Sequence[ImageRecord], tiling: Tiling | None, imgsz: int) -
         per_image=np.array([len(row) for row in labels], int),
         fullest_class=np.array([np.bincount(row).max() if len(row) else 0 for row in labels], int),
         scales=scales,
-        long_sides=views.max(1) if len(views) else np.zeros(0),
+        long_sides=shapes.max(1) if len(shapes) else np.zeros(0),
     )
 
 
-def _view(record: ImageRecord, tiling: Tiling | None) -> tuple[int, int]:
+def _shape(record: ImageRecord, tiling: Tiling | None) -> tuple[int, int]:
+    """Width and height of an image, or of its tiles."""
     if tiling is None:
         return record.width, record.height
     return min(record.width, tiling.size), min(record.height, tiling.size)
 
 
 def sides(sizes: np.ndarray) -> np.ndarray:
-    """(n, 2) widths and heights -> (n,) side of the square of the same area."""
+    """(n, 2) widths and heights -> (n,) sides of squares of the same area."""
     return np.sqrt(sizes.prod(1))
 
 
 def share(chosen: np.ndarray) -> float:
-    """Return the share of true among (n,) bool; 0 of nothing."""
+    """Return the share of true values among (n,) bool; 0 if there are none."""
     return float(chosen.mean()) if len(chosen) else 0.0
 
 
 def share_small(sizes: np.ndarray) -> float:
-    """Return the share of objects (n, 2) that COCO calls small in pixels of this scale: area under 32²."""
+    """Return the share of objects (n, 2) that COCO calls small: under 32² pixels."""
     return share(sizes.prod(1) < COCO_SMALL)
 
 
 def thin(sizes: np.ndarray) -> np.ndarray:
-    """Whether each of (n, 2) sizes has a side under 3 px."""
+    """(n, 2) widths and heights -> (n,) whether a side is under 3 px."""
     return sizes.min(1, initial=np.inf) < THIN
 
 
 def histogram(sizes: np.ndarray) -> np.ndarray:
-    """Count objects (n, 2) by side: under 4, 4 to 8, 8 to 16, 16 to 32, from 32 px."""
+    """Count objects (n, 2) by side: under 4, 4 to 8, 8 to 16, 16 to 32, and from 32 px."""
     return np.histogram(sides(sizes), SIDES)[0]
 
 
-def view_sizes(records: Sequence[ImageRecord], imgsz: int) -> np.ndarray:
-    """Return (n, 2) sizes at the input of the boxes of images or tiles, cut as training sees them."""
-    found = [np.zeros((0, 2))]
+def trained_sizes(records: Sequence[ImageRecord], imgsz: int) -> np.ndarray:
+    """Return widths and heights (n, 2) of the boxes of images or tiles, pixels of the input."""
+    sizes = [np.zeros((0, 2))]
     for record in records:
         corners = record.boxes_xyxy[~record.crowd].astype(float)
-        found.append((corners[:, 2:] - corners[:, :2]) * (imgsz / max(record.width, record.height)))
-    return np.concatenate(found)
+        sizes.append((corners[:, 2:] - corners[:, :2]) * (imgsz / max(record.width, record.height)))
+    return np.concatenate(sizes)

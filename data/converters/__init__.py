@@ -1,4 +1,4 @@
-"""Converters from published data sets; one file a format, one table of them all."""
+"""Converters of published data sets: one file for each format, and one table of all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Format(NamedTuple):
     Attributes:
         title: the data set's name.
         layout: the files and folders that are read, below the source folder.
-        read: reads the source folder.
+        read: returns the data set in a source folder.
     """
 
     title: str
@@ -26,13 +26,13 @@ class Format(NamedTuple):
 
 FORMATS = {
     "aitod": Format("AI-TOD and AI-TOD-v2", aitod.LAYOUT, aitod.read),
-    "coco": Format("COCO 2017, or data of one's own in its layout", coco.LAYOUT, coco.read),
+    "coco": Format("COCO 2017, or your own data in its layout", coco.LAYOUT, coco.read),
     "dota": Format("DOTA 1.0, 1.5 and 2.0, horizontal boxes", dota.LAYOUT, dota.read),
     "sku110k": Format("SKU-110K", sku110k.LAYOUT, sku110k.read),
     "sodad": Format("SODA-D", sodad.LAYOUT, sodad.read),
     "tinyperson": Format("TinyPerson", tinyperson.LAYOUT, tinyperson.read),
     "uavdt": Format("UAVDT-DET", uavdt.LAYOUT, uavdt.read),
     "visdrone": Format("VisDrone-DET", visdrone.LAYOUT, visdrone.read),
-    "voc": Format("Pascal VOC, or data of one's own in its XML", voc.LAYOUT, voc.read),
+    "voc": Format("Pascal VOC, or your own data in its XML format", voc.LAYOUT, voc.read),
     "xview": Format("xView", xview.LAYOUT, xview.read),
 }

@@ -1,4 +1,4 @@
-"""AI-TOD and AI-TOD-v2: tiny objects in 800 x 800 px cuts of aerial images, as COCO files.
+"""AI-TOD and AI-TOD-v2: tiny objects in 800 x 800 px crops of aerial images, as COCO files.
 
 Wang et al., ICPR 2020, and Xu et al., ISPRS 2022. Files are called aitod_train_v1.json,
 aitodv2_train.json, ...

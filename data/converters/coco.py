@@ -1,4 +1,4 @@
-"""COCO 2017, or any data set published in COCO's own layout, its classes taken from the files.
+"""COCO 2017, or any data set in the layout of COCO, with the classes that its files name.
 
 annotations/instances_<split>.json, with images in <split>/ or images/<split>/
 (cocodataset.org/#format-data).
@@ -18,7 +18,7 @@ LAYOUT = "annotations/instances_<split>.json with <split>/*.jpg"
 
 
 def read(source: Path) -> Converted:
-    """Read all splits; categories are numbered as in the files, and ids are kept."""
+    """Read all splits; classes are in the order of their category ids, and all ids are kept."""
     files = sorted((source / "annotations").glob("instances_*.json"))
     if not files:
         raise UserError(f"no annotations below {source}; looked for {LAYOUT}")
@@ -26,7 +26,9 @@ def read(source: Path) -> Converted:
     for file in files:
         for entry in load_coco(file)["categories"]:
             if categories.setdefault(entry["id"], entry["name"]) != entry["name"]:
-                raise UserError(f"{file}: category {entry['id']} is '{entry['name']}', elsewhere another")
+                raise UserError(
+                    f"{file}: category {entry['id']} is '{entry['name']}', which other files name otherwise"
+                )
     ids = tuple(sorted(categories))
     names = tuple(categories[number] for number in ids)
     if len(set(names)) < len(names):

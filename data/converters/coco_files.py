@@ -1,4 +1,4 @@
-"""Data sets published as COCO files: which boxes count, under which class, is all in which they differ."""
+"""Data sets published as COCO files; they differ only in which boxes count, and under which class."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Ignored = Callable[[dict[str, Any]], bool]
 
 
 def never(entry: dict[str, Any]) -> bool:
-    """For data sets that mark nothing as ignored besides crowds."""
+    """For data sets that mark nothing but crowds as ignored."""
     return False
 
 
 def find_split_files(source: Path, splits: tuple[str, ...], layout: str) -> dict[str, Path]:
-    """Return the one COCO file of each split below `source`, by the split's name within the file's.
+    """Return the COCO file of each split below `source`, which has the split's name in its own.
 
     Raises:
-        UserError: no split has one, or a split has several.
+        UserError: no split has a file, or one has several.
     """
     files = sorted(source.rglob("*.json"))
-    found = {}
+    chosen = {}
     for split in splits:
         word = re.compile(rf"(^|[^a-z]){split}([^a-z]|$)", re.IGNORECASE)
         matches = [file for file in files if word.search(file.stem)]
@@ -38,10 +38,10 @@ def find_split_files(source: Path, splits: tuple[str, ...], layout: str) -> dict
                 f"{source} has {len(matches)} files of '{split}', such as {some}; keep one of them"
             )
         if matches:
-            found[split] = matches[0]
-    if not found:
+            chosen[split] = matches[0]
+    if not chosen:
         raise UserError(f"no annotations below {source}; looked for {layout}")
-    return found
+    return chosen
 
 
 def read_coco_file(
@@ -61,7 +61,7 @@ def read_coco_file(
         is_ignored: whether an annotation is to be ignored although it is no crowd.
 
     Raises:
-        UserError: the file is not COCO's, names another category or image, or its images are not found.
+        UserError: the file is no COCO file, names another category or image, or its images are missing.
     """
     content = load_coco(file)
     by_id = {}

@@ -1,9 +1,9 @@
-"""DOTA: large aerial images; a text file an image, eight corner numbers, category and difficulty a row.
+"""DOTA: large aerial images; a text file for each, with four corners, category and difficulty in each row.
 
 Xia et al., CVPR 2018, arXiv:1711.10398; captain-whu.github.io/DOTA/dataset.html. Two lines, imagesource
-and gsd, stand before the rows. Boxes become the horizontal ones around the corners, which is DOTA's task
-2; difficult objects are ignored, as in its evaluation. Versions 1.0, 1.5 and 2.0 have the first 15, 16
-and all 18 of the classes.
+and gsd, come before the rows. Boxes become the horizontal ones around the corners, which is DOTA's task 2;
+difficult objects are ignored, as in its evaluation. Versions 1.0 and 1.5 have the first 15 and 16 of the
+classes, version 2.0 has all 18.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LAYOUT = "<split>/images/*.png and <split>/labelTxt*/*.txt, splits train and val
 
 
 def read(source: Path) -> Converted:
-    """Read train and val; the images of the test set have no public labels."""
+    """Read train and val; the labels of the test set are not public."""
     notes: Counter[str] = Counter()
     splits = {}
     for split in ("train", "val"):
@@ -41,12 +41,12 @@ def read(source: Path) -> Converted:
 
 
 def _label_folder(folder: Path) -> Path:
-    """The one folder of label files, which may lie in another: labelTxt-v1.0/labelTxt/."""
-    found = sorted({file.parent for file in folder.rglob("*.txt") if "labelTxt" in str(file.parent)})
-    if len(found) != 1:
-        which = f"has {' and '.join(map(str, found))}; keep one" if found else "has no folder labelTxt"
+    """The folder of the label files, which may lie in another one: labelTxt-v1.0/labelTxt/."""
+    folders = sorted({file.parent for file in folder.rglob("*.txt") if "labelTxt" in str(file.parent)})
+    if len(folders) != 1:
+        which = f"has {' and '.join(map(str, folders))}; keep one" if folders else "has no folder labelTxt"
         raise UserError(f"{folder} {which}; looked for {LAYOUT}")
-    return found[0]
+    return folders[0]
 
 
 def _read_objects(file: Path, notes: Counter[str]) -> list[Object]:
@@ -57,8 +57,8 @@ def _read_objects(file: Path, notes: Counter[str]) -> list[Object]:
             continue
         where = f"{file}:{number}"
         if len(cells) not in (9, 10):
-            wanted = "x1 y1 x2 y2 x3 y3 x4 y4 category difficult"
-            raise UserError(f"{where}: {len(cells)} columns; a row is: {wanted}")
+            expected = "x1 y1 x2 y2 x3 y3 x4 y4 category difficult"
+            raise UserError(f"{where}: {len(cells)} columns; a row is: {expected}")
         corners = numbers(where, cells[:8])
         if cells[8] not in NAMES:
             raise UserError(f"{where}: unknown category '{cells[8]}'. {suggest(cells[8], NAMES)}")

@@ -13,10 +13,10 @@ class Object(NamedTuple):
     """One box of an image.
 
     Attributes:
-        box_xyxy: pixels, zero-based, the right and lower edge exclusive; it may reach out of the image.
+        box_xyxy: pixels, zero-based, right and lower edge exclusive; it may reach beyond the image.
         label: class number; None is a region in which objects of every class are to be ignored.
-        ignored: neither a target nor a miss; a label of None always is.
-        area: pixels², where the data set states it; None is the box's own.
+        ignored: neither a target nor a miss; a region always is.
+        area: pixels², where the data set states it; None is that of the box.
         object_id: the data set's own number of the object.
     """
 
@@ -32,11 +32,11 @@ class AnnotatedImage:
     """One image with its objects.
 
     Attributes:
-        path: where it lies; an image that is not there is left out when the data set is written.
+        path: the file; an image whose file is missing is left out when the data set is written.
         name: its name below images/<split>/ of the converted data set, with "/" between folders.
         width: pixels.
         height: pixels.
-        objects: boxes, in the order of the annotations.
+        objects: its boxes, in the order of the annotations.
         image_id: the data set's own number of the image.
     """
 
@@ -50,13 +50,13 @@ class AnnotatedImage:
 
 @dataclass
 class Converted:
-    """A data set as read.
+    """A data set as it was read.
 
     Attributes:
         names: class names.
-        splits: the images of each split, under the data set's own names of the splits.
-        category_ids: the data set's own number of each class; None counts from 1.
-        notes: what was changed or left out, and how often.
+        splits: the images of each split, under the data set's own name of the split.
+        category_ids: the data set's own number of each class; None numbers them from 1.
+        notes: how often something was changed or left out.
     """
 
     names: tuple[str, ...]
@@ -66,7 +66,7 @@ class Converted:
 
 
 def hold_out(images: list[AnnotatedImage], share: float) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    """Return images to train on and a share of them held out, chosen by name: the same on every machine."""
+    """Return images to train on and a share held out, which names decide: the same on every machine."""
     by_hash = sorted(images, key=lambda image: (zlib.crc32(image.name.encode()), image.name))
     held = {image.name for image in by_hash[: round(len(images) * share)]}
     return (

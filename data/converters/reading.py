@@ -17,18 +17,18 @@ def read_text(file: Path) -> str:
     """Return a text file's content.
 
     Raises:
-        UserError: it is not there or no UTF-8 text.
+        UserError: it is missing, or no UTF-8 text.
     """
     try:
         return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"no annotation file {file}") from error
     except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} is not a readable text: {error}") from error
+        raise UserError(f"{file} cannot be read as text: {error}") from error
 
 
 def read_rows(file: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
-    """Yield "file:line" and the columns of each row that is not empty; a comma at the end adds no column.
+    """Yield "file:line" and the cells of each row that is not empty; a comma at the end adds no cell.
 
     Raises:
         UserError: a row has fewer or more columns.
@@ -49,7 +49,7 @@ def numbers(where: str, cells: Sequence[str]) -> list[float]:
     """Return cells as finite numbers.
 
     Raises:
-        UserError: one is not; the message starts with `where`.
+        UserError: a cell is not a finite number; the message starts with `where`.
     """
     values = []
     for cell in cells:
@@ -67,10 +67,10 @@ def list_images(folder: Path) -> list[Path]:
     """Return the images of a folder, sorted.
 
     Raises:
-        UserError: the folder is not there or has none.
+        UserError: the folder is missing or has no image.
     """
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; the data set's images are meant to be there")
+        raise UserError(f"no folder {folder}, where the images of the data set should be")
     images = sorted(path for path in folder.iterdir() if is_image(path))
     if not images:
         raise UserError(f"no images in the folder {folder}")
@@ -89,19 +89,24 @@ def read_sizes(images: Iterable[Path], notes: Counter[str]) -> dict[Path, tuple[
     paths = list(images)
     sizes = {}
     with ThreadPoolExecutor() as pool:
-        for path, found in zip(paths, pool.map(size, paths), strict=True):
-            if isinstance(found, str):
-                notes[f"image left out: {found}"] += 1
+        for path, result in zip(paths, pool.map(size, paths), strict=True):
+            if isinstance(result, str):
+                notes[f"image left out: {result}"] += 1
             else:
-                sizes[path] = found
+                sizes[path] = result
     return sizes
 
 
 def folder_of(names: Sequence[str], folders: Sequence[Path], about: Path) -> Path:
-    """Return the first folder that holds one of the first images named by `about`.
+    """Return the first folder that holds any of the first 50 images.
+
+    Args:
+        names: of the images, below the folder.
+        folders: where they may be.
+        about: the file that names them, for the message.
 
     Raises:
-        UserError: none does.
+        UserError: no folder does.
     """
     for folder in folders:
         if any((folder / name).is_file() for name in names[:50]):

@@ -1,4 +1,4 @@
-"""SKU-110K: densely packed shelves; a CSV file a split, one row a box, without a header.
+"""SKU-110K: densely packed shelves; a CSV file without a header for each split, with a box in each row.
 
 image, x1, y1, x2, y2, class, image width, image height (Goldman et al., CVPR 2019, arXiv:1904.00853); the
 only class is `object`.
@@ -18,7 +18,7 @@ LAYOUT = "annotations/annotations_<split>.csv with images/*.jpg, splits train, v
 
 
 def read(source: Path) -> Converted:
-    """Read every split whose file is there; sizes are taken from the rows."""
+    """Read every split that has a file; the rows give the sizes of the images."""
     splits = {}
     for split in ("train", "val", "test"):
         file = source / "annotations" / f"annotations_{split}.csv"
@@ -34,13 +34,13 @@ def _read_split(file: Path, folders: list[Path]) -> list[AnnotatedImage]:
     for where, (name, *cells) in read_rows(file, 8):
         label = cells.pop(4)
         if label not in NAMES:
-            raise UserError(f"{where}: class '{label}' is not the only one there is, 'object'")
+            raise UserError(f"{where}: class '{label}' is not 'object', the only one there is")
         x1, y1, x2, y2, width, height = numbers(where, cells)
         image = images.setdefault(name, AnnotatedImage(file, name, int(width), int(height)))
         if (image.width, image.height) != (width, height):
             raise UserError(
                 f"{where}: {name} is {width:g}x{height:g} px here, "
-                f"{image.width}x{image.height} in a row before"
+                f"{image.width}x{image.height} in an earlier row"
             )
         image.objects.append(Object((x1, y1, x2, y2), 0))
     folder = folder_of(list(images), folders, file)

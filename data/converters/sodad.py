@@ -1,4 +1,4 @@
-"""SODA-D: small objects of traffic in large images, as COCO files; category `ignore` is regions.
+"""SODA-D: small objects in large images of traffic, as COCO files; category `ignore` marks regions.
 
 Cheng et al., TPAMI 2023, arXiv:2207.14096.
 """
@@ -19,7 +19,7 @@ LAYOUT = "Annotations/<split>.json with Images/*.jpg or Images/<split>/*.jpg"
 
 
 def read(source: Path) -> Converted:
-    """Read train, val and test; single boxes marked `ignore` are kept as ignored ones."""
+    """Read train, val and test; single boxes marked `ignore` are kept as ignored boxes."""
     notes: Counter[str] = Counter()
     labels: dict[str, int | None] = {name: number for number, name in enumerate(NAMES)}
     labels["ignore"] = None

@@ -23,7 +23,7 @@ LAYOUT = (
 
 
 def read(source: Path) -> Converted:
-    """Read train and test; of a split's files the benchmark's (task/..._all) goes before the whole one."""
+    """Read train and test, from the files of the benchmark (task/..._all) where they are present."""
     notes: Counter[str] = Counter()
     splits = {}
     for split in ("train", "test"):

@@ -1,8 +1,8 @@
-"""UAVDT-DET: frames of videos, with one row a box and frame in <video>_gt_whole.txt.
+"""UAVDT-DET: frames of videos; <video>_gt_whole.txt has a row for each box in each frame.
 
 frame, target, left, top, width, height, out-of-view, occlusion, category (Du et al., ECCV 2018,
 arXiv:1804.00518); categories are 1 car, 2 truck, 3 bus. Rows of <video>_gt_ignore.txt are regions to
-ignore. Which videos are for testing is the benchmark's choice.
+ignore. The benchmark decides which videos are for testing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _read_video(folder: Path, file: Path, notes: Counter[str]) -> list[Annotated
         for where, cells in read_rows(source, 9):
             frame, _, left, top, width, height, _, _, category = numbers(where, cells)
             if frame not in frames:
-                notes["boxes dropped: their frame is not there"] += 1
+                notes["boxes dropped: their frame is missing"] += 1
                 continue
             if source == file and category not in (1, 2, 3):
                 raise UserError(f"{where}: category {category:g} is not one of 1 car, 2 truck, 3 bus")

@@ -1,9 +1,8 @@
-"""VisDrone-DET: one text file an image, eight numbers a row, often with a comma at the end.
+"""VisDrone-DET: a text file for each image, eight numbers in each row, often with a comma at the end.
 
 left, top, width, height, score, category, truncation, occlusion (github.com/VisDrone/VisDrone-Dataset).
-Category 0 is a region to ignore; a score of 0 marks an object to ignore; category 11, "others", takes no
-part in the official evaluation of images, and is dropped. Truncation and occlusion change nothing there
-either.
+Category 0 is a region to ignore; a score of 0 marks an object to ignore; category 11, "others", is dropped,
+since the official evaluation of images leaves it out. That does not use truncation and occlusion either.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Pascal VOC: an XML file an image (Everingham et al., IJCV 2010), and anything else in that format.
+"""Pascal VOC: an XML file for each image (Everingham et al., IJCV 2010), and other data in that format.
 
-Pixels count from 1 and a box includes its last ones, so a box x1..x2 is x1 - 1 to x2 here. Difficult
-objects are ignored, as in VOC's evaluation. Splits are ImageSets/Main/{train,val,trainval,test}.txt;
-without them every XML file below the source belongs to `train`. Classes are VOC's 20, or, in a data set
-of one's own, those found, sorted.
+Pixels count from 1 and a box includes its last ones, so a box x1..x2 becomes x1 - 1 to x2. Difficult objects
+are ignored, as in VOC's evaluation. Splits are ImageSets/Main/{train,val,trainval,test}.txt; without them
+every XML file below the source belongs to `train`. Classes are the 20 of VOC or, where others occur, all that
+occur, sorted.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ class _Box:
 def read(source: Path) -> Converted:
     """Read one year, or all years of a VOCdevkit together."""
     notes: Counter[str] = Counter()
-    found: list[tuple[str, AnnotatedImage, list[_Box]]] = []
+    entries: list[tuple[str, AnnotatedImage, list[_Box]]] = []
     for split, file in _split_files(source):
         image, boxes = _read_image(file)
         notes["difficult boxes, ignored"] += sum(box.difficult for box in boxes)
-        found.append((split, image, boxes))
-    used = {box.name for _, _, boxes in found for box in boxes}
+        entries.append((split, image, boxes))
+    used = {box.name for _, _, boxes in entries for box in boxes}
     names = NAMES if used <= set(NAMES) else tuple(sorted(used))
     splits: dict[str, list[AnnotatedImage]] = {}
-    for split, image, boxes in found:
+    for split, image, boxes in entries:
         image.objects = [Object(box.corners, names.index(box.name), box.difficult) for box in boxes]
         splits.setdefault(split, []).append(image)
     return Converted(names, splits, notes=notes)
 
 
 def _split_files(source: Path) -> list[tuple[str, Path]]:
-    """Each split's name with each of its XML files; trainval only where train and val are not both there."""
+    """The XML files, each with its split; trainval only where train or val is missing."""
     years = [source, *sorted(path for path in source.glob("**/VOC*") if path.is_dir())]
-    found: list[tuple[str, Path]] = []
+    files: list[tuple[str, Path]] = []
     for year in years:
         lists = {
             split: file
@@ -63,11 +63,11 @@ def _split_files(source: Path) -> list[tuple[str, Path]]:
             lists.pop("trainval", None)
         for split, file in lists.items():
             stems = [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
-            found += [(split, year / "Annotations" / f"{stem}.xml") for stem in stems]
-    found = found or [("train", file) for file in sorted(source.rglob("*.xml"))]
-    if not found:
+            files += [(split, year / "Annotations" / f"{stem}.xml") for stem in stems]
+    files = files or [("train", file) for file in sorted(source.rglob("*.xml"))]
+    if not files:
         raise UserError(f"no annotations below {source}; looked for {LAYOUT}")
-    return found
+    return files
 
 
 def _read_image(file: Path) -> tuple[AnnotatedImage, list[_Box]]:
@@ -101,7 +101,7 @@ def _text(file: Path, node: ElementTree.Element, tag: str, where: str = "") -> s
 
 
 def _image_of(file: Path, root: ElementTree.Element) -> Path:
-    """The image: named like the XML file in JPEGImages/, images/ or beside it, else as <filename> says."""
+    """The image in JPEGImages/, images/ or beside the XML file: of the same stem, else as <filename> says."""
     folders = [file.parent.parent / "JPEGImages", file.parent.parent / "images", file.parent]
     written = Path((root.findtext("filename") or "").strip()).name
     names = [file.stem + suffix for suffix in (".jpg", *sorted(IMAGE_SUFFIXES))] + [written or file.stem]

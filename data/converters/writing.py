@@ -6,9 +6,9 @@
 <target>/<split>.txt                      the split's images, as YOLOv5 lists them
 <target>/data.yaml
 
-COCO files know ignored boxes only as crowds of a class, so an ignored box is a crowd, marked "ignore": 1
-besides. A region in which every class is to be ignored stands in its image's "ignore_regions", as
-data/coco_json.py reads it; other tools pass over that key.
+A COCO file can mark a box as ignored only by making it a crowd of its class, so an ignored box is a crowd
+that is also marked "ignore": 1. Regions in which every class is to be ignored are the "ignore_regions" of
+their image, as data/detection/coco_json.py reads them; other tools skip that key.
 """
 
 from __future__ import annotations
@@ -17,56 +17,51 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
+
 from data.converters.ground_truth import AnnotatedImage, Converted, Object
+from data.detection.yolo_labels import label_text
 from utils.errors import UserError
+from utils.files import write_folder_atomically
 
 Labels = Literal["both", "coco", "yolo"]
 
 
 def write_data_set(data: Converted, target: Path, labels: Labels = "both", copy: bool = False) -> None:
-    """Write a data set into the new folder `target`; it is there whole or not at all.
+    """Write a data set into the new folder `target`, whole or not at all.
 
     Args:
-        data: its `splits` lose the images that are not there, and its `notes` say so.
+        data: images that are missing are taken out of its `splits`, and its `notes` say so.
         target: a folder that does not exist, or is empty.
-        labels: which form the truth gets.
-        copy: copy the images instead of linking them.
+        labels: formats of the annotations.
+        copy: copy the images instead of linking to them.
 
     Raises:
-        UserError: the target exists, an image's name leads out of it, or no image is there.
+        UserError: the target exists, the name of an image leads out of it, or all images are missing.
     """
     check_target(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
+    with write_folder_atomically(target) as folder:
         for split, images in data.splits.items():
             data.splits[split] = _present(images, data.notes)
-            _write_split(data, split, temporary, labels, copy)
-        (temporary / "data.yaml").write_text(_description(data, labels), encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            _write_split(data, split, folder, labels, copy)
+        (folder / "data.yaml").write_text(_description(data, labels), encoding="utf-8")
 
 
 def check_target(target: Path) -> None:
-    """Refuse a target that would overwrite something.
+    """Refuse to overwrite something.
 
     Raises:
-        UserError: it is a file or a folder with content.
+        UserError: the target is a file, or a folder that is not empty.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} exists already; give a folder that does not, or remove it first")
+        raise UserError(f"{target} already exists; give a folder that does not, or remove it first")
 
 
 def clipped(image: AnnotatedImage, notes: Counter[str]) -> list[Object]:
-    """Return an image's objects cut to the image; those of no size are left out and noted."""
+    """Return an image's objects clipped to the image; those of no size are dropped and noted."""
     kept = []
     for item in image.objects:
         x1, y1, x2, y2 = item.box_xyxy
@@ -76,29 +71,30 @@ def clipped(image: AnnotatedImage, notes: Counter[str]) -> list[Object]:
         elif box[2] <= box[0] or box[3] <= box[1]:
             notes["boxes outside their image dropped"] += 1
         else:
-            notes["boxes cut to their image"] += box != item.box_xyxy
+            notes["boxes clipped to their image"] += box != item.box_xyxy
             kept.append(item._replace(box_xyxy=box))
     return kept
 
 
 def _present(images: list[AnnotatedImage], notes: Counter[str]) -> list[AnnotatedImage]:
-    there = [image for image in images if image.path.is_file()]
+    """Return the images whose files are present, their names and sizes checked."""
+    present = [image for image in images if image.path.is_file()]
     missing = next((image for image in images if not image.path.is_file()), None)
     if missing is not None:
-        notes[f"images left out that are not there, such as {missing.path}"] += len(images) - len(there)
-    if not there:
-        raise UserError(f"none of {len(images)} images is there, such as {missing and missing.path}")
+        notes[f"images left out that are missing, such as {missing.path}"] += len(images) - len(present)
+    if not present:
+        raise UserError(f"all {len(images)} images are missing, such as {missing and missing.path}")
     seen: set[str] = set()
-    for image in there:
+    for image in present:
         parts = PurePosixPath(image.name).parts
         if ".." in parts or PurePosixPath(image.name).is_absolute() or "\\" in image.name:
             raise UserError(f"an image is called '{image.name}', which leads out of the data set")
         if image.name in seen:
             raise UserError(f"two images of one split are called '{image.name}'")
         if image.width < 1 or image.height < 1:
-            raise UserError(f"{image.path}: its annotations say {image.width}x{image.height} px")
+            raise UserError(f"{image.path}: its annotations say that it is {image.width}x{image.height} px")
         seen.add(image.name)
-    return there
+    return present
 
 
 def _write_split(data: Converted, split: str, target: Path, labels: Labels, copy: bool) -> None:
@@ -117,11 +113,11 @@ def _write_split(data: Converted, split: str, target: Path, labels: Labels, copy
         for image in images:
             file = (target / "labels" / split / image.name).with_suffix(".txt")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("".join(_yolo_rows(image)), encoding="utf-8")
+            file.write_text(_yolo_labels(image), encoding="utf-8")
 
 
 def _place(source: Path, target: Path, copy: bool) -> None:
-    """Put an image into the data set; a hard link takes no space and survives the source's removal."""
+    """Put an image into the data set; a hard link takes no space and stays when the source is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not copy:
         try:
@@ -132,14 +128,10 @@ def _place(source: Path, target: Path, copy: bool) -> None:
     shutil.copyfile(source, target)
 
 
-def _yolo_rows(image: AnnotatedImage) -> Iterator[str]:
-    for item in image.objects:
-        if item.label is None or item.ignored:
-            continue
-        x1, y1, x2, y2 = item.box_xyxy
-        width, height = image.width, image.height
-        values = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-        yield f"{item.label} " + " ".join(f"{value:.7g}" for value in values) + "\n"
+def _yolo_labels(image: AnnotatedImage) -> str:
+    targets = [item for item in image.objects if item.label is not None and not item.ignored]
+    rows = np.array([(item.label, *item.box_xyxy) for item in targets], float).reshape(-1, 5)
+    return label_text(rows[:, 0], rows[:, 1:], image.width, image.height)
 
 
 def _coco(
@@ -184,7 +176,7 @@ def _coco_box(item: Object) -> dict[str, Any]:
 
 
 def _description(data: Converted, labels: Labels) -> str:
-    """The data set's YAML: train and val as published, else what comes nearest."""
+    """The data set's YAML: train and val as published, else the splits that come closest."""
     import yaml
 
     def first(*splits: str) -> str | None:

@@ -1,8 +1,8 @@
-"""xView: satellite images at 30 cm a pixel, all boxes in one GeoJSON file.
+"""xView: satellite images at 30 cm per pixel, all boxes in one GeoJSON file.
 
 Lam et al., arXiv:1802.07856. A feature's `bounds_imcoords` is "x1,y1,x2,y2" in pixels of the image
-`image_id`, its `type_id` one of 60 numbers from 11 to 94. Features of other types (75 and 82, without a
-name) and of images that were not published are dropped. Only the training images have labels.
+`image_id`, its `type_id` one of 60 numbers from 11 to 94. Features of other types (75 and 82, which have no
+name) and of images that were not published are dropped. Only the training images have public labels.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ LAYOUT = "xView_train.geojson with train_images/*.tif"
 
 
 def read(source: Path) -> Converted:
-    """Read the training images, those without labels included."""
+    """Read the training images, including those without objects."""
     files = sorted(source.rglob("xView_train.geojson"))
     if not files:
         raise UserError(f"no annotations below {source}; looked for {LAYOUT}")
@@ -99,7 +99,7 @@ def read(source: Path) -> Converted:
                 raise UserError(f"{where}: type_id {category} is not one of 1 to 94")
             notes[f"boxes of type {category} dropped, which has no class"] += 1
         elif name not in images:
-            notes[f"boxes of {name} dropped, an image that is not there"] += 1
+            notes[f"boxes of {name} dropped, an image that is missing"] += 1
         else:
             images[name].objects.append(Object(box, labels[category]))
     return Converted(NAMES, {"train": list(images.values())}, tuple(CLASSES), notes)

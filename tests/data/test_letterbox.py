@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.letterbox import GRAY, Letterbox, fit, letterbox
@@ -11,6 +11,7 @@ sides = st.integers(1, 5000)
 inputs = st.tuples(st.integers(32, 1280), st.integers(32, 1280))
 
 
+@settings(deadline=None)
 @given(sides, sides, inputs)
 def test_a_fitted_view_fills_the_input_in_one_direction(
     width: int, height: int, size: tuple[int, int]
@@ -24,6 +25,7 @@ def test_a_fitted_view_fills_the_input_in_one_direction(
     np.testing.assert_allclose(whole, [left, top, left + new_w, top + new_h], atol=1e-6)
 
 
+@settings(deadline=None)
 @given(sides, sides, inputs, st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_boxes_come_back_exactly(width: int, height: int, size: tuple[int, int], shares: list[float]) -> None:
     placed, _, _ = fit(width, height, size)

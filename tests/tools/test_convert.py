@@ -59,7 +59,7 @@ def test_visdrone_keeps_what_is_to_be_ignored_and_drops_others(
     assert record.ignore.tolist() == [[0, 0, 20, 10]]
     said = "".join(capsys.readouterr())
     assert "train: images 1, objects 3, to ignore 2" in said
-    for note in ("'others' dropped: 2", "of no size dropped: 2", "cut to their image: 2"):
+    for note in ("'others' dropped: 2", "of no size dropped: 2", "clipped to their image: 2"):
         assert note in said
 
 
@@ -92,7 +92,7 @@ def test_xview_drops_types_without_a_class_and_holds_images_out(
     assert coco_category_ids(read_dataset_yaml(target / "data.yaml"), "train")[:2] == (11, 12)
     said = "".join(capsys.readouterr())
     assert "boxes of type 75 dropped, which has no class: 1" in said
-    assert "boxes of 1395.tif dropped, an image that is not there: 1" in said
+    assert "boxes of 1395.tif dropped, an image that is missing: 1" in said
 
 
 def test_sku110k_takes_sizes_from_its_rows(convert_set: Callable) -> None:
@@ -244,7 +244,7 @@ def test_bad_input_is_named_and_nothing_is_written(
 def test_an_existing_data_set_is_not_overwritten(convert_set: Callable) -> None:
     target = convert_set("sku110k")
     before = sorted(target.rglob("*"))
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         convert_set("sku110k")
     assert sorted(target.rglob("*")) == before
 
@@ -259,7 +259,7 @@ def test_missing_images_are_counted_and_left_out(
     target = convert_set("sku110k", lose_one)
     assert len(records(target)) == 1
     said = "".join(capsys.readouterr())
-    assert "images left out that are not there, such as" in said
+    assert "images left out that are missing, such as" in said
     assert "train_9.jpg: 1\n" in said
 
 

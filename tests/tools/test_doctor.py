@@ -69,7 +69,7 @@ def test_a_re_encoded_image_in_two_splits_is_a_leak(with_val: DatasetConfig, exa
     cv2.imwrite(str(with_val.path / "images/val/again.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 40])
     code, said = examine(with_val)
     assert code == 1
-    assert "encoded anew or a moment later, in train and val: 1" in said
+    assert "encoded again or a moment later, in train and val: 1" in said
     assert examine(with_val, similar=False)[0] == 0
 
 

@@ -37,11 +37,11 @@ def squares(*sides: float) -> list[list[float]]:
 
 
 def facts(records: list[ImageRecord], imgsz: int, tiling: Tiling | None = None, **more: object) -> Facts:
-    views = tile_records(records, tiling) if tiling else records
+    tiles = tile_records(records, tiling) if tiling else records
     made = Facts(
         sizes=sizes.measure(records, tiling, imgsz),
-        views=sizes.view_sizes(views, imgsz),
-        view_counts=np.array([len(view.classes) for view in views]),
+        trained_sizes=sizes.trained_sizes(tiles, imgsz),
+        counts=np.array([len(tile.classes) for tile in tiles]),
         imgsz=imgsz,
         tiling=tiling,
         strides=(8.0, 16.0, 32.0),
@@ -113,7 +113,7 @@ def test_new_anchors_are_advised_where_they_miss_boxes_or_idle() -> None:
     rng = np.random.default_rng(0)
     tiny = facts([record([[0, 0, *size] for size in rng.uniform(2, 4, (50, 2))])], 1000)
     said = advice.anchors(tiny)
-    assert said is not None and "with anchors fitted to the data 100.0%" in said
+    assert said is not None and "100.0% with anchors fitted to the data" in said
     small = facts([record(squares(*rng.uniform(11, 14, 50)))], 1000)
     said = advice.anchors(small)
     assert said is not None and "6 of 9 anchors fit no box; the best possible recall is 100.0%" in said

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.dataset_yaml import read_dataset_yaml
@@ -22,6 +22,7 @@ def record_of(boxes: np.ndarray, width: int = 300, height: int = 200, **truth: n
     return ImageRecord(Path("a.jpg"), 7, width, height, *ground_truth_arrays(boxes, classes, **truth))
 
 
+@settings(deadline=None)
 @given(sides, sides, st.integers(1, 200), overlaps)
 def test_tiles_cover_the_image_and_stay_inside(width: int, height: int, size: int, overlap: float) -> None:
     size = max(size, 20)
@@ -34,6 +35,7 @@ def test_tiles_cover_the_image_and_stay_inside(width: int, height: int, size: in
     assert covered.all()
 
 
+@settings(deadline=None)
 @given(st.integers(20, 2000), st.integers(20, 200), overlaps, st.data())
 def test_a_box_no_larger_than_the_overlap_lies_whole_in_some_tile(
     width: int, size: int, overlap: float, data: st.DataObject
@@ -46,6 +48,7 @@ def test_a_box_no_larger_than_the_overlap_lies_whole_in_some_tile(
     assert ((tiles[:, 0] <= x) & (x + side <= tiles[:, 2] + 1e-9)).any() or width < side
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 299), st.floats(0, 199)), max_size=20))
 def test_every_box_whose_center_is_in_the_image_belongs_to_some_tile(centers: list) -> None:
     points = np.array(centers).reshape(-1, 2)

@@ -113,7 +113,7 @@ def test_video_that_ends_early_gives_its_frames_and_a_problem(tmp_path, capfd):
     assert 5 < len(list(source)) < 30
     [problem] = source.problems
     assert "of 40" in problem
-    assert capfd.readouterr().err == f"left out: {problem}\n"
+    assert capfd.readouterr().err == f"warning: left out: {problem}\n"
 
 
 def test_missing_entry_of_a_list_is_left_out(tmp_path):
