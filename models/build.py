@@ -1,11 +1,9 @@
-"""Build a model from a name or a YAML; `python -m models.build yolov5n-spd` prints its layers."""
+"""Build a network from the name or the YAML of its architecture."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,9 @@ from models.detection_model import DetectionModel, Source
 from models.downsample import check_downsampler
 from models.layers.head import Detect
 from models.registry import find_block, make_layer
-from utils.cli import run
+from models.surgery import repeat_surgery
 from utils.errors import UserError, suggest
-from utils.options import Options, opt
 
-DETECT_SIDE, CLASSIFY_SIDE = 640, 32  # pixels
 PROBE = 128  # side of the black image that walks through the layers while they are built, pixels
 
 
@@ -53,8 +49,6 @@ def build_model(
         architecture = swap_downsampling(architecture, downsample)
     model = build_classifier(architecture) if is_classifier(architecture) else _detector(architecture, where)
     if architecture.get("surgery"):
-        from models.surgery.replace import repeat_surgery
-
         repeat_surgery(model, architecture["surgery"])
     return model
 
@@ -183,35 +177,3 @@ def _set_activation(layers: list[nn.Module], text: str | None, where: str) -> No
         for module in layer.modules():
             if isinstance(getattr(module, "act", None), nn.SiLU):
                 module.act = ACTIVATIONS[match[1]](*arguments)
-
-
-@dataclass(frozen=True)
-class BuildConfig(Options):
-    """Print a model's layers, parameters and arithmetic: python -m models.build yolov5n-spd."""
-
-    cfg: str = opt("yolov5n-spd", "model name with its scale letter, or the path of a YAML")
-    imgsz: int | None = opt(
-        None,
-        f"square input side for the arithmetic, pixels (default: {DETECT_SIDE}, classifiers {CLASSIFY_SIDE})",
-        "--img",
-        "--img-size",
-        min=7,
-    )
-    num_classes: int | None = opt(None, "number of classes, instead of the YAML's", "--nc", min=1)
-    downsample: str | None = opt(None, "downsample by this instead")
-
-
-def main(config: BuildConfig) -> None:
-    """Build the model and print its summary."""
-    from models.summary import summarize
-
-    model = build_model(config.cfg, config.num_classes, downsample=config.downsample)
-    side = CLASSIFY_SIDE if isinstance(model, ClassificationModel) else DETECT_SIDE
-    print(summarize(model, config.imgsz or side))
-
-
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    if arguments and not arguments[0].startswith("-"):
-        arguments.insert(0, "--cfg")
-    run(BuildConfig, main, arguments)

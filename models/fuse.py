@@ -27,7 +27,7 @@ STRIDED_CHANNELS = 256  # before a space-to-depth: with more, it stays
 
 
 def fuse_detector(detector: DetectionModel) -> DetectionModel:
-    """Apply every rewrite in place, put the network in eval mode and return it; a second call does nothing."""
+    """Apply every rewrite in place, put the network in eval mode, return it; again changes nothing."""
     if not detector.fused:
         detector.eval().requires_grad_(False)
         fast_training(detector, on=False)  # without autograd, in place costs nothing

@@ -47,7 +47,7 @@ def summarize(model: DetectionModel | ClassificationModel, imgsz: int = 640) -> 
 def _layers(model: DetectionModel, imgsz: int) -> list[str]:
     """Return a heading and a line a row of the YAML."""
     if imgsz % model.max_stride:
-        raise UserError(f"--imgsz must be a multiple of the model's stride {model.max_stride}, got {imgsz}")
+        raise UserError(f"imgsz must be a multiple of the model's stride {model.max_stride}, got {imgsz}")
     rows = [*model.yaml["backbone"], *model.yaml["head"]]
     lines = [f"{'':>3}  {'from':>16}  {'n':>2}  {'params':>10}  {'module':<16}  arguments"]
     for index, (layer, row) in enumerate(zip(model.model, rows, strict=True)):

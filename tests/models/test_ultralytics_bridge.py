@@ -22,7 +22,7 @@ from models import load_model, replace_downsampling
 from models.downsample.pooling import BlurPool2d
 from models.downsample.spd import space_to_depth
 from models.downsample.spd_conv2d import SPDConv2d
-from models.surgery.replace import outputs, relative_difference
+from models.surgery.compare import outputs_of, relative_difference
 from tests.models.torchvision_stand_in import torchvision_importable
 from utils.errors import UserError
 from utils.ultralytics_adapter import load
@@ -146,18 +146,18 @@ def test_surgery_on_their_weights_trains_with_their_engine_and_keeps_the_outputs
     plain.save(tmp_path / "any.pt")
     network = yolo(tmp_path / "any.pt")
     x = torch.rand(1, 3, 64, 64)
-    before = outputs(network.model.float(), x)
+    before = outputs_of(network.model.float(), x)
     report = replace_downsampling(network.model, "spd", preserve=True)
     assert len(report.replaced) == 7
-    assert relative_difference(before, outputs(network.model, x)) < 1e-4
+    assert relative_difference(before, outputs_of(network.model, x)) < 1e-4
     start = load("ultralytics.nn.tasks").DetectionModel(copy.deepcopy(network.model.yaml), verbose=False)
     start.load(network.model)
-    assert relative_difference(before, outputs(start, x)) < 1e-4  # what their trainer starts from
+    assert relative_difference(before, outputs_of(start, x)) < 1e-4  # what their trainer starts from
     weights = train(network, data, tmp_path)
     again = yolo(weights)
     assert len(spd_layers(again.model)) == 7
     assert again.model.yaml["surgery"] == [{"to": "spd", "layers": report.replaced}]
-    assert relative_difference(outputs(network.model, x), outputs(again.model, x)) < 1e-4
+    assert relative_difference(outputs_of(network.model, x), outputs_of(again.model, x)) < 1e-4
 
 
 def test_surgery_of_a_pooling_is_repeated_from_the_yaml(yolo):
@@ -169,7 +169,7 @@ def test_surgery_of_a_pooling_is_repeated_from_the_yaml(yolo):
     assert len(spd_layers(again)) == len(report.replaced) > 0
     again.load_state_dict(network.state_dict())
     x = torch.rand(1, 3, 64, 64)
-    assert relative_difference(outputs(network, x), outputs(again, x)) < 1e-6
+    assert relative_difference(outputs_of(network, x), outputs_of(again, x)) < 1e-6
 
 
 NAMES = {
