@@ -9,7 +9,8 @@ from torch import nn
 
 from models import build_model, load_model
 from models.checkpoint import save_checkpoint
-from models.classification.model import ClassificationModel, make_reduction, reduction_names
+from models.classification.model import ClassificationModel
+from models.classification.reductions import make_reduction, reduction_names
 from models.classification.resnet import Block, Bottleneck, ResNet
 from models.detection_model import require_detector
 from models.downsample.diffstride import DiffStride2d
