@@ -79,7 +79,7 @@ def architecture_of(cfg: str, operator: str) -> dict[str, Any]:
         UserError: no classifier, nothing that shrinks, or no such operator.
     """
     from models.architecture import is_classifier, read_architecture
-    from models.classification.model import reduction_names
+    from models.classification.reductions import reduction_names
 
     architecture = read_architecture(cfg)
     if not is_classifier(architecture):

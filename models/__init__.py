@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from models.detection_model import DetectionModel
     from models.fuse import fuse_detector
     from models.load import load_model, transfer_weights
-    from models.surgery.replace import replace_downsampling
+    from models.surgery import replace_downsampling
 
 _HOMES = {
     "build_model": "models.build",
@@ -19,7 +19,7 @@ _HOMES = {
     "DetectionModel": "models.detection_model",
     "fuse_detector": "models.fuse",
     "load_model": "models.load",
-    "replace_downsampling": "models.surgery.replace",
+    "replace_downsampling": "models.surgery",
     "transfer_weights": "models.load",
 }
 

@@ -1,11 +1,9 @@
-"""Build a model from a name or a YAML; `python -m models.build yolov5n-spd` prints its layers."""
+"""Build a network from the name or the YAML of its architecture."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 import models.builders  # noqa: F401  (fills the registry)
-from models.architecture import Architecture, is_classifier, read_architecture, scale_of, swap_downsampling
+from models.architecture import is_classifier, read_architecture, swap_downsampling
 from models.classification.model import ClassificationModel, build_classifier
-from models.detection_model import DetectionModel, Source
+from models.detection_architecture import scale_of
+from models.detection_model import DetectionModel, Inputs
 from models.downsample import check_downsampler
 from models.layers.head import Detect
 from models.registry import find_block, make_layer
-from utils.cli import run
+from models.surgery import repeat_surgery
+from models.yaml_checks import Architecture
 from utils.errors import UserError, suggest
-from utils.options import Options, opt
 
-DETECT_SIDE, CLASSIFY_SIDE = 640, 32  # pixels
-PROBE = 128  # side of the black image that walks through the layers while they are built, pixels
+PROBE = 128  # pixels, side of the black image that each layer is run on as it is built
 
 
 def build_model(
@@ -33,12 +31,13 @@ def build_model(
     anchors: int | Sequence[Sequence[float]] | None = None,
     downsample: str | None = None,
 ) -> DetectionModel | ClassificationModel:
-    """Return a freshly initialized network, in training mode: what it does, its YAML says.
+    """Return a freshly initialized network, in training mode; its YAML says whether it detects or classifies.
 
     Args:
         cfg: a name with its scale letter ("yolov5s-spd", "resnet18"), the path of a YAML, or its content.
         num_classes: instead of the YAML's nc.
-        anchors: instead of the YAML's: a row of widths and heights in pixels a level, or a number a level.
+        anchors: instead of the YAML's: for each level a row of widths and heights in pixels, or their number
+            per level.
         downsample: replace every stride-2 3x3 Conv of backbone and neck, or the downsampling of every stage
             of a ResNet, by this downsampler.
 
@@ -53,8 +52,6 @@ def build_model(
         architecture = swap_downsampling(architecture, downsample)
     model = build_classifier(architecture) if is_classifier(architecture) else _detector(architecture, where)
     if architecture.get("surgery"):
-        from models.surgery.replace import repeat_surgery
-
         repeat_surgery(model, architecture["surgery"])
     return model
 
@@ -66,14 +63,14 @@ def _detector(architecture: Architecture, where: str) -> DetectionModel:
 
 
 class _Chain:
-    """The layers built so far, and what a black image became on its way through them."""
+    """The layers built so far, and the output of each for a black image."""
 
     def __init__(self, architecture: Architecture):
         self.architecture = architecture
         self.scale = scale_of(architecture)
         image_channels = architecture["ch"]
         self.layers: list[nn.Module] = []
-        self.sources: list[Source] = []
+        self.sources: list[Inputs] = []
         self.channels: dict[int, int] = {-1: image_channels}
         self.outputs: dict[int, Any] = {-1: torch.zeros(1, image_channels, PROBE, PROBE)}
 
@@ -81,11 +78,11 @@ class _Chain:
         """Build the layer of one row and run it once."""
         index = len(self.layers)
         source = _resolve_source(given, index, find_block(name).joins)
-        feeding = source if isinstance(source, list) else [source]
+        indices = source if isinstance(source, list) else [source]
         values = [_literal(value, self.architecture) for value in arguments]
-        c_in = [self.channels[i] for i in feeding]
+        c_in = [self.channels[i] for i in indices]
         layer, self.channels[index] = make_layer(name, c_in, self.scale, values, repeat)
-        inputs = [self.outputs[i] for i in feeding]
+        inputs = [self.outputs[i] for i in indices]
         with torch.no_grad():
             self.outputs[index] = layer.eval()(inputs if isinstance(source, list) else inputs[0])
         self.layers.append(layer)
@@ -105,7 +102,7 @@ class _Chain:
 
 
 def _build_layers(architecture: Architecture, where: str) -> _Chain:
-    """Build every row; a mistake is reported with the row it is in."""
+    """Build every row; an error names the row."""
     chain = _Chain(architecture)
     total = len(architecture["backbone"]) + len(architecture["head"])
     for section in ("backbone", "head"):
@@ -121,21 +118,19 @@ def _build_layers(architecture: Architecture, where: str) -> _Chain:
     return chain
 
 
-def _resolve_source(given: int | list[int], index: int, joins: bool) -> Source:
-    """Return the absolute indices of the layers that feed layer `index`; -1 is the image."""
-    found = []
+def _resolve_source(given: int | list[int], index: int, joins: bool) -> Inputs:
+    """Return the absolute indices of the layers whose outputs layer `index` takes; -1 is the image."""
+    indices = []
     for value in given if isinstance(given, list) else [given]:
         absolute = value if value >= 0 else index + value
         if not (-1 if value == -1 else 0) <= absolute < index:
             raise UserError(f"'from' {value} is not an earlier layer (0 to {index - 1})")
-        found.append(absolute)
-    if len(found) > 1 or joins:
-        return found
-    return found[0]
+        indices.append(absolute)
+    return indices if joins or len(indices) > 1 else indices[0]
 
 
 def _literal(value: Any, architecture: Architecture) -> Any:
-    """Return what a word among a row's arguments stands for; it is looked up, never evaluated."""
+    """Return the value of a word among a row's arguments, looked up, never evaluated."""
     words = {
         "nc": architecture["nc"],
         "anchors": architecture["anchors"],
@@ -147,14 +142,14 @@ def _literal(value: Any, architecture: Architecture) -> Any:
 
 
 def _anchor_pixels(anchors: int | list[list[float]], stride: Tensor) -> Tensor:
-    """(nl, na, 2) pixels; for a bare number, squares of 1.5 to 6 strides until autoanchor fits them."""
+    """(nl, na, 2) pixels; for a number per level, squares of 1.5 to 6 strides until autoanchor fits them."""
     if isinstance(anchors, int):
         sides = 1.5 * 4 ** torch.linspace(0, 1, anchors)  # strides
         return (stride.view(-1, 1) * sides).unsqueeze(-1).repeat(1, 1, 2)
     pixels = torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2)
     areas = pixels.prod(-1).mean(-1)  # (nl,)
-    upside_down = (areas[-1] - areas[0]) * (stride[-1] - stride[0]) < 0
-    return pixels.flip(0) if upside_down else pixels  # rows may come largest first
+    largest_first = (areas[-1] - areas[0]) * (stride[-1] - stride[0]) < 0
+    return pixels.flip(0) if largest_first else pixels
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -183,35 +178,3 @@ def _set_activation(layers: list[nn.Module], text: str | None, where: str) -> No
         for module in layer.modules():
             if isinstance(getattr(module, "act", None), nn.SiLU):
                 module.act = ACTIVATIONS[match[1]](*arguments)
-
-
-@dataclass(frozen=True)
-class BuildConfig(Options):
-    """Print a model's layers, parameters and arithmetic: python -m models.build yolov5n-spd."""
-
-    cfg: str = opt("yolov5n-spd", "model name with its scale letter, or the path of a YAML")
-    imgsz: int | None = opt(
-        None,
-        f"square input side for the arithmetic, pixels (default: {DETECT_SIDE}, classifiers {CLASSIFY_SIDE})",
-        "--img",
-        "--img-size",
-        min=7,
-    )
-    num_classes: int | None = opt(None, "number of classes, instead of the YAML's", "--nc", min=1)
-    downsample: str | None = opt(None, "downsample by this instead")
-
-
-def main(config: BuildConfig) -> None:
-    """Build the model and print its summary."""
-    from models.summary import summarize
-
-    model = build_model(config.cfg, config.num_classes, downsample=config.downsample)
-    side = CLASSIFY_SIDE if isinstance(model, ClassificationModel) else DETECT_SIDE
-    print(summarize(model, config.imgsz or side))
-
-
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    if arguments and not arguments[0].startswith("-"):
-        arguments.insert(0, "--cfg")
-    run(BuildConfig, main, arguments)

@@ -1,4 +1,7 @@
-"""The blocks a row of a model YAML can name, each answering for its own channels."""
+"""The builders of the blocks that a row of a model YAML can name; each computes its own output channels.
+
+A docstring gives the arguments of the row; channels (`out`) are those before scaling.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from models.layers.transformer import C3TR
 from models.registry import Scale, block
 from utils.errors import UserError
 
-Made = tuple[nn.Module, int]
+Layer = tuple[nn.Module, int]  # the module, its output channels
 
 
 @block("Conv")
-def _conv(
+def conv(
     c_in: list[int],
     scale: Scale,
     out: int,
@@ -27,27 +30,30 @@ def _conv(
     stride: int = 1,
     padding: int | None = None,
     groups: int = 1,
-) -> Made:
+) -> Layer:
+    """[out, kernel, stride, padding, groups]."""
     c_out = scale.channels(out)
     return Conv(c_in[0], c_out, kernel, stride, padding, groups), c_out
 
 
 @block("DWConv")
-def _depthwise_conv(c_in: list[int], scale: Scale, out: int, kernel: int = 1, stride: int = 1) -> Made:
+def depthwise_conv(c_in: list[int], scale: Scale, out: int, kernel: int = 1, stride: int = 1) -> Layer:
+    """[out, kernel, stride]; as many groups as the channels before and after allow."""
     c_out = scale.channels(out)
     return Conv(c_in[0], c_out, kernel, stride, groups=math.gcd(c_in[0], c_out)), c_out
 
 
 @block("Bottleneck")
-def _bottleneck(
+def bottleneck(
     c_in: list[int], scale: Scale, out: int, shortcut: bool = True, groups: int = 1, expansion: float = 0.5
-) -> Made:
+) -> Layer:
+    """[out, shortcut, groups, expansion]."""
     c_out = scale.channels(out)
     return Bottleneck(c_in[0], c_out, shortcut, groups, expansion), c_out
 
 
 @block("C3")
-def _c3(
+def c3(
     c_in: list[int],
     scale: Scale,
     out: int,
@@ -56,90 +62,104 @@ def _c3(
     expansion: float = 0.5,
     *,
     repeat: int,
-) -> Made:
+) -> Layer:
+    """[out, shortcut, groups, expansion]; the bottlenecks repeat."""
     c_out = scale.channels(out)
     return C3(c_in[0], c_out, repeat, shortcut, groups, expansion), c_out
 
 
 @block("GhostConv")
-def _ghost_conv(
+def ghost_conv(
     c_in: list[int], scale: Scale, out: int, kernel: int = 1, stride: int = 1, groups: int = 1
-) -> Made:
+) -> Layer:
+    """[out, kernel, stride, groups]."""
     c_out = scale.channels(out)
     return GhostConv(c_in[0], c_out, kernel, stride, groups), c_out
 
 
 @block("C3Ghost")
-def _c3_ghost(c_in: list[int], scale: Scale, out: int, *, repeat: int) -> Made:
+def c3_ghost(c_in: list[int], scale: Scale, out: int, *, repeat: int) -> Layer:
+    """[out]; the bottlenecks repeat."""
     c_out = scale.channels(out)
     return C3Ghost(c_in[0], c_out, repeat), c_out
 
 
 @block("C3TR")
-def _c3_transformer(c_in: list[int], scale: Scale, out: int, *, repeat: int) -> Made:
+def c3_transformer(c_in: list[int], scale: Scale, out: int, *, repeat: int) -> Layer:
+    """[out]; the transformer layers repeat."""
     c_out = scale.channels(out)
     return C3TR(c_in[0], c_out, repeat), c_out
 
 
 @block("SPP")
-def _spp(c_in: list[int], scale: Scale, out: int, kernels: list | None = None) -> Made:
+def spp(c_in: list[int], scale: Scale, out: int, kernels: list | None = None) -> Layer:
+    """[out, kernels]."""
     c_out = scale.channels(out)
     return SPP(c_in[0], c_out, kernels or (5, 9, 13)), c_out
 
 
 @block("SPPF")
-def _sppf(c_in: list[int], scale: Scale, out: int, kernel: int = 5) -> Made:
+def sppf(c_in: list[int], scale: Scale, out: int, kernel: int = 5) -> Layer:
+    """[out, kernel]."""
     c_out = scale.channels(out)
     return SPPF(c_in[0], c_out, kernel), c_out
 
 
 @block("Focus")
-def _focus(c_in: list[int], scale: Scale, out: int, kernel: int = 1) -> Made:
+def focus(c_in: list[int], scale: Scale, out: int, kernel: int = 1) -> Layer:
+    """[out, kernel]."""
     c_out = scale.channels(out)
     return Focus(c_in[0], c_out, kernel), c_out
 
 
 @block("space_to_depth", "SpaceToDepth")
-def _space_to_depth(c_in: list[int], scale: Scale, dimension: int = 1) -> Made:
+def space_to_depth(c_in: list[int], scale: Scale, dimension: int = 1) -> Layer:
+    """[dimension], which is 1 as in the released files."""
     if dimension != 1:
         raise UserError(f"stacks along dimension 1, the channels, not {dimension}")
     return SpaceToDepth(), 4 * c_in[0]
 
 
 @block("Downsample")
-def _downsample(c_in: list[int], scale: Scale, out: int, name: str) -> Made:
+def downsample(c_in: list[int], scale: Scale, out: int, name: str) -> Layer:
+    """[out, name of the downsampler]."""
     c_out = scale.channels(out)
     return make_downsampler(name, c_in[0], c_out), c_out
 
 
 @block("Concat", joins=True)
-def _concat(c_in: list[int], scale: Scale, dimension: int = 1) -> Made:
+def concat(c_in: list[int], scale: Scale, dimension: int = 1) -> Layer:
+    """[dimension], which is 1."""
     if dimension != 1:
         raise UserError(f"joins along dimension 1, the channels, not {dimension}")
     return Concat(dimension), sum(c_in)
 
 
 @block("nn.Upsample", "Upsample")
-def _upsample(
+def upsample(
     c_in: list[int], scale: Scale, size: int | None, factor: int | float | None, mode: str = "nearest"
-) -> Made:
+) -> Layer:
+    """[size, factor, mode]."""
     return nn.Upsample(size, factor, mode), c_in[0]
 
 
 @block("nn.MaxPool2d")
-def _max_pool(
+def max_pool(
     c_in: list[int], scale: Scale, kernel: int, stride: int | None = None, padding: int = 0
-) -> Made:
+) -> Layer:
+    """[kernel, stride, padding]."""
     return nn.MaxPool2d(kernel, stride, padding), c_in[0]
 
 
 @block("nn.ZeroPad2d")
-def _zero_pad(c_in: list[int], scale: Scale, sides: int | list) -> Made:
+def zero_pad(c_in: list[int], scale: Scale, sides: int | list) -> Layer:
+    """[sides]."""
     return nn.ZeroPad2d(sides if isinstance(sides, int) else tuple(sides)), c_in[0]
 
 
 @block("Detect", joins=True)
-def _detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list) -> Made:
+def detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list) -> Layer:
+    """[num_classes, anchors]."""
     per_level = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
     if isinstance(anchors, list) and len(anchors) != len(c_in):
         raise UserError(f"has {len(c_in)} inputs, and there are anchors for {len(anchors)} levels")

@@ -1,10 +1,10 @@
 """Checkpoints: written atomically, read without running anything they contain.
 
-Ours are tensors and plain data in one dict, read with `torch.load(weights_only=True)`:
+Ours is a dict of tensors and plain data, read with `torch.load(weights_only=True)`:
 
     format    FORMAT
     model     the architecture, as a model YAML holds it
-    names     the classes
+    names     of the classes
     weights   state dict of the (averaged) weights
     ...       what training adds: config, epoch, best_fitness, training
 """
@@ -28,11 +28,11 @@ _PLAIN = (int, float, str, bool, bytes, type(None), torch.device, torch.dtype, t
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`, all of it or nothing; the file that was there survives a failure.
+    """Write `content` to `path`, all of it or nothing; an older file there survives a failure.
 
     Raises:
         UserError: the file cannot be written.
-        TypeError: `content` holds more than tensors and plain data, and could not be read again.
+        TypeError: `content` holds something other than tensors and plain data, which could not be read again.
     """
     _check_plain(content, "checkpoint")
     path = Path(path)
@@ -63,7 +63,7 @@ def _check_plain(value: Any, where: str) -> None:
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
     """Return a checkpoint's content: at least format, model, names and weights.
 
-    Official YOLOv5 and released YOLOv5-SPD files, which are pickles, come back in the same form.
+    Official YOLOv5 and released YOLOv5-SPD files, which are pickles, are returned in the same form.
 
     Raises:
         UserError: no such file, not a checkpoint, damaged, or it names code; one line that says which.

@@ -1,4 +1,4 @@
-"""A detector: a chain of layers, each fed by earlier ones, ending in the detection head."""
+"""A detector: layers that take the outputs of earlier ones, with the detection head at their end."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torch import Tensor, nn
 from models.layers.head import Detect
 from utils.errors import UserError
 
-Source = int | list[int]  # the layers that feed one, by index; -1 is the image
+Inputs = int | list[int]  # the layers whose outputs a layer takes, by index; -1 is the image
 
 
-def _as_list(source: Source) -> list[int]:
+def _as_list(source: Inputs) -> list[int]:
     return source if isinstance(source, list) else [source]
 
 
 class DetectionModel(nn.Module):
-    """Layers run in order, and a last one, `Detect`, that returns the boxes.
+    """Layers that run in order; the last one, `Detect`, returns the boxes.
 
     Attributes:
         model: the layers; their state-dict keys are YOLOv5's.
         yaml: the architecture it was built from, plain data that builds it again.
-        names: the classes.
-        sources: what feeds each layer: a layer's index, -1 for the image, or a list of them.
+        names: of the classes.
+        sources: the inputs of each layer: a layer's index, -1 for the image, or a list of them.
         channels: of each layer's output.
-        skips: the layers that feed others than the next one.
+        skips: the layers whose output is an input of others than the next one.
         task: "detect".
         fused: whether `models.fuse` has rewritten it for inference.
     """
@@ -35,7 +35,7 @@ class DetectionModel(nn.Module):
     def __init__(
         self,
         layers: list[nn.Module],
-        sources: list[Source],
+        sources: list[Inputs],
         channels: list[int],
         architecture: dict[str, Any],
         names: list[str],
@@ -59,14 +59,14 @@ class DetectionModel(nn.Module):
 
     @property
     def stride(self) -> Tensor:
-        """(nl,) pixels a cell of each level."""
+        """(nl,) pixels per cell of each level."""
         return self.head.stride
 
     def set_anchors(self, anchors: Tensor) -> None:
-        """Take new anchors, (nl, na, 2) widths and heights in pixels.
+        """Replace the anchors by these, (nl, na, 2) widths and heights in pixels.
 
         Raises:
-            ValueError: another number of levels, or of anchors a level.
+            ValueError: another number of levels, or of anchors per level.
         """
         head = self.head
         if anchors.shape != head.anchors.shape:
@@ -96,10 +96,14 @@ class DetectionModel(nn.Module):
 
 
 def require_detector(model: nn.Module, what: object) -> DetectionModel:
-    """Return `model`, which the user chose as `what`, for a command that takes detectors only.
+    """Return `model`, for a command that takes detectors only.
+
+    Args:
+        model: any network.
+        what: the user's name for it.
 
     Raises:
-        UserError: it is of another kind.
+        UserError: it is no detector.
     """
     if not isinstance(model, DetectionModel):
         raise UserError(f"{what} is no detector; this command takes one, such as yolov5n-spd")

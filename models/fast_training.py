@@ -1,7 +1,7 @@
-"""The same network, trained in less time: same weights, same numbers to float rounding, less work.
+"""Exact rewrites of a network for training: same weights, same values to float rounding, less work.
 
 1. The two 1x1 convolutions that read a C3's input run as one, BatchNorm and activation included.
-2. SiLU does not run in place: autograd needs its input, and in place would first copy that.
+2. SiLU does not run in place: autograd needs its input, which would have to be copied first.
 
 A space-to-depth stays one. The strided convolution that models/fuse.py makes of it for inference is faster to
 train in contiguous layout only, and channels_last is faster than either (benchmarks/spd.py).
@@ -15,9 +15,9 @@ from models.layers.blocks import C3, Conv
 
 
 def fast_training(model: nn.Module, on: bool = True) -> None:
-    """Switch the rewrites of a network on or off, in place; names and values of its weights stay.
+    """Switch the rewrites on or off in place; names and values of the weights stay.
 
-    Only training mode is concerned; frozen BatchNorm, other norms and hooked convolutions are left alone.
+    Only training mode changes. Frozen BatchNorm, other norms and hooked convolutions stay as they are.
     """
     for module in model.modules():
         if isinstance(module, C3):
@@ -27,7 +27,7 @@ def fast_training(model: nn.Module, on: bool = True) -> None:
 
 
 def _can_run_as_one(first: Conv, second: Conv) -> bool:
-    """Return whether nobody would see the difference."""
+    """Return whether one convolution can replace the two unnoticed: same kind, same settings, no hooks."""
     norms, convs = (first.bn, second.bn), (first.conv, second.conv)
     return (
         all(type(block) is Conv for block in (first, second))

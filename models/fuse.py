@@ -1,14 +1,14 @@
 """Exact rewrites of a detector for inference: same outputs to float rounding, fewer and larger operations.
 
 1. BatchNorm is folded into the convolution before it.
-2. The two 1x1 convolutions that both read a C3's input become one.
-3. Space-to-depth and the convolution behind it become one strided convolution (see `strided_weight`):
-   in `Focus`, `SPDConv` and surgery's `SPDConv2d`; and in the released YOLOv5-SPD layout, where the C3 behind
-   a bare `SpaceToDepth`, with or without a `Concat` between them, gives its entry convolution to it.
+2. The two 1x1 convolutions at the entry of a C3 become one.
+3. Space-to-depth and the convolution after it become one strided convolution (see `strided_weight`):
+   in `Focus`, `SPDConv` and surgery's `SPDConv2d`; and in the released YOLOv5-SPD layout, where the entry
+   convolution of the C3 after a bare `SpaceToDepth` moves into it, also through a `Concat` between the two.
 
-The rule for 3, measured on a CPU by benchmarks/spd.py: with weights in channels_last, always for kernels in
-`Focus`, `SPDConv` and `SPDConv2d`; behind a bare `SpaceToDepth` up to STRIDED_CHANNELS channels. Contiguous
-weights lose at small maps, and 2x2 convolutions of 512 and more channels take 1.1 to 2.7 times the time.
+When 3 applies was measured on a CPU by benchmarks/spd.py: with weights in channels_last, always in `Focus`,
+`SPDConv` and `SPDConv2d`; for a bare `SpaceToDepth` up to STRIDED_CHANNELS channels. Contiguous weights are
+slower on small maps, and a 2x2 convolution of 512 or more channels takes 1.1 to 2.7 times the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from models.downsample.spd_conv2d import SPDConv2d
 from models.fast_training import fast_training
 from models.layers.blocks import C3, Concat, Conv
 
-STRIDED_CHANNELS = 256  # before a space-to-depth: with more, it stays
+STRIDED_CHANNELS = 256  # the most channels before a space-to-depth that is rewritten
 
 
 def fuse_detector(detector: DetectionModel) -> DetectionModel:
@@ -61,7 +61,7 @@ def fold_batchnorm(block: Conv) -> None:
 
 
 class MergedC3(nn.Module):
-    """A C3 whose two entry convolutions are one; an identity where that moved to an earlier layer."""
+    """A C3 whose two entry convolutions are one, or an identity if that moved into an earlier layer."""
 
     def __init__(self, block: C3):
         super().__init__()
@@ -102,12 +102,12 @@ class StridedWindow(nn.Module):
         self.conv = _conv(layer.strided_weight(), layer.bias, layer.window.stride, groups=layer.groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c_in, H, W) -> (B, c_out, h, w), the size that the layer gives."""
+        """(B, c_in, H, W) -> (B, c_out, h, w), the output size of the `SPDConv2d`."""
         return self.conv(F.pad(x, self.window.margins(x.shape[2], x.shape[3])))
 
 
 class AddConvolved(nn.Module):
-    """A 1x1 convolution of joined maps, split: the first map arrives convolved, the others are here."""
+    """A 1x1 convolution of joined maps, split by map; the first one arrives already convolved."""
 
     def __init__(self, weights: list[Tensor]):
         super().__init__()
@@ -135,7 +135,7 @@ def _replace_blocks(module: nn.Module) -> None:
 
 
 def _move_entries_into_space_to_depth(detector: DetectionModel) -> None:
-    """Rewrite SpaceToDepth -> C3 and SpaceToDepth -> Concat -> C3 where nothing else reads between."""
+    """Rewrite SpaceToDepth -> C3 and SpaceToDepth -> Concat -> C3 where no other layer reads in between."""
     layers, sources = detector.model, detector.sources
     for index, layer in enumerate(layers):
         if not isinstance(layer, SpaceToDepth) or index in detector.skips:
@@ -143,12 +143,12 @@ def _move_entries_into_space_to_depth(detector: DetectionModel) -> None:
         if detector.channels[index] > 4 * STRIDED_CHANNELS:
             continue
         reader, joined = index + 1, sources[index + 1]
-        split = (
+        through_concat = (
             isinstance(layers[reader], Concat)
             and isinstance(joined, list)
             and joined[0] == index not in joined[1:]
         )
-        if split and reader not in detector.skips:
+        if through_concat and reader not in detector.skips:
             reader += 1
         block = layers[reader]
         if (
@@ -168,7 +168,7 @@ def _move_entries_into_space_to_depth(detector: DetectionModel) -> None:
 def _conv(
     weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0, groups: int = 1
 ) -> nn.Conv2d:
-    """Return the convolution with these weights, untrainable."""
+    """Return a frozen convolution with these weights."""
     c_out, c_in, *kernel = weight.shape
     with torch.device("meta"):
         conv = nn.Conv2d(

@@ -1,4 +1,4 @@
-"""Networks from checkpoints, whole or only the tensors that fit."""
+"""Networks from checkpoints and to checkpoints: whole, or only the tensors that fit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_model(
     Args:
         path: a checkpoint of ours, of YOLOv5 v6.0 or later, or a released YOLOv5-SPD one.
         device: where to put it.
-        fuse: rewrite a detector for inference, see `models.fuse`.
+        fuse: rewrite a detector for inference, see `models.fuse`; a classifier stays as it is.
 
     Raises:
         UserError: the file cannot be read, or its weights do not fit its architecture.
@@ -39,7 +39,15 @@ def load_model(
 def from_checkpoint(
     content: Mapping[str, Any], where: str = "checkpoint"
 ) -> DetectionModel | ClassificationModel:
-    """Return the network that the content of a checkpoint describes, in eval mode and float32."""
+    """Return the network that a checkpoint describes, in eval mode and float32.
+
+    Args:
+        content: of the checkpoint, as `read_checkpoint` returns it.
+        where: how messages name the checkpoint.
+
+    Raises:
+        UserError: its architecture cannot be built, or its weights do not fit it.
+    """
     try:
         model = build_model(content["model"])
     except UserError as error:
@@ -58,7 +66,7 @@ def from_checkpoint(
 
 
 def _mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """Return what is wrong in one line, or nothing."""
+    """Return in one line the first tensor that does not fit, or an empty text."""
     for key, tensor in expected.items():
         if key not in given:
             return f"{key} is missing"
@@ -69,10 +77,10 @@ def _mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> st
 
 
 def to_checkpoint(model: DetectionModel | ClassificationModel) -> dict[str, Any]:
-    """Return what `save_checkpoint` needs of a network: task, model, names and weights.
+    """Return the content of a checkpoint of this network: task, model, names and weights.
 
     Raises:
-        ValueError: the network was rewritten for inference and cannot be built again from its YAML.
+        ValueError: the network was fused for inference and cannot be built again from its YAML.
     """
     if model.fused:
         raise ValueError("a fused network cannot be saved; save it before it is fused")
@@ -85,9 +93,10 @@ def to_checkpoint(model: DetectionModel | ClassificationModel) -> dict[str, Any]
 
 
 def transfer_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Copy the tensors that fit `model` by name and shape; return how many, and of how many in `model`.
+    """Copy the weights that fit `model` by name and shape; anchors stay its own, as they belong to its data.
 
-    Anchors stay the model's own: they belong to its data.
+    Returns:
+        The number of tensors copied, and the number of tensors in `model`.
     """
     state = model.state_dict()
     fitting = {

@@ -1,8 +1,8 @@
-"""Official YOLOv5 and released SPD-Conv files: pickles of their own classes, read without those classes.
+"""Reading official YOLOv5 and released SPD-Conv files, which are pickles, without the classes they name.
 
-torch's weights-only unpickler does the reading: it builds tensors and containers and nothing else. Every
-class such a file names that looks like a network's part is given to it as an inert stand-in, a class that
-only keeps what is stored in it; any other name is refused before anything is read.
+torch's weights-only unpickler reads them; it builds tensors and containers and nothing else. For every class
+that the file names and that looks like a part of a network it gets an inert stand-in, a class that only
+keeps its state. Any other name is refused before anything is read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from utils.errors import UserError
 
-# Parts of networks, and what training options and scores leave in an unfinished YOLOv5 checkpoint.
+# Parts of networks, and the paths and NumPy values that an unfinished YOLOv5 training leaves in a checkpoint.
 _HARMLESS = re.compile(
     r"torch\.nn\.modules\.\w+\.[A-Z]\w*"
     r"|models\.\w+\.\w+"
@@ -46,22 +46,22 @@ class _Inert:
 
 
 def classes_named_in(path: Path) -> list[str]:
-    """Return the classes the file's pickle names beyond tensors and containers; nothing of it runs.
+    """Return the classes that a file's pickle names, beyond tensors and containers, without running it.
 
     Raises:
-        UserError: one of them is no part of a network, or the pickle is damaged.
+        UserError: one of them is not a part of a network, or the pickle is damaged.
     """
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         problem = ""
-    except Exception as error:  # whatever a damaged or hand-made file makes of the reader
+    except Exception as error:  # a damaged or crafted file can make the reader raise anything
         problem = _first_line(error)
         named = [name for name in _list_globals(path) if not _TENSORS.fullmatch(name)]
     refused = sorted(name for name in named if not _HARMLESS.fullmatch(name))
     if any(name.startswith("ultralytics.") for name in refused):
         raise UserError(
             f"{path} is a checkpoint of the ultralytics package, not of YOLOv5: its head is none of ours. "
-            "Use it there, with YOLO() after `import models.ultralytics_bridge`, see docs/spd.md"
+            "Use it there: call models.ultralytics_bridge.enable(), then YOLO(), see docs/spd.md"
         )
     if refused:
         raise UserError(f"{path} is refused: it names {', '.join(refused)}, and loading would run that code")
@@ -71,19 +71,19 @@ def classes_named_in(path: Path) -> list[str]:
 
 
 def _list_globals(path: Path) -> list[str]:
-    """Return every global a pickle names, whatever its protocol, as far as it can be followed."""
+    """Return every global that a pickle of any protocol names, up to where it is damaged."""
     with zipfile.ZipFile(path) as archive:
         member = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
         payload = archive.read(member)
-    found, texts = [], ["", ""]
+    names, texts = [], ["", ""]
     memo: dict[Any, str] = {}
     argument: Any
     try:
         for operation, argument, _ in pickletools.genops(payload):
             if operation.name in ("GLOBAL", "INST"):
-                found.append(argument.replace(" ", "."))
+                names.append(argument.replace(" ", "."))
             elif operation.name == "STACK_GLOBAL":
-                found.append(f"{texts[-2]}.{texts[-1]}")
+                names.append(f"{texts[-2]}.{texts[-1]}")
             elif operation.name == "MEMOIZE":
                 memo[len(memo)] = texts[-1]
             elif operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
@@ -92,20 +92,20 @@ def _list_globals(path: Path) -> list[str]:
                 texts.append(memo.get(argument, "?"))
             elif isinstance(argument, str):
                 texts.append(argument)
-    except ValueError:  # the pickle ends in the middle of something
+    except ValueError:  # the pickle is cut short
         pass
-    return found
+    return names
 
 
 def load_plain(path: Path, map_location: str | torch.device) -> Any:
-    """Return what `torch.load(weights_only=True)` makes of the file.
+    """Return the content of a file, read by `torch.load(weights_only=True)`.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # whatever a damaged file makes of the reader
+    except Exception as error:  # a damaged file can make the reader raise anything
         raise UserError(f"{path} is damaged and cannot be read: {_first_line(error)}") from error
 
 
@@ -114,12 +114,15 @@ def _first_line(error: Exception) -> str:
 
 
 def read_pickled_model(path: Path, named: list[str], map_location: str | torch.device) -> dict[str, Any]:
-    """Return model (architecture), names and weights of a pickled network that names the classes `named`.
+    """Return model (architecture), names and weights of a pickled network; of the average (`ema`), if stored.
 
-    The averaged weights (`ema`) are taken where the file has them.
+    Args:
+        path: the file.
+        named: the classes it names, from `classes_named_in`.
+        map_location: where to put the tensors.
 
     Raises:
-        UserError: a damaged file, or no network in it.
+        UserError: the file is damaged, or holds no network.
     """
     with torch.serialization.safe_globals([_stand_in(name) for name in named]):
         content = load_plain(path, map_location)
@@ -146,12 +149,12 @@ def _state_dict(module: Any, prefix: str) -> dict[str, Tensor]:
     """Collect parameters and persistent buffers of an inert nn.Module, as `state_dict()` would."""
     state = vars(module)
     skipped = state.get("_non_persistent_buffers_set", ())
-    found = {}
+    tensors = {}
     for kind in ("_parameters", "_buffers"):
         for name, value in (state.get(kind) or {}).items():
             if isinstance(value, Tensor) and name not in skipped:
-                found[prefix + name] = value.detach()
+                tensors[prefix + name] = value.detach()
     for name, child in (state.get("_modules") or {}).items():
         if isinstance(child, _Inert):
-            found.update(_state_dict(child, f"{prefix}{name}."))
-    return found
+            tensors.update(_state_dict(child, f"{prefix}{name}."))
+    return tensors

@@ -1,8 +1,9 @@
 """The registry of blocks: what a row of a model YAML may name, and how its arguments are checked.
 
-A block is a function `(c_in, scale, *arguments of the row) -> (module, c_out)`; `c_in` holds the channels of
-its inputs. It takes the row's number as keyword `repeat` where it repeats something inside itself; otherwise
-the whole block is stacked. The annotations are the types a row may give.
+A builder is a function `(c_in, scale, *arguments of the row) -> (module, c_out)`, registered by `@block`;
+`c_in` holds the channels of the inputs. With a keyword `repeat` it takes the row's number, scaled, and
+repeats a part of the block; without, the whole block is stacked so many times. Its annotations are the types
+that a row may give.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from torch import nn
 
 from utils.errors import UserError, suggest
 
+Builder = Callable[..., tuple[nn.Module, int]]  # returns the module and its output channels
+
 
 @dataclass(frozen=True)
 class Scale:
-    """Compound scaling: repeats are multiplied by depth, channels, capped first, by width."""
+    """Compound scaling: repeats are multiplied by depth; channels are capped, then multiplied by width."""
 
     depth: float = 1.0
     width: float = 1.0
@@ -40,23 +43,23 @@ class Scale:
 
 @dataclass(frozen=True)
 class Block:
-    """A registered block: its factory, and whether it takes several inputs."""
+    """A registered block: its builder, and whether it joins several inputs."""
 
-    make: Callable[..., tuple[nn.Module, int]]
+    build: Builder
     joins: bool
 
 
 BLOCKS: dict[str, Block] = {}
 
 
-def block(*names: str, joins: bool = False) -> Callable[[Callable], Callable]:
-    """Register the decorated factory under these names; `joins` if it takes a list of maps."""
+def block(*names: str, joins: bool = False) -> Callable[[Builder], Builder]:
+    """Register the decorated builder under these names; `joins` if its module takes a list of maps."""
 
-    def register(make: Callable) -> Callable:
+    def register(build: Builder) -> Builder:
         for name in names:
             assert name not in BLOCKS, f"block {name} is registered twice"
-            BLOCKS[name] = Block(make, joins)
-        return make
+            BLOCKS[name] = Block(build, joins)
+        return build
 
     return register
 
@@ -64,22 +67,22 @@ def block(*names: str, joins: bool = False) -> Callable[[Callable], Callable]:
 def make_layer(
     name: str, c_in: list[int], scale: Scale, arguments: list[Any], repeat: int
 ) -> tuple[nn.Module, int]:
-    """Return the layer a row describes and its output channels.
+    """Return the layer that a row describes, and its output channels.
 
     Raises:
         UserError: unknown block, or arguments that do not fit it.
     """
-    found = find_block(name)
-    if len(c_in) > 1 and not found.joins:
+    entry = find_block(name)
+    if len(c_in) > 1 and not entry.joins:
         raise UserError(f"takes one input, and 'from' names {len(c_in)}")
-    parameters = inspect.signature(found.make).parameters
-    _check_arguments(found.make, arguments)
+    parameters = inspect.signature(entry.build).parameters
+    _check_arguments(entry.build, arguments)
     repeats = scale.repeats(repeat)
     if "repeat" in parameters:
-        return found.make(c_in, scale, *arguments, repeat=repeats)
+        return entry.build(c_in, scale, *arguments, repeat=repeats)
     layers, c_out = [], 0
     for _ in range(repeats):
-        layer, c_out = found.make(c_in, scale, *arguments)
+        layer, c_out = entry.build(c_in, scale, *arguments)
         layers.append(layer)
         c_in = [c_out]
     return (layers[0] if repeats == 1 else nn.Sequential(*layers)), c_out
@@ -95,10 +98,10 @@ def find_block(name: str) -> Block:
 _KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a word", list: "a list"}
 
 
-def _check_arguments(make: Callable, arguments: list[Any]) -> None:
-    """Compare a row's arguments with the factory's signature; positions count from 1, as in the row."""
-    hints = get_type_hints(make)
-    parameters = [p for p in inspect.signature(make).parameters.values() if p.kind is not p.KEYWORD_ONLY][2:]
+def _check_arguments(build: Builder, arguments: list[Any]) -> None:
+    """Compare a row's arguments with the builder's signature; positions count from 1, as in the row."""
+    hints = get_type_hints(build)
+    parameters = [p for p in inspect.signature(build).parameters.values() if p.kind is not p.KEYWORD_ONLY][2:]
     if len(arguments) > len(parameters):
         extra = len(parameters)
         raise UserError(f"unexpected argument {extra + 1}, {arguments[extra]!r}")
@@ -110,5 +113,5 @@ def _check_arguments(make: Callable, arguments: list[Any]) -> None:
         value, hint = arguments[position - 1], hints[parameter.name]
         kinds = get_args(hint) or (hint,)
         if type(value) not in kinds and not (float in kinds and type(value) is int):
-            wanted = " or ".join(_KINDS.get(kind, "None") for kind in kinds)
-            raise UserError(f"argument {position}, '{parameter.name}', takes {wanted}, got {value!r}")
+            expected = " or ".join(_KINDS.get(kind, "None") for kind in kinds)
+            raise UserError(f"argument {position}, '{parameter.name}', takes {expected}, got {value!r}")

@@ -1,1 +1,1 @@
-"""Classifiers: a ResNet, its downsampling, and the YAML it is built from."""
+"""Classifiers: ResNets, their downsampling, and the YAML they are built from."""

@@ -1,52 +1,26 @@
-"""ResNet-18, -34, -50 whose stages shrink their maps by any downsampler (He et al., arXiv:1512.03385).
+"""ResNet-18, -34 and -50 with any downsampler in their stages (He et al., CVPR 2016, arXiv:1512.03385).
 
-The blocks' submodules have torchvision's names. With `preactivation` (arXiv:1603.05027) norm and activation
-come before each convolution, as in the networks of DiffStride (arXiv:2202.01653); without, `spd` gives the
+Submodules of the blocks have torchvision's names. With `preactivation` (arXiv:1603.05027) norm and activation
+come before each convolution, as in the networks of DiffStride (arXiv:2202.01653); without it, `spd` gives the
 released networks of SPD-Conv (arXiv:2208.03641).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.classification.reductions import KEEP, Reduction
 from models.downsample.spd import Focus
 
 
-@dataclass(frozen=True)
-class Reduction:
-    """How a stage, or the stem, shrinks its maps.
-
-    Attributes:
-        stride: of the 3x3 convolution.
-        resampler: makes what follows that convolution.
-        growth: factor of channels behind it.
-        shortcut_stride: of the shortcut's 1x1 convolution. Where it is 1, the same resampler works on the
-            shortcut, before that convolution: the two commute for every resampler but max pooling, so that
-            this is the published order at a quarter of the arithmetic.
-    """
-
-    stride: int = 1
-    resampler: Callable[[], nn.Module] | None = None
-    growth: int = 1
-    shortcut_stride: int = 1
-
-    def make(self) -> nn.Module:
-        """Return the resampler, or an identity."""
-        return nn.Identity() if self.resampler is None else self.resampler()
-
-
-KEEP = Reduction()
-
-
 class Block(nn.Module):
-    """A residual block: convolutions of the kernels given, the 3x3 one that reduces, beside a shortcut.
+    """The basic residual block: two 3x3 convolutions beside a shortcut; the first 3x3 one downsamples.
 
-    Basic blocks are 3x3-3x3, bottlenecks 1x1-3x3-1x1 with four times the channels at their end.
+    `Bottleneck` changes `kernels` and `expansion`, the factor of channels at the block's end.
     """
 
     expansion = 1
@@ -62,10 +36,10 @@ class Block(nn.Module):
             last, reduces = i == len(self.kernels) - 1, i == self.reducing
             width = c_out if last else channels
             conv = _conv(c, width, kernel, reduction.stride if reduces else 1)
-            behind = width * reduction.growth if reduces else width
+            conv_out = width * reduction.growth if reduces else width
             self.add_module(f"conv{i + 1}", conv)
-            self.add_module(f"bn{i + 1}", nn.BatchNorm2d(c if preactivation else behind))
-            c = behind
+            self.add_module(f"bn{i + 1}", nn.BatchNorm2d(c if preactivation else conv_out))
+            c = conv_out
         self.resample = reduction.make()
         self.resamples_shortcut = reduction.resampler is not None and reduction.shortcut_stride == 1
         self.downsample: nn.Sequential | None = None
@@ -106,25 +80,28 @@ class Block(nn.Module):
 
 
 class Bottleneck(Block):
-    """1x1, 3x3, 1x1."""
+    """The bottleneck block: 1x1, 3x3 and 1x1 convolutions, four times the channels at its end."""
 
     expansion = 4
     kernels = (1, 3, 1)
 
 
+BLOCKS: dict[str, type[Block]] = {"basic": Block, "bottleneck": Bottleneck}
+
+
 class ResNet(nn.Module):
-    """A stem, four stages or as many as there are `depths`, the mean of the last map, a linear layer.
+    """A stem, a stage for each of `depths`, global average pooling, a linear layer.
 
     Args:
         num_classes: length of the output.
         block: `Block` or `Bottleneck`.
-        depths: blocks a stage.
+        depths: number of blocks in each stage.
         widths: channels of the stem, then of each stage before expansion.
-        reductions: how the stem's convolution, then the first block of each stage, shrink their maps.
+        reductions: of the stem's convolution, then of the first block of each stage.
         stem: kernel of the stem's convolution, or "focus" for a space-to-depth and a 1x1 Conv.
-        maxpool: a 3x3 stride-2 max pooling ends the stem, as for ImageNet.
-        preactivation: see the module.
-        channels: of the input.
+        maxpool: whether a 3x3 stride-2 max pooling ends the stem, as for ImageNet.
+        preactivation: whether norm and activation come before each convolution.
+        channels: of the input image.
     """
 
     def __init__(
@@ -157,7 +134,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, ch, H, W) -> the maps behind the stem and behind each stage."""
+        """(B, ch, H, W) -> the maps after the stem and after each stage, (B, C_i, H_i, W_i)."""
         maps = [self.stem(images)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))

@@ -1,18 +1,13 @@
 """Replace the downsampling layers of any network by space-to-depth and a convolution, its outputs unchanged.
 
-    python -m models.surgery.replace --weights yolov5s.pt --to spd --out yolov5s-spd-init.pt
-
 Each strided convolution becomes an `SPDConv2d` that holds its weights exactly (see `spd_conv2d.py`), under
-the same name; so a pretrained network keeps its accuracy, and fine-tuning may use the pixels skipped so far.
+the same name. A pretrained network keeps its accuracy, and fine-tuning can use the pixels skipped so far.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +18,9 @@ from models.detection_model import DetectionModel
 from models.summary import count_parameters
 from models.surgery.layers import POOLS, Where, downsampling_layers, plan_layers
 from models.surgery.report import SurgeryReport
-from utils.cli import run
 from utils.errors import UserError
-from utils.options import Options, opt
 
 EXAMPLE_SIDE = 128  # pixels, of the example where none is given
-TOLERANCE = 1e-4  # relative difference of outputs that the command accepts
 
 
 def replace_downsampling(
@@ -48,25 +40,26 @@ def replace_downsampling(
         model: any network; a `yaml` in it, as ours and Ultralytics' have, notes the surgery, so that a
             checkpoint builds it again.
         to: "spd".
-        preserve: the network computes the same. Otherwise new convolutions start afresh, and poolings,
-            max pooling among them, as averages.
-        where: which layers: patterns of names ("backbone.*"), or a function of name and module; None is all.
-        skip: leave what cannot be replaced, and say why in the report.
+        preserve: keep what the network computes. Otherwise new convolutions are initialized at random, and
+            poolings, max pooling included, start as averages.
+        where: the layers to replace: patterns of names ("backbone.*"), or a function of name and module;
+            None is all.
+        skip: leave a layer that cannot be replaced, and give the reason in the report.
         example: an input to measure with; zeros of 128x128 pixels if there is none.
 
     Raises:
-        UserError: a layer cannot be replaced, `where` finds none, or the example does not run. Nothing has
-            changed then.
+        UserError: a layer cannot be replaced, `where` matches none, or the example does not run. The network
+            is then unchanged.
     """
     if to != "spd":
         raise UserError(f"surgery makes 'spd', not '{to}'; other downsamplers are built with --downsample")
     if getattr(model, "fused", False):
         raise UserError("the network was fused for inference; replace its downsampling before it is fused")
-    found = downsampling_layers(model, where)
+    old = downsampling_layers(model, where)
     example = _example(model) if example is None else example
     flops, channels = _measure(model, example)
     parameters = count_parameters(model)
-    layers, new = plan_layers(model, found, preserve, channels)
+    layers, new = plan_layers(model, old, preserve, channels)
     refused = [f"{layer.name} ({layer.kind}): {layer.reason}" for layer in layers if layer.reason]
     if refused and not skip:
         raise UserError(f"cannot replace {'; '.join(refused)}. Nothing was changed; skip them to go on")
@@ -74,21 +67,28 @@ def replace_downsampling(
     try:
         flops_after, _ = _measure(model, example)
     except BaseException:
-        for name in new:  # each under its old name again
-            new[name], found[name] = found[name], new[name]
+        for name in new:  # the old layers return to their names
+            new[name], old[name] = old[name], new[name]
         _swap(model, new)
         raise
-    architecture = getattr(model, "yaml", None)
-    if isinstance(architecture, dict) and new:
-        record: dict[str, Any] = {"to": to, "layers": list(new)}
-        if any(name in channels for name in new):
-            record["channels"] = {name: channels[name] for name in new if name in channels}
-        architecture["surgery"] = [*architecture.get("surgery", []), record]
+    _note_in_yaml(model, to, list(new), channels)
     return SurgeryReport(layers, (parameters, count_parameters(model)), (flops, flops_after))
 
 
+def _note_in_yaml(model: nn.Module, to: str, replaced: list[str], channels: Mapping[str, int]) -> None:
+    """Add the surgery to the network's `yaml`, if it has one, for `repeat_surgery`."""
+    architecture = getattr(model, "yaml", None)
+    if not isinstance(architecture, dict) or not replaced:
+        return
+    step: dict[str, Any] = {"to": to, "layers": replaced}
+    of_pools = {name: channels[name] for name in replaced if name in channels}
+    if of_pools:
+        step["channels"] = of_pools
+    architecture["surgery"] = [*architecture.get("surgery", []), step]
+
+
 def repeat_surgery(model: nn.Module, steps: Any) -> None:
-    """Replace what the `surgery` of a YAML names; the weights, which follow, decide what is computed.
+    """Replace the layers that the `surgery` of a YAML names; their weights come with the checkpoint.
 
     Raises:
         UserError: it does not fit the network.
@@ -96,10 +96,10 @@ def repeat_surgery(model: nn.Module, steps: Any) -> None:
     for step in steps if isinstance(steps, list) else [steps]:
         if not isinstance(step, dict) or step.get("to") != "spd" or not isinstance(step.get("layers"), list):
             raise UserError(f"surgery must be a list of steps {{to: spd, layers: [...]}}, got {step!r}")
-        found = downsampling_layers(model, step["layers"])
-        pools = any(isinstance(module, POOLS) for module in found.values())
+        old = downsampling_layers(model, step["layers"])
+        pools = any(isinstance(module, POOLS) for module in old.values())
         channels = step.get("channels") or (_measure(model, _example(model))[1] if pools else {})
-        layers, new = plan_layers(model, found, False, channels)
+        layers, new = plan_layers(model, old, False, channels)
         for layer in layers:
             if layer.reason:
                 raise UserError(f"surgery of {layer.name}: {layer.reason}")
@@ -107,7 +107,7 @@ def repeat_surgery(model: nn.Module, steps: Any) -> None:
 
 
 def _swap(model: nn.Module, new: Mapping[str, nn.Module]) -> None:
-    """Put modules into their places; a module with several names is replaced under each of them."""
+    """Put modules in their places; a module with several names is replaced under each of them."""
     by_identity = {id(model.get_submodule(name)): module for name, module in new.items()}
     for parent in list(model.modules()):
         for leaf, child in list(parent._modules.items()):
@@ -125,14 +125,14 @@ def _example(model: nn.Module) -> Tensor:
 
 
 def _measure(model: nn.Module, example: Tensor) -> tuple[int, dict[str, int]]:
-    """Run the example in eval mode; return floating-point operations and the channels before each pool."""
+    """Run the example in eval mode; return the floating-point operations and each pooling's channels."""
     parameter = next(model.parameters(), torch.empty(0))
     example = example.to(parameter.device, parameter.dtype)
-    seen: dict[str, int] = {}
+    channels: dict[str, int] = {}
 
     def note(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen[name] = inputs[0].shape[1]
+            channels[name] = inputs[0].shape[1]
 
         return hook
 
@@ -155,73 +155,4 @@ def _measure(model: nn.Module, example: Tensor) -> tuple[int, dict[str, int]]:
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return counter.get_total_flops(), seen
-
-
-@dataclass(frozen=True)
-class SurgeryConfig(Options):
-    """Replace a network's downsampling, its outputs unchanged, as a start for fine-tuning."""
-
-    weights: Path = opt("yolov5s.pt", "checkpoint of ours or of YOLOv5")
-    to: Literal["spd"] = opt("spd", "what replaces strided convolutions and poolings")
-    out: Path | None = opt(None, "checkpoint to write (default: NAME-spd-init.pt beside the weights)")
-    where: tuple[str, ...] = opt((), "names or patterns of the layers to replace (default: all)")
-    preserve: bool = opt(True, "keep the outputs; --no-preserve starts the new layers afresh")
-    skip: bool = opt(False, "leave what cannot be replaced")
-
-
-def main(config: SurgeryConfig) -> int:
-    """Operate, compare, write; 1 where the outputs differ."""
-    from models.checkpoint import save_checkpoint
-    from models.load import load_model, to_checkpoint
-
-    out = config.out or config.weights.with_name(f"{config.weights.stem}-{config.to}-init.pt")
-    if out.resolve() == config.weights.resolve():
-        raise UserError(f"--out {out} would overwrite the weights; give another name")
-    model = load_model(config.weights)
-    images = torch.rand(2, model.yaml["ch"], EXAMPLE_SIDE, EXAMPLE_SIDE)
-    before = outputs(model, images)
-    report = replace_downsampling(
-        model, config.to, config.preserve, config.where or None, config.skip, images[:1]
-    )
-    print(report)
-    difference = relative_difference(before, outputs(model, images))
-    print(f"largest relative difference of the outputs: {difference:.2g}")
-    if config.preserve and not difference <= TOLERANCE:
-        print(f"the outputs differ by more than {TOLERANCE:g}, so {out} was not written", file=sys.stderr)
-        return 1
-    save_checkpoint(out, to_checkpoint(model))
-    print(f"saved {out}; try: python train.py --weights {out}")
-    return 0
-
-
-def outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
-    """Return every floating-point tensor among the outputs of `model` in eval mode."""
-    with torch.no_grad():
-        return list(_tensors(model.eval()(images)))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-
-
-def relative_difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    """Return the largest difference of two networks' outputs, each tensor's relative to its largest value."""
-    gaps = [
-        ((b - a).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)).item()
-        for a, b in zip(before, after, strict=True)
-        if a.numel()
-    ]
-    return torch.tensor(gaps).max().item()  # NaN, if there is one
-
-
-if __name__ == "__main__":
-    run(SurgeryConfig, main)
+    return counter.get_total_flops(), channels

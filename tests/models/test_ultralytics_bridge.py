@@ -1,6 +1,6 @@
 """Ultralytics' own engine trains, validates, predicts and exports networks with our downsampling.
 
-The last tests pin all that models/ultralytics.py relies on: an upgrade that breaks it fails here.
+The last tests pin all that models/ultralytics_bridge.py relies on: an upgrade that breaks it fails here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from models import load_model, replace_downsampling
 from models.downsample.pooling import BlurPool2d
 from models.downsample.spd import space_to_depth
 from models.downsample.spd_conv2d import SPDConv2d
-from models.surgery.replace import outputs, relative_difference
+from models.surgery.compare import outputs_of, relative_difference
+from models.ultralytics_bridge import FORMER_NAME, enable, swap_downsampling
 from tests.models.torchvision_stand_in import torchvision_importable
 from utils.errors import UserError
 from utils.ultralytics_adapter import load
@@ -34,8 +35,7 @@ ROOT = Path(__file__).parents[2]
 def yolo():
     """Ultralytics' YOLO, with the bridge, where torchvision can be imported."""
     with torchvision_importable():
-        import models.ultralytics_bridge  # noqa: F401
-
+        enable()
         yield load("ultralytics.models.yolo.model").YOLO
 
 
@@ -89,7 +89,8 @@ def refuse(*args, **kwargs):
 socket.socket.connect = socket.getaddrinfo = refuse
 sys.modules["torchvision"] = None
 import torch
-import models.ultralytics_bridge
+from models.ultralytics_bridge import enable
+enable()
 from ultralytics import YOLO
 weights, saved = sys.argv[1:]
 network = YOLO(weights)
@@ -117,12 +118,70 @@ def test_their_checkpoint_loads_in_a_new_process_without_torchvision_or_network(
         torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
 
 
+IMPORTED = """
+import sys
+import models.ultralytics_bridge as bridge
+assert "ultralytics" not in sys.modules, "imported"
+from utils.ultralytics_adapter import load
+tasks, model = load("ultralytics.nn.tasks"), load("ultralytics.engine.model")
+before = tasks.yaml_model_load, tasks.parse_model, model.yaml_model_load
+assert not any(hasattr(function, "__wrapped__") for function in before), "wrapped by the import"
+bridge.enable()
+after = tasks.yaml_model_load, tasks.parse_model, model.yaml_model_load
+assert [function.__wrapped__ for function in after] == list(before), "wrapped once"
+bridge.enable()
+assert after == (tasks.yaml_model_load, tasks.parse_model, model.yaml_model_load), "wrapped again"
+"""
+
+
+def test_importing_the_bridge_changes_nothing_and_enabling_it_twice_is_enabling_it_once():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+READ = """
+import sys
+import torch
+from utils.ultralytics_adapter import load
+tasks = load("ultralytics.nn.tasks")
+network = torch.load(sys.argv[1], weights_only=False)["model"]
+assert hasattr(tasks.parse_model, "__wrapped__"), "not enabled"
+rebuilt = type(network)(network.yaml, verbose=False)
+assert rebuilt.state_dict().keys() == network.state_dict().keys()
+assert sum(type(m).__name__ == "SPDConv2d" for m in rebuilt.modules()) == 7
+"""
+
+
+def test_reading_a_checkpoint_enables_the_bridge_so_that_it_is_built_again_as_it_was(trained):
+    done = subprocess.run(
+        [sys.executable, "-c", READ, trained[0]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_checkpoint_written_under_the_former_name_loads(yolo, trained, tmp_path):
+    payload = trained[0].read_bytes()
+    assert FORMER_NAME in sys.modules
+    content = torch.load(trained[0], weights_only=False)
+    bridge = type(vars(content["model"].model)["bridge"])
+    module, bridge.__module__ = bridge.__module__, FORMER_NAME
+    try:
+        torch.save(content, tmp_path / "former.pt")
+    finally:
+        bridge.__module__ = module
+    written = (tmp_path / "former.pt").read_bytes()
+    assert b"models.ultralytics\nBridge" in written and b"models.ultralytics_bridge\nBridge" in payload
+    assert len(spd_layers(yolo(tmp_path / "former.pt").model)) == 7
+
+
 def test_spd_validates_predicts_and_exports_with_their_engine(trained, data, tmp_path):
     import onnxruntime
 
     weights, network = trained
     assert len(spd_layers(network.model)) == 7
-    assert b"models.ultralytics_bridge" in weights.read_bytes()  # reading it imports the bridge
+    assert b"models.ultralytics_bridge" in weights.read_bytes()  # reading it enables the bridge
     metrics = network.val(data=data, imgsz=64, plots=False, device="cpu", project=tmp_path, verbose=False)
     assert 0 <= metrics.box.map <= 1
     image = data.parent / "images" / "0.png"
@@ -146,18 +205,18 @@ def test_surgery_on_their_weights_trains_with_their_engine_and_keeps_the_outputs
     plain.save(tmp_path / "any.pt")
     network = yolo(tmp_path / "any.pt")
     x = torch.rand(1, 3, 64, 64)
-    before = outputs(network.model.float(), x)
+    before = outputs_of(network.model.float(), x)
     report = replace_downsampling(network.model, "spd", preserve=True)
     assert len(report.replaced) == 7
-    assert relative_difference(before, outputs(network.model, x)) < 1e-4
+    assert relative_difference(before, outputs_of(network.model, x)) < 1e-4
     start = load("ultralytics.nn.tasks").DetectionModel(copy.deepcopy(network.model.yaml), verbose=False)
     start.load(network.model)
-    assert relative_difference(before, outputs(start, x)) < 1e-4  # what their trainer starts from
+    assert relative_difference(before, outputs_of(start, x)) < 1e-4  # what their trainer starts from
     weights = train(network, data, tmp_path)
     again = yolo(weights)
     assert len(spd_layers(again.model)) == 7
     assert again.model.yaml["surgery"] == [{"to": "spd", "layers": report.replaced}]
-    assert relative_difference(outputs(network.model, x), outputs(again.model, x)) < 1e-4
+    assert relative_difference(outputs_of(network.model, x), outputs_of(again.model, x)) < 1e-4
 
 
 def test_surgery_of_a_pooling_is_repeated_from_the_yaml(yolo):
@@ -169,7 +228,7 @@ def test_surgery_of_a_pooling_is_repeated_from_the_yaml(yolo):
     assert len(spd_layers(again)) == len(report.replaced) > 0
     again.load_state_dict(network.state_dict())
     x = torch.rand(1, 3, 64, 64)
-    assert relative_difference(outputs(network, x), outputs(again, x)) < 1e-6
+    assert relative_difference(outputs_of(network, x), outputs_of(again, x)) < 1e-6
 
 
 NAMES = {
@@ -182,21 +241,19 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_family_and_operator_is_built_by_its_name(yolo, name):
-    operator, count = NAMES[name]
+def test_any_family_and_downsampler_is_built_by_its_name(yolo, name):
+    downsampler, count = NAMES[name]
     tasks = load("ultralytics.nn.tasks")
     content = tasks.yaml_model_load(f"{name}.yaml")
-    assert content["downsample"] == operator and content["yaml_file"] == f"{name}.yaml"
+    assert content["downsample"] == downsampler and content["yaml_file"] == f"{name}.yaml"
     assert content["scale"] == tasks.yaml_model_load(f"{name.rpartition('-')[0]}.yaml")["scale"]
     layers, _ = tasks.parse_model(copy.deepcopy(content), 3, verbose=False)
-    kind = {"spd": SPDConv2d, "blur": BlurPool2d}[operator]
+    kind = {"spd": SPDConv2d, "blur": BlurPool2d}[downsampler]
     assert sum(isinstance(module, kind) for module in layers.modules()) == count
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9)])
 def test_spd_in_their_conv_is_space_to_depth_and_a_convolution(yolo, height, width):
-    from models.ultralytics_bridge import swap_downsampling
-
     conv = load("ultralytics.nn.modules.conv").Conv(3, 4, 3, 2).double().eval()
     layers = nn.Sequential(conv)
     shape = layers(torch.rand(1, 3, height, width).double()).shape
@@ -209,9 +266,7 @@ def test_spd_in_their_conv_is_space_to_depth_and_a_convolution(yolo, height, wid
     assert layers(x).shape[1:] == shape[1:]
 
 
-def test_a_resampler_runs_behind_the_activation_of_a_convolution_with_stride_1(yolo):
-    from models.ultralytics_bridge import swap_downsampling
-
+def test_a_resampler_follows_the_activation_of_a_convolution_with_stride_1(yolo):
     conv = load("ultralytics.nn.modules.conv").Conv(3, 4, 3, 2).eval()
     keys, x = list(conv.state_dict()), torch.rand(1, 3, 9, 12)
     expected = nn.functional.silu(conv.bn(nn.functional.conv2d(x, conv.conv.weight, padding=1)))
@@ -220,9 +275,7 @@ def test_a_resampler_runs_behind_the_activation_of_a_convolution_with_stride_1(y
     assert list(conv.state_dict()) == keys  # their weights fit
 
 
-def test_wrong_names_and_missing_weights_are_answered_without_the_network(yolo, trained, offline):
-    from models.ultralytics_bridge import swap_downsampling
-
+def test_wrong_names_and_missing_weights_are_errors_without_using_the_network(yolo, trained, offline):
     with pytest.raises(FileNotFoundError, match=r"yolo11-spdd\.yaml"):
         yolo("yolo11n-spdd.yaml")
     with pytest.raises(UserError, match="Did you mean 'spd'"):

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from models import build_model, load_model
-from models.build import BuildConfig, main
 from models.checkpoint import save_checkpoint
-from models.classification.model import ClassificationModel, make_reduction, reduction_names
+from models.classification.model import ClassificationModel
+from models.classification.reductions import make_reduction, reduction_names
 from models.classification.resnet import Block, Bottleneck, ResNet
 from models.detection_model import require_detector
 from models.downsample.diffstride import DiffStride2d
@@ -178,15 +178,6 @@ def test_a_saved_classifier_loads_with_the_same_outputs(name, tmp_path):
     assert (loaded.task, loaded.names, loaded.yaml) == ("classify", ["cat", "dog"], model.yaml)
     with pytest.raises(UserError, match=r"last.pt is no detector"):
         require_detector(loaded, "last.pt")
-
-
-def test_the_table_shows_each_stage(capsys):
-    main(BuildConfig(cfg="resnet18-spd", num_classes=10))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8
-    assert lines[1].split() == ["stem", "1", "896", "64x16x16", "focus", "2"]
-    assert lines[3].split()[-2:] == ["spd", "2"]
-    assert lines[-1] == "20,468,106 parameters, 0.532 GFLOPs at 32x32, 10 classes"
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,8 @@ from models import build_model, fuse_detector, load_model, replace_downsampling
 from models.checkpoint import save_checkpoint
 from models.downsample.spd_conv2d import SPDConv2d, from_conv
 from models.load import to_checkpoint
-from models.surgery.replace import SurgeryConfig, main, outputs, relative_difference
-from tests.golden_values import GOLDEN
+from models.surgery.compare import outputs_of, relative_difference
 from tests.models.torchvision_stand_in import torchvision_importable
-from utils.cli import run
 from utils.errors import UserError
 from utils.ultralytics_adapter import load
 
@@ -76,10 +74,10 @@ def randomized(model):
 def difference_after_surgery(model, size=64, **options):
     """Return the relative difference, and the report; new weights must learn."""
     x = torch.rand(1, 3, size, size, dtype=next(model.parameters()).dtype)
-    before = outputs(randomized(model), x)
+    before = outputs_of(randomized(model), x)
     assert all(tensor.isfinite().all() for tensor in before)
     report = replace_downsampling(model, example=x, **options)
-    return relative_difference(before, outputs(model, x)), report
+    return relative_difference(before, outputs_of(model, x)), report
 
 
 OURS = {"yolov5n-p2": 8, "resnet18": 6, "resnet18-pre": 6}
@@ -125,25 +123,12 @@ def test_networks_of_ultralytics_compute_the_same_and_train(name):
     assert len(report.replaced) == ULTRALYTICS[name]
     if name == "yolo11n":
         x = torch.rand(1, 3, 64, 64)
-        fused = relative_difference(outputs(model, x), outputs(copy.deepcopy(model).fuse(verbose=False), x))
+        rewritten = copy.deepcopy(model).fuse(verbose=False)
+        fused = relative_difference(outputs_of(model, x), outputs_of(rewritten, x))
         assert fused < 1e-4
         sum(m.square().mean() for m in model.train()(x)["boxes"].unsqueeze(0)).backward()
         weight = model.get_submodule(report.replaced[0]).weight
         assert (weight.grad != 0).float().mean() > 0.9  # also where it starts at zero
-
-
-def test_the_golden_yolov5_computes_the_same_after_the_command(tmp_path, capsys):
-    config = SurgeryConfig(weights=GOLDEN / "yolov5n.pt", out=tmp_path / "init.pt")
-    assert main(config) == 0
-    printed = capsys.readouterr().out
-    assert "7 of 7 downsampling layers replaced" in printed
-    assert "parameters 1,770,682 -> 2,218,682 (1.253x)" in printed
-    before, after = load_model(GOLDEN / "yolov5n.pt"), load_model(tmp_path / "init.pt")
-    x = torch.rand(1, 3, 64, 96)
-    expected = outputs(before, x)
-    assert relative_difference(expected, outputs(after, x)) < 1e-5
-    assert sum(isinstance(m, SPDConv2d) for m in after.modules()) == 7
-    assert relative_difference(expected, outputs(fuse_detector(after), x)) < 1e-5
 
 
 def test_surgery_survives_a_checkpoint_and_new_weights_learn(tmp_path):
@@ -159,7 +144,7 @@ def test_surgery_survives_a_checkpoint_and_new_weights_learn(tmp_path):
     save_checkpoint(tmp_path / "tuned.pt", to_checkpoint(model))
     loaded = load_model(tmp_path / "tuned.pt")
     x = torch.rand(1, 3, 16, 16)
-    assert torch.equal(outputs(loaded, x)[0], outputs(model, x)[0])
+    assert torch.equal(outputs_of(loaded, x)[0], outputs_of(model, x)[0])
     assert len(loaded.yaml["surgery"]) == 2
 
 
@@ -276,17 +261,3 @@ def test_a_fused_network_and_a_wrong_record_are_refused():
         build_model({**yaml, "surgery": "spd"})
     with pytest.raises(UserError, match="no downsampling layer is called 'nowhere'"):
         build_model({**yaml, "surgery": [{"to": "spd", "layers": ["nowhere"]}]})
-
-
-def test_the_command_answers_bad_input_in_one_line(tmp_path, capsys):
-    for arguments, message in (
-        (["--weights", str(tmp_path / "no.pt")], "no weights file"),
-        (["--weights", "a.pt", "--out", "a.pt"], "would overwrite the weights"),
-        (["--weights", str(GOLDEN / "yolov5n_spd.pt")], "no strided convolution or pooling to replace"),
-    ):
-        with pytest.raises(SystemExit) as exit:
-            run(SurgeryConfig, main, arguments)
-        assert exit.value.code == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1

@@ -1,21 +1,24 @@
-"""What the YAML of a classifier may say; see models/configs/resnet18.yaml."""
+"""The architecture of a classifier: the keys of its YAML and their checks.
+
+models/configs/resnet18.yaml is an example.
+"""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
-from models.classification.model import BLOCKS, make_reduction
+from models.classification.reductions import make_reduction
+from models.classification.resnet import BLOCKS
+from models.yaml_checks import Architecture, check_keys, check_whole, is_whole
 from utils.errors import UserError, suggest
-
-Architecture = dict[str, Any]
 
 KEYS = {
     "task": "classify",
     "nc": "the number of classes",
     "ch": "the number of input channels",
     "block": "basic or bottleneck",
-    "depths": "blocks a stage",
+    "depths": "blocks in each stage",
     "widths": "channels of the stem, then of each stage",
     "stem": "kernel of the stem's convolution, or focus",
     "maxpool": "whether a max pooling ends the stem",
@@ -23,37 +26,35 @@ KEYS = {
     "downsample": "how the stem and then each stage shrink: none, strided, spd, ...",
     "strides": "by how much",
     "fixed_grid": "whether spectral and diffstride give exactly ceil(H / stride)",
-    "surgery": "what models.surgery.replace replaced",
+    "surgery": "what models.surgery replaced",
 }
 _DEFAULTS = {"ch": 3, "stem": 3, "maxpool": False, "preactivation": False, "fixed_grid": True}
 
 
-def checked(content: Architecture, where: str) -> Architecture:
+def check_classifier(content: Architecture, where: str) -> Architecture:
     """Return a copy of a classifier's YAML with its defaults written out.
 
     Raises:
         UserError: a mistake; the message names the place.
     """
-    for key in content:
-        if key not in KEYS:
-            raise UserError(f"{where}: unknown key '{key}' of a classifier. {suggest(str(key), KEYS)}")
+    check_keys(content, KEYS, where, " of a classifier")
     result = {**_DEFAULTS, **copy.deepcopy(content)}
     for key in ("nc", "ch"):
-        _whole(result.get(key), f"{where}: {key}, {KEYS[key]},")
+        check_whole(result.get(key), f"{where}: {key}, {KEYS[key]},")
     if result.get("block") not in BLOCKS:
         name = str(result.get("block"))
         raise UserError(f"{where}: unknown block '{name}'. {suggest(name, BLOCKS)}")
-    if result["stem"] != "focus" and not (_is_whole(result["stem"]) and result["stem"] % 2):
+    if result["stem"] != "focus" and not (is_whole(result["stem"]) and result["stem"] % 2):
         raise UserError(f"{where}: stem must be an odd kernel or focus, got {result['stem']!r}")
     for key in ("maxpool", "preactivation", "fixed_grid"):
         if type(result[key]) is not bool:
             raise UserError(f"{where}: {key} must be true or false, got {result[key]!r}")
-    stages = len(_row(result, "depths", None, where))
-    for value in [*result["depths"], *_row(result, "widths", stages + 1, where)]:
-        _whole(value, f"{where}: depths and widths")
-    names = _row(result, "downsample", stages + 1, where)
+    stages = len(_list_at(result, "depths", None, where))
+    for value in [*result["depths"], *_list_at(result, "widths", stages + 1, where)]:
+        check_whole(value, f"{where}: depths and widths")
+    names = _list_at(result, "downsample", stages + 1, where)
     result.setdefault("strides", [1 if name == "none" else 2 for name in names])
-    _row(result, "strides", stages + 1, where)
+    _list_at(result, "strides", stages + 1, where)
     _check_downsampling(result, where)
     return result
 
@@ -71,24 +72,16 @@ def _check_downsampling(content: Architecture, where: str) -> None:
             raise UserError(f"{place}: {error}") from error
 
 
-def swap_downsampling(architecture: Architecture, name: str) -> Architecture:
-    """Return a copy whose every shrinking stage is shrunk by `name` instead."""
+def swap_stages(architecture: Architecture, name: str) -> Architecture:
+    """Return a copy in which every stage that downsamples does so by `name`."""
     names = [old if old == "none" else name for old in architecture["downsample"]]
-    return checked({**architecture, "downsample": names}, f"--downsample {name}")
+    return check_classifier({**architecture, "downsample": names}, f"--downsample {name}")
 
 
-def _row(content: Architecture, key: str, length: int | None, where: str) -> list[Any]:
-    row = content.get(key)
-    if not isinstance(row, list) or not row or (length is not None and len(row) != length):
+def _list_at(content: Architecture, key: str, length: int | None, where: str) -> list[Any]:
+    """Return the list at `key`, of that many values if `length` says so."""
+    values = content.get(key)
+    if not isinstance(values, list) or not values or (length is not None and len(values) != length):
         count = f"a list of {length} values" if length else "a list"
-        raise UserError(f"{where}: {key}, {KEYS[key]}, must be {count}, got {row!r}")
-    return row
-
-
-def _whole(value: Any, where: str) -> None:
-    if not _is_whole(value):
-        raise UserError(f"{where} must be a whole number above 0, got {value!r}")
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int and value > 0
+        raise UserError(f"{where}: {key}, {KEYS[key]}, must be {count}, got {values!r}")
+    return values
