@@ -1,4 +1,4 @@
-"""Options of train.py: what they do, and that they do nothing when they are off."""
+"""Options of train.py: what each changes, and what is refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def test_frozen_layers_keep_their_weights_and_the_others_learn(squares: Path, tm
     assert {".".join(key.split(".")[:2]) for key in kept} == {"model.0", "model.1"}
 
 
-def test_several_numbers_freeze_these_layers_and_a_missing_one_is_refused(tmp_path: Path) -> None:
+def test_several_numbers_freeze_the_layers_of_these_numbers_and_a_missing_one_is_refused(
+    tmp_path: Path,
+) -> None:
     small = tmp_path / "small.yaml"
     small.write_text(SMALL_NETWORK)
     model = build_model(small)
@@ -63,7 +65,7 @@ def test_flags_replace_hyperparameters_and_nothing_else() -> None:
 def test_the_largest_batch_follows_from_memory_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
     import engine.training.auto_batch
 
-    used = {2: 300.0, 4: 500.0, 8: 900.0}  # 100 an image, and 100 besides
+    used = {2: 300.0, 4: 500.0, 8: 900.0}  # 100 per image, and 100 besides
     monkeypatch.setattr(engine.training.auto_batch, "_peak_bytes", lambda train, batch, device: used[batch])
     monkeypatch.setattr(engine.training.auto_batch, "_free_bytes", lambda device: 10_000.0)
     device = torch.device("cpu")
@@ -72,7 +74,7 @@ def test_the_largest_batch_follows_from_memory_and_images(monkeypatch: pytest.Mo
     assert largest_batch(lambda batch: None, device, 5) == 5
 
 
-def test_batch_size_minus_one_trains_with_what_fits(
+def test_batch_size_minus_one_trains_with_the_largest_batch_that_fits(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train.main(config(squares, tmp_path, epochs=1, batch_size=-1))
@@ -114,7 +116,7 @@ def test_single_cls_trains_one_class(squares: Path, tmp_path: Path) -> None:
         ("augment_on", "device"),
     ],
 )
-def test_options_of_a_batch_train_and_resume_exactly(
+def test_each_option_that_changes_batches_resumes_exactly(
     option: str, value: object, squares: Path, tmp_path: Path
 ) -> None:
     hyp = tmp_path / "hyp.yaml"

@@ -1,4 +1,4 @@
-"""What a training run loses when it is stopped: nothing that it said it had."""
+"""A run that is stopped, at whatever point, loses nothing that it has reported."""
 
 from __future__ import annotations
 
