@@ -43,13 +43,13 @@ def cifar_binary(file: Path, pixels: np.ndarray, labels: list[int], coarse: bool
 
 def cifar_python(file: Path, pixels: np.ndarray, labels: list[int], key: bytes = b"labels") -> None:
     """A dict in pickle protocol 2, its keys bytes, as Python 2 wrote it."""
-    rows = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
-    content = {b"batch_label": b"batch 1", key: labels, b"data": rows, b"filenames": [b"a.png"]}
+    planes = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
+    content = {b"batch_label": b"batch 1", key: labels, b"data": planes, b"filenames": [b"a.png"]}
     file.write_bytes(pickle.dumps(content, protocol=2))
 
 
 def mnist(folder: Path, part: str, pixels: np.ndarray, labels: list[int], packed: bool = False) -> None:
-    """Big-endian head, then bytes: magic 2051 and three sizes, magic 2049 and one."""
+    """A big-endian header (magic 2051 and three sizes, magic 2049 and one), then bytes."""
     images = struct.pack(">IIII", 2051, *pixels.shape[:3]) + pixels.tobytes()
     numbers = struct.pack(">II", 2049, len(labels)) + bytes(labels)
     for name, content in (("images-idx3", images), ("labels-idx1", numbers)):
@@ -58,7 +58,7 @@ def mnist(folder: Path, part: str, pixels: np.ndarray, labels: list[int], packed
 
 
 def tiny_imagenet(root: Path, ids: list[str], side: int = 64) -> None:
-    """Two training images a class, one to validate."""
+    """Two training images and one validation image per class."""
     (root / "val/images").mkdir(parents=True)
     (root / "wnids.txt").write_text("\n".join(ids) + "\n")
     words = [f"{wnid}\tname {i}, synonym" for i, wnid in enumerate(ids)]

@@ -1,4 +1,4 @@
-"""Where to compute: '' (best there is), 'cpu', '0', 'cuda:1', 'mps'."""
+"""Devices by name: '' (the best there is), 'cpu', '0', 'cuda:1', 'mps'; and what is set for the process."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def select_device(name: str = "") -> torch.device:
         name = "cuda:0" if torch.cuda.is_available() else "mps" if mps else "cpu"
     if name.isdigit():
         name = f"cuda:{name}"
-    found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    available = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        found.append("mps")
-    if name == "cuda" and "cuda:0" in found:
+        available.append("mps")
+    if name == "cuda" and "cuda:0" in available:
         name = "cuda:0"
-    if name not in found:
-        raise UserError(f"no device '{name}' here. Choose from: {', '.join(found)}")
+    if name not in available:
+        raise UserError(f"no device '{name}' here. Choose from: {', '.join(available)}")
     return torch.device(name)
 
 

@@ -1,4 +1,4 @@
-"""Processes that train one network together: those of torchrun, over torch.distributed."""
+"""The processes that train one network together, started by torchrun and joined by torch.distributed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class World:
-    """Who trains together; by default this process alone.
+    """The processes that train together; by default this one alone.
 
     Attributes:
-        rank: number of this process; 0 writes and prints.
+        rank: number of this process; 0 is the main one, which writes and prints.
         size: number of processes.
         local_rank: number among the processes of this machine.
     """
@@ -34,10 +34,10 @@ class World:
         return self.rank == 0
 
     def device(self, asked: str) -> str:
-        """Return the device name of this process: with several processes a GPU each, or the CPU.
+        """Return the device name of this process: of several processes each has a GPU, or all use the CPU.
 
         Raises:
-            UserError: one GPU was asked for, or there are fewer than processes.
+            UserError: one device was asked for, or there are fewer GPUs than processes.
         """
         import torch
 
@@ -48,18 +48,18 @@ class World:
         if not torch.cuda.is_available():
             return "cpu"
         if self.local_rank >= torch.cuda.device_count():
-            found = torch.cuda.device_count()
-            raise UserError(f"process {self.local_rank} of this machine has no GPU: there are {found}")
+            count = torch.cuda.device_count()
+            raise UserError(f"process {self.local_rank} of this machine has no GPU: there are {count}")
         torch.cuda.set_device(self.local_rank)
         return f"cuda:{self.local_rank}"
 
-    def everywhere(self, flags: Tensor) -> Tensor:
-        """(n,) float flags, 1 or 0 -> 1 where they are 1 in every process."""
+    def all_reduce_min(self, values: Tensor) -> Tensor:
+        """Return the minimum over the processes, element by element; `values` are overwritten with it."""
         if self.size > 1:
             import torch.distributed as dist
 
-            dist.all_reduce(flags, dist.ReduceOp.MIN)
-        return flags
+            dist.all_reduce(values, dist.ReduceOp.MIN)
+        return values
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean over the processes, without a gradient."""
@@ -94,9 +94,14 @@ class World:
         device = next(model.parameters()).device
         return DistributedDataParallel(model, [device] if device.type == "cuda" else None)
 
-    def reducing(self, network: nn.Module, reduce: bool) -> contextlib.AbstractContextManager:
-        """Return the context of a forward and backward pass whose gradients are only kept unless `reduce`."""
-        if self.size == 1 or reduce:
+    def sync_gradients(self, network: nn.Module, sync: bool) -> contextlib.AbstractContextManager[None]:
+        """Return the context of a forward and backward pass.
+
+        Args:
+            network: what `wrap` returned.
+            sync: average the gradients over the processes; else they are accumulated in each of them.
+        """
+        if self.size == 1 or sync:
             return contextlib.nullcontext()
         no_sync: Any = network.no_sync
         return no_sync()

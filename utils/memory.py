@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def free_memory() -> int | None:
-    """Bytes that Linux calls available; None elsewhere."""
+    """Return the memory that Linux calls available, bytes; None on other systems."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

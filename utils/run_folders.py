@@ -1,4 +1,4 @@
-"""Run folders: runs/train/exp, exp2, exp3, ..., and the newest one's weights."""
+"""Run folders: runs/train/exp, exp2, exp3, ..., and the weights of the newest one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def newest_weights(project: Path = Path("runs/train")) -> Path:
     Raises:
         UserError: there is none.
     """
-    found = sorted(project.glob("*/weights/best.pt"), key=lambda file: file.stat().st_mtime)
-    if not found:
+    files = sorted(project.glob("*/weights/best.pt"), key=lambda file: file.stat().st_mtime)
+    if not files:
         raise UserError(f"no trained weights in {project}; train first, or give --weights")
-    return found[-1]
+    return files[-1]

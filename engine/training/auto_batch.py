@@ -1,4 +1,4 @@
-"""The largest batch that fits into memory, by measurement."""
+"""The largest batch that fits into memory, measured."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from utils.errors import UserError
 from utils.memory import free_memory
 
-PROBES = (2, 4, 8)  # batches tried; memory grows by a straight line
-SHARE = 0.8  # of what is free that a run may take
-MULTIPLE = 8  # batches are rounded down to this, once they are that large
+PROBES = (2, 4, 8)  # batch sizes tried; memory grows linearly
+SHARE = 0.8  # of the free memory that a run may take
+MULTIPLE = 8  # larger batch sizes are rounded down to a multiple of this
 
 
 def largest_batch(train: Callable[[int], None], device: torch.device, images: int) -> int:
     """Return the largest batch whose training step fits into the free memory of the device.
 
     Args:
-        train: makes one training step with a batch of that many images.
-        device: whose memory counts.
-        images: of the data set; a batch is never larger.
+        train: takes one training step with a batch of that many images.
+        device: whose memory it is.
+        images: in the data set; a batch is never larger.
 
     Raises:
         UserError: not even the first probe fits.
@@ -39,26 +39,26 @@ def largest_batch(train: Callable[[int], None], device: torch.device, images: in
 
 
 def _peak_bytes(train: Callable[[int], None], batch: int, device: torch.device) -> float:
-    """Bytes that a step needs at its peak, beyond what was used before on the CPU."""
+    """Return the peak memory of a step in bytes: of tensors on a GPU, of the whole process on the CPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         train(batch)
         return float(torch.cuda.max_memory_allocated(device))
     train(batch)
-    return float(_largest_so_far())
+    return float(_peak_of_process())
 
 
 def _free_bytes(device: torch.device) -> float:
-    """Bytes that the process may come to use, with what it uses already."""
+    """Return how much memory the process can use, including what it uses already, bytes."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     available = free_memory()
     if available is None:
         raise UserError("--batch-size -1 cannot see how much memory is free here; choose one")
-    return float(available + _largest_so_far())
+    return float(available + _peak_of_process())
 
 
-def _largest_so_far() -> int:
-    """Bytes of memory that the process has had at its peak."""
+def _peak_of_process() -> int:
+    """Return the largest amount of memory that the process has used so far, bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""Layers that training leaves as they are."""
+"""Freezing: layers whose weights training does not change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from utils.errors import UserError
 
 
 def freeze_layers(model: nn.Module, layers: Sequence[int]) -> list[str]:
-    """Stop the gradients of a detector's layers; return the names of their parameters.
+    """Freeze layers of a detector; return the names of their parameters.
 
     Args:
         model: a network whose layers are `model.0`, `model.1`, ...
-        layers: one number freezes that many layers from the first, as in YOLOv5; several are these layers.
+        layers: one number n freezes the first n layers, as in YOLOv5; several freeze the layers they number.
 
     Raises:
         UserError: there is no such layer.

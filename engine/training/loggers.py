@@ -1,4 +1,4 @@
-"""Where else a run's numbers go, beside results.csv: TensorBoard, Weights & Biases, MLflow."""
+"""Loggers of a run's metrics, besides results.csv: TensorBoard, Weights & Biases, MLflow."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from utils.errors import UserError, suggest
 
 
 class Logger(Protocol):
-    """One place for numbers."""
+    """One service that records a run's metrics."""
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of an epoch."""
+        """Record the metrics of an epoch."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is pending."""
 
 
 class TensorBoardLogger:
@@ -32,13 +32,13 @@ class TensorBoardLogger:
         self.writer = SummaryWriter(str(folder))
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of an epoch."""
+        """Record the metrics of an epoch."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, epoch)
         self.writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is pending."""
         self.writer.close()
 
 
@@ -56,11 +56,11 @@ class WandbLogger:
         )
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of an epoch."""
+        """Record the metrics of an epoch."""
         self.run.log(dict(values), step=epoch)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is pending."""
         self.run.finish()
 
 
@@ -80,11 +80,11 @@ class MlflowLogger:
         self.mlflow = mlflow
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of an epoch."""
+        """Record the metrics of an epoch."""
         self.mlflow.log_metrics(dict(values), step=epoch)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is pending."""
         self.mlflow.end_run()
 
 
@@ -96,7 +96,7 @@ LOGGERS: dict[str, Any] = {
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Check that these loggers exist and their packages are installed; nothing is imported.
+    """Check that these loggers exist and that their packages are installed, without importing them.
 
     Raises:
         UserError: an unknown name, or a package that is missing.
@@ -109,15 +109,15 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def make_loggers(names: Sequence[str], folder: Path, config: Mapping[str, Any]) -> list[Logger]:
-    """Return the loggers of these names, and TensorBoard's wherever it is installed.
+    """Return the loggers of these names, and TensorBoard's if it is installed.
 
     Args:
         names: see LOGGERS.
         folder: of the run.
-        config: the run's options, plain data.
+        config: the run's options as plain data.
     """
-    wanted = [name for name in LOGGERS if name in names or (name == "tensorboard" and _installed(name))]
-    return [LOGGERS[name](folder, config) for name in wanted]
+    chosen = [name for name in LOGGERS if name in names or (name == "tensorboard" and _installed(name))]
+    return [LOGGERS[name](folder, config) for name in chosen]
 
 
 def _installed(name: str) -> bool:

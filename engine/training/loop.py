@@ -94,18 +94,18 @@ def train_one_epoch(
     title: str,
     name_images: Callable[[Any], Sequence[str]],
 ) -> dict[str, float]:
-    """Show every batch of the epoch that is left to the model.
+    """Train on the batches of the epoch that are left.
 
     Args:
         state: what is trained; an interrupted epoch goes on at `state.batch`.
         loader: the epoch's batches that are left.
         loss_fn: see `TrainState.step`.
-        names: of the loss's parts.
+        names: of the loss's terms.
         title: of the progress bar.
         name_images: names the images of a batch, for a loss that is not finite.
 
     Returns:
-        The mean of each part of the loss, by `names`, and `images_per_s`.
+        The mean of each term of the loss, by `names`, and `images_per_s`.
 
     Raises:
         StopRequested: the run was asked to stop and has just made an optimizer step.
@@ -123,14 +123,14 @@ def train_one_epoch(
     ) as progress:
         for batch in progress:
             iteration = state.epoch * batches + state.batch
-            parts = state.step(batch.images, batch.ground_truth, loss_fn, iteration)
+            terms = state.step(batch.images, batch.ground_truth, loss_fn, iteration)
             state.batch += 1
             state.seen += len(batch.images)
-            if parts is None:
+            if terms is None:
                 paths = ", ".join(name_images(batch))
                 LOG.warning("the loss is not finite, the step is left out; its images: %s", paths)
             else:
-                total += parts
+                total += terms
             if state.stopping and state.last_step == iteration:
                 state.totals = total.tolist()
                 raise StopRequested

@@ -18,9 +18,10 @@ from engine.training.hyperparameters import OptimizerSettings
 def build_optimizer(
     model: nn.Module, name: OptimizerName, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Return SGD with Nesterov momentum, Adam or AdamW over three groups: biases, weights, norm weights.
+    """Return SGD with Nesterov momentum, Adam or AdamW over three groups: biases, weights, weights of norms.
 
-    Only the second group, weights of convolutions and linear layers, decays. `momentum` is Adam's first beta.
+    Only the second group, weights of convolutions and linear layers, has weight decay. `momentum` is Adam's
+    first beta.
     """
     biases: list[nn.Parameter] = []
     weights: list[nn.Parameter] = []
@@ -35,7 +36,7 @@ def build_optimizer(
         {"params": weights, "weight_decay": weight_decay},
         {"params": norms, "weight_decay": 0.0},
     ]
-    fused = weights[0].is_cuda  # one kernel for all tensors; on the CPU it gains nothing
+    fused = weights[0].is_cuda  # one kernel for all tensors; on the CPU it is no faster
     if name == "SGD":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, fused=fused)
     adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name]
@@ -46,16 +47,16 @@ def build_optimizer(
 class Schedule:
     """Learning rate, momentum and gradient accumulation at each iteration, as in YOLOv5.
 
-    The rate falls from `lr0` to `lr0 * lrf` epoch by epoch, linearly or along a cosine. During warm-up it
-    rises from 0 (biases: falls from `warmup_bias_lr`), the momentum rises from `warmup_momentum`, and
-    accumulation grows from one batch to `nominal_batch / batch_size`.
+    The learning rate falls from `lr0` to `lr0 * lrf` epoch by epoch, linearly or along a cosine. During
+    warm-up it rises from 0 (that of biases falls from `warmup_bias_lr`), the momentum rises from
+    `warmup_momentum`, and the batches per optimizer step grow from one to `nominal_batch / batch_size`.
 
-    With `milestones` it is `lr0` times the first of the `factors`, from the first milestone on the second,
-    and so on; milestones are epochs, or optimizer steps of full batches.
+    With `milestones` it is `lr0` times the first of the `factors` until the first milestone, then times the
+    second, and so on; milestones are epochs, or optimizer steps of full accumulation.
     """
 
     epochs: int
-    batches: int  # an epoch
+    batches: int  # per epoch
     batch_size: int
     nominal_batch: int = 64
     lr0: float = 0.01
@@ -72,27 +73,31 @@ class Schedule:
 
     @property
     def warmup(self) -> int:
-        """Length of the warm-up, iterations."""
+        """Length of the warm-up in iterations."""
         if self.warmup_epochs <= 0:
             return 0
         return max(round(self.warmup_epochs * self.batches), self.warmup_iterations)
 
     @property
     def full_accumulation(self) -> int:
-        """Batches a step after the warm-up."""
+        """Batches per optimizer step after the warm-up."""
         return max(round(self.nominal_batch / self.batch_size), 1)
 
     def lr(self, epoch: int, iteration: int = 0) -> float:
-        """Return the learning rate of an epoch, warm-up aside; milestones in steps ask for the iteration."""
+        """Return the learning rate without warm-up; milestones in steps need the iteration."""
         if self.milestones:
             at = epoch if self.milestone_unit == "epochs" else iteration / self.full_accumulation
             return self.lr0 * self.factors[bisect.bisect_right(self.milestones, at)]
-        part = epoch / self.epochs
-        fall = (1 - math.cos(part * math.pi)) / 2 if self.cosine else part
-        return self.lr0 * (1 - fall * (1 - self.lrf))
+        progress = epoch / self.epochs
+        decay = (1 - math.cos(progress * math.pi)) / 2 if self.cosine else progress  # from 0 to 1
+        return self.lr0 * (1 - decay * (1 - self.lrf))
 
     def apply(self, optimizer: torch.optim.Optimizer, iteration: int) -> int:
-        """Set rate and momentum for `iteration`, counted over all epochs; return the batches a step takes."""
+        """Set learning rate and momentum for `iteration`, counted over all epochs.
+
+        Returns:
+            Batches per optimizer step.
+        """
         lr = self.lr(iteration // self.batches, iteration)
         rise = min(iteration / self.warmup, 1.0) if self.warmup else 1.0
         momentum = self.warmup_momentum + rise * (self.momentum - self.warmup_momentum)
@@ -109,7 +114,7 @@ class Schedule:
 def schedule_of(
     hyp: OptimizerSettings, epochs: int, batches: int, batch_size: int, cosine: bool = False
 ) -> Schedule:
-    """Return the schedule of a recipe; `cosine` overrules what the recipe says."""
+    """Return the schedule of a recipe; `cosine` turns the cosine on where the recipe does not."""
     shared = {field.name for field in fields(Schedule)} & type(hyp).model_fields.keys()
     values = {name: getattr(hyp, name) for name in shared}
     values["cosine"] = cosine or values.get("cosine", False)
@@ -119,8 +124,8 @@ def schedule_of(
 class EMA:
     """An exponential moving average of a model's parameters and buffers.
 
-    At update n the old value keeps the share decay * (1 - exp(-n / tau)): little at first, `decay` in the
-    end. Whole numbers, such as BatchNorm's counter, are copied.
+    At update n the average keeps the share decay * (1 - exp(-n / tau)) of its old value: little at first,
+    `decay` in the end. Integers, such as BatchNorm's counter, are copied.
     """
 
     def __init__(
@@ -132,7 +137,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the model's present weights."""
+        """Update the average with the model's current weights."""
         self.updates += 1
         keep = self.decay * (1 - math.exp(-self.updates / self.tau))
         pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))

@@ -1,4 +1,4 @@
-"""results.csv: one row an epoch."""
+"""results.csv: one row per epoch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def drop_rows_from(path: Path, epoch: int) -> None:
-    """Drop rows of `epoch` and later, which a resumed run writes again."""
+    """Drop the rows of `epoch` and later ones, which a resumed run writes again."""
     header, rows = _read(path)
     kept = [row for row in rows if (row.get("epoch") or "").isdigit() and int(row["epoch"]) < epoch]
     if len(kept) < len(rows):
@@ -39,7 +39,7 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write all rows or, where that fails, none: a run that is killed now has a whole file."""
+    """Write the file whole or not at all: a run that is killed meanwhile keeps the one it had."""
     with write_atomically(path, newline="") as file:
         writer = csv.DictWriter(file, header, extrasaction="ignore")
         writer.writeheader()

@@ -16,7 +16,7 @@ from utils.errors import UserError
 CLIP_NORM = 10.0  # of the gradient, as in YOLOv5
 FORGIVEN = 2  # losses in a row that are not finite; the next one stops the run
 PROGRESS = ("epoch", "batch", "totals", "seen", "last_step", "best_fitness", "best_epoch", "metrics")
-LossFunction = Callable[..., tuple[Tensor, Tensor]]  # of the output and the truth
+LossFunction = Callable[..., tuple[Tensor, Tensor]]  # (output, *targets) -> loss, its terms
 
 
 class TrainingDivergedError(RuntimeError):
@@ -68,7 +68,7 @@ class TrainState:
         )
         self.epoch = 0  # finished epochs
         self.batch = 0  # finished batches of the present epoch
-        self.totals: list[float] = []  # sums of the loss's parts over these batches
+        self.totals: list[float] = []  # sums of the loss's terms over these batches
         self.seen = 0  # images of these batches
         self.last_step = -1  # iteration of the last optimizer step
         self.failures = 0  # losses that were not finite, in a row
@@ -107,19 +107,19 @@ class TrainState:
         torch.set_rng_state(state["torch_rng"].cpu())
 
     def step(
-        self, images: Tensor, truth: Sequence[Tensor], loss_fn: LossFunction, iteration: int
+        self, images: Tensor, targets: Sequence[Tensor], loss_fn: LossFunction, iteration: int
     ) -> Tensor | None:
         """Forward, backward and, where enough batches have come together, an optimizer step.
 
         Args:
             images: (B, 3, H, W) uint8.
-            truth: what `loss_fn` takes after the model's output.
-            loss_fn: returns the loss to minimize and its parts.
+            targets: what `loss_fn` takes after the model's output.
+            loss_fn: returns the loss to minimize and its terms.
             iteration: counted over all epochs.
 
         Returns:
-            The loss's parts, detached; None where the loss of some process was not finite. Then the
-            gradients gathered so far are dropped, and weights, statistics and average stay as they were.
+            The loss's terms, detached; None where the loss of some process was not finite. Then the
+            gradients accumulated so far are dropped, and weights, statistics and average stay as they were.
 
         Raises:
             TrainingDivergedError: it was not finite for the third time in a row.
@@ -129,11 +129,11 @@ class TrainState:
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float() / 255
         if self.resize is not None:
             images = self.resize(images, iteration)
-        truth = [part.to(self.device, non_blocking=True) for part in truth]
-        with self.world.reducing(self.network, is_last):
+        targets = [target.to(self.device, non_blocking=True) for target in targets]
+        with self.world.sync_gradients(self.network, is_last):
             with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp):
                 output = self.network(images)
-            loss, parts = loss_fn(output, *truth)
+            loss, terms = loss_fn(output, *targets)
             agreed = self._agree(loss)
             self.scaler.scale(loss).backward()
         finite, go_on = agreed()
@@ -150,7 +150,7 @@ class TrainState:
             self.optimizer.zero_grad(set_to_none=True)
             self.ema.update(self.model)
             self.last_step = iteration
-        return parts
+        return terms
 
     def _agree(self, loss: Tensor) -> Callable[[], list[bool]]:
         """Start finding out whether every process has a finite loss, and none was asked to stop.
@@ -159,7 +159,7 @@ class TrainState:
         and the device has the whole backward pass to do meanwhile.
         """
         go_on = torch.full((), float(not self.stop_asked), device=self.device)
-        flags = self.world.everywhere(torch.stack((torch.isfinite(loss.detach()).float(), go_on)))
+        flags = self.world.all_reduce_min(torch.stack((torch.isfinite(loss.detach()).float(), go_on)))
         if self.device.type != "cuda":
             return lambda: flags.bool().tolist()
         answer = torch.empty(2, pin_memory=True)

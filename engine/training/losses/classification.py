@@ -13,19 +13,27 @@ class ClassificationLoss:
     """Cross entropy with label smoothing, and DiffStride's penalty on small strides.
 
     Args:
-        label_smoothing: share of certainty that goes to all classes alike.
+        label_smoothing: share of the target that is spread evenly over all classes.
         penalty: returns the penalty; None for none.
         weight: of the penalty.
     """
 
     def __init__(
         self, label_smoothing: float = 0.0, penalty: Callable[[], Tensor] | None = None, weight: float = 0.0
-    ):
+    ) -> None:
         self.label_smoothing, self.penalty, self.weight = label_smoothing, penalty, weight
         self.names = ("train_loss", "complexity") if penalty else ("train_loss",)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K) logits and shares of each class -> the loss, and its parts (the penalty without weight)."""
+        """Return the loss of a batch.
+
+        Args:
+            logits: (B, K).
+            targets: (B, K) share of each class.
+
+        Returns:
+            The scalar to minimize, and (1,) or (2,) its terms, detached; the penalty's without its weight.
+        """
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
         if self.penalty is None:
             return loss, loss.detach().unsqueeze(0)

@@ -17,21 +17,25 @@ from engine.training.choices import BoxLoss
 from utils.boxes import ciou, nwd
 from utils.distributed import World
 
-THREE_LEVELS, OTHER_LEVELS = (
-    (4.0, 1.0, 0.4),
-    (4.0, 1.0, 0.25, 0.06, 0.02),
-)  # weights of objectness, finest first
-FOCAL_ALPHA = 0.25  # weight of positives, 1 - this of negatives, wherever the focal loss is on
+# Weights of the levels' objectness terms, finest level first.
+THREE_LEVELS = (4.0, 1.0, 0.4)
+OTHER_LEVELS = (4.0, 1.0, 0.25, 0.06, 0.02)
+FOCAL_ALPHA = 0.25  # the focal loss weights positives by this, negatives by 1 - this
 NEIGHBORS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))  # itself, left, up, right, down: (x, y) to subtract
 NEIGHBOR_REACH = 0.5  # of a cell: nearer than this to a neighboring cell, that cell predicts the object too
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The M predictions of one level that answer for an object.
+    """The M positive predictions of one level, and the object that each is positive for.
 
-    image, anchor, row, column, category: (M,) int64; box: (M, 4) x, y offset inside the cell and w, h, all in
-    cells.
+    Attributes:
+        image: (M,) int64, in the batch.
+        anchor: (M,) int64.
+        row: (M,) int64, of the cell.
+        column: (M,) int64, of the cell.
+        category: (M,) int64, class of the object.
+        box: (M, 4) the object's center, relative to the cell's corner, and its size, all in cells.
     """
 
     image: Tensor
@@ -43,20 +47,20 @@ class Assignment:
 
 
 def assign(targets: Tensor, anchors: Tensor, grid: tuple[int, int], anchor_t: float = 4.0) -> Assignment:
-    """Find the cells and anchors of one level that predict each object.
+    """Match objects with the cells and anchors of one level that shall predict them.
 
-    An anchor answers for an object when no side is more than `anchor_t` times the other's; it does so in the
-    object's cell and in its up to two nearest neighbors.
+    An anchor is positive for an object whose width and height differ from its own by a factor less than
+    `anchor_t`, in the cell that holds the object's center and in the one or two nearest cells beside it.
 
     Args:
         targets: (N, 6) image, class, cx, cy, w, h as fractions of the image.
         anchors: (A, 2) width and height in cells of this level.
         grid: height and width of this level, cells.
-        anchor_t: largest ratio of sides.
+        anchor_t: limit of that factor.
 
     Returns:
-        Rows ordered by neighbor (center, left, up, right, down), then anchor, then target: where two rows
-        meet in one cell and anchor, the last one counts.
+        The positives, ordered by neighbor (center, left, up, right, down), then anchor, then target: where
+        two of them share a cell and anchor, the last one sets the objectness target.
     """
     height, width = grid
     size = targets.new_tensor([width, height])
@@ -85,20 +89,20 @@ class DetectionLoss:
     Args:
         anchors: (levels, A, 2) width and height in cells of each level.
         num_classes: number of classes; the class term vanishes for one.
-        box: gain of 1 - the likeness of boxes that `box_loss` names.
+        box: gain of 1 - the similarity of boxes that `box_loss` names.
         obj: gain of the objectness cross-entropy, whose target is the CIoU of the assigned prediction.
         cls: gain of the class cross-entropy.
         obj_pw: weight of positives in the objectness term.
         cls_pw: weight of positives in the class term.
-        anchor_t: largest ratio of sides between an object and the anchors that answer for it.
+        anchor_t: see `assign`.
         label_smoothing: e; class targets become 1 - e/2 and e/2.
         mask_ignored: leave cells in ignored regions out of the objectness term.
-        box_loss: "ciou", "nwd" or half of each. Objectness has the CIoU as its target in any case: a score
-            shall rank detections as the evaluation does, by overlap.
+        box_loss: "ciou", "nwd" or the mean of both. The target of objectness is the CIoU in any case: scores
+            should rank detections as the evaluation does, by overlap.
         nwd_constant: C of the normalized Wasserstein distance, pixels of the input.
-        fl_gamma: strength of the focal loss (arXiv:1708.02002) on objectness and classes; 0 is off.
-        strides: pixels of the input in a cell of each level; NWD needs them.
-        world: the processes whose gradients are averaged; their batches count as one.
+        fl_gamma: focusing strength of the focal loss (arXiv:1708.02002) on objectness and classes; 0: off.
+        strides: side of a cell at each level, pixels of the input; NWD needs them.
+        world: the processes that train together; the loss is that of their joint batch.
 
     Raises:
         ValueError: NWD without strides.
@@ -141,90 +145,93 @@ class DetectionLoss:
     def __call__(
         self, raw: Sequence[Tensor], targets: Tensor, ignores: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Compare raw maps with the truth.
+        """Return the loss of a batch.
 
         Args:
             raw: per level (B, A, H_i, W_i, 5 + classes), a detector's output in training mode.
             targets: (N, 6) image, class, cx, cy, w, h as fractions of the image.
-            ignores: (K, 5) image, cx, cy, w, h: regions, such as crowds, in which an object that was not
-                labeled is no mistake: a cell whose center lies there has no objectness loss, unless it
-                answers for a labeled object.
+            ignores: (K, 5) image, cx, cy, w, h: regions, such as crowds, where unlabeled objects are
+                expected: a cell whose center lies in one has no objectness loss, unless it is positive.
 
         Returns:
-            The scalar to minimize, and (3,) its box, objectness and class parts per image, detached.
+            The scalar to minimize, and (3,) its box, objectness and class terms per image, detached.
         """
         grids = [(maps.shape[2], maps.shape[3]) for maps in raw]
-        rows = [
+        positives = [
             assign(targets, anchors, grid, self.anchor_t)
             for anchors, grid in zip(self.anchors, grids, strict=True)
         ]
-        levels = torch.stack(
-            [self._level(i, maps, rows[i], ignores) for i, maps in enumerate(raw)]
-        )  # (nl, 3)
+        levels = torch.stack(  # (nl, 3)
+            [self._level(i, maps, positives[i], ignores) for i, maps in enumerate(raw)]
+        )
         images: float | Tensor = raw[0].shape[0]
         if self.world.size > 1:
-            levels, images = self._of_the_world(levels, [len(level.image) for level in rows], raw[0].shape[0])
-        parts = levels.sum(0) * self.gains
-        return parts.sum() * images, parts.detach()
+            counts = [len(level.image) for level in positives]
+            levels, images = self._joint(levels, counts, raw[0].shape[0])
+        terms = levels.sum(0) * self.gains
+        return terms.sum() * images, terms.detach()
 
-    def _of_the_world(self, levels: Tensor, rows: list[int], images: int) -> tuple[Tensor, Tensor]:
-        """Weigh own means, so that the mean of the processes' losses is the loss of their joint batch.
+    def _joint(self, levels: Tensor, positives: list[int], images: int) -> tuple[Tensor, Tensor]:
+        """Weight this process's means, so that the mean of all processes' losses is that of the joint batch.
 
         Args:
-            levels: (nl, 3) means over this process's rows, cells and rows.
-            rows: their number at each level.
+            levels: (nl, 3) box, objectness and class terms: means over positives, cells and positives.
+            positives: their number at each level.
             images: in this process's batch.
 
         Returns:
-            The weighed means, and the images of the joint batch.
+            The weighted means, and the number of images in the joint batch.
         """
-        own = torch.tensor([*rows, images], dtype=levels.dtype, device=levels.device)
+        own = torch.tensor([*positives, images], dtype=levels.dtype, device=levels.device)
         mean = self.world.mean(own)
         share = own / mean.clamp(min=1e-9)  # (nl + 1,)
-        per_row, per_cell = share[:-1], share[-1:].expand(len(rows))
-        return levels * torch.stack((per_row, per_cell, per_row), 1), mean[-1] * self.world.size
+        by_positives, by_cells = share[:-1], share[-1:].expand(len(positives))
+        weights = torch.stack((by_positives, by_cells, by_positives), 1)  # (nl, 3)
+        return levels * weights, mean[-1] * self.world.size
 
-    def _level(self, level: int, maps: Tensor, rows: Assignment, ignores: Tensor | None) -> Tensor:
-        """(3,) box, objectness and class loss of one level, without gains."""
+    def _level(self, level: int, maps: Tensor, positives: Assignment, ignores: Tensor | None) -> Tensor:
+        """Return (3,) box, objectness and class terms of one level, without gains."""
         maps = maps.float()  # sums over half a million cells need float32
         anchors = self.anchors[level]
         box_loss = class_loss = maps.new_zeros(())
-        objectness = maps.new_zeros(maps.shape[:4])
-        if len(rows.image):
-            predicted = maps[rows.image, rows.anchor, rows.row, rows.column]  # (M, 5 + classes)
+        objectness = maps.new_zeros(maps.shape[:4])  # targets
+        if len(positives.image):
+            where = positives.image, positives.anchor, positives.row, positives.column
+            predicted = maps[where]  # (M, 5 + classes)
             xy = predicted[:, :2].sigmoid() * 2 - 0.5
-            wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * anchors[rows.anchor]
+            wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * anchors[positives.anchor]
             boxes = torch.cat((xy, wh), 1)
-            iou = ciou(boxes, rows.box)  # (M,)
-            box_loss = (1 - self._likeness(level, iou, boxes, rows.box)).mean()
-            objectness = _write_last(objectness, rows, iou.detach().clamp(0))
+            iou = ciou(boxes, positives.box)  # (M,)
+            box_loss = (1 - self._similarity(level, iou, boxes, positives.box)).mean()
+            objectness = _write_last(objectness, positives, iou.detach().clamp(0))
             if self.num_classes > 1:
-                wanted = torch.full_like(predicted[:, 5:], self.negative)
-                wanted.scatter_(1, rows.category[:, None], self.positive)
-                class_loss = self._cross_entropy(predicted[:, 5:], wanted, self.cls_pw)
-        counts = None
+                class_targets = torch.full_like(predicted[:, 5:], self.negative)
+                class_targets.scatter_(1, positives.category[:, None], self.positive)
+                class_loss = self._cross_entropy(predicted[:, 5:], class_targets, self.cls_pw)
+        weight = None
         if self.mask_ignored and ignores is not None and len(ignores):
-            answers = _write_last(torch.zeros_like(objectness), rows, torch.ones_like(rows.box[:, 0]))
+            ones = torch.ones_like(positives.box[:, 0])
+            is_positive = _write_last(torch.zeros_like(objectness), positives, ones)
             outside = ~_cells_inside(ignores, maps.shape[0], maps.shape[2], maps.shape[3])
-            counts = torch.maximum(answers, outside[:, None].to(answers.dtype))  # (B, A, H, W)
-        object_loss = self._cross_entropy(maps[..., 4], objectness, self.obj_pw, counts)
+            weight = torch.maximum(is_positive, outside[:, None].to(is_positive.dtype))  # (B, A, H, W)
+        object_loss = self._cross_entropy(maps[..., 4], objectness, self.obj_pw, weight)
         return torch.stack((box_loss, object_loss * self.balance[level], class_loss))
 
-    def _likeness(self, level: int, iou: Tensor, predicted: Tensor, wanted: Tensor) -> Tensor:
-        """(M,) of what the box loss leaves to improve: from boxes (M, 4) in cells and their CIoU (M,)."""
+    def _similarity(self, level: int, iou: Tensor, predicted: Tensor, target: Tensor) -> Tensor:
+        """Return the (M,) similarity that the box loss raises, from boxes (M, 4) in cells and their CIoU."""
         if self.box_loss == "ciou" or self.strides is None:
             return iou
         stride = self.strides[level]
-        distance = nwd(predicted * stride, wanted * stride, self.nwd_constant)
+        distance = nwd(predicted * stride, target * stride, self.nwd_constant)
         return distance if self.box_loss == "nwd" else (iou + distance) / 2
 
     def _cross_entropy(
         self, logits: Tensor, targets: Tensor, positive: Tensor, weight: Tensor | None = None
     ) -> Tensor:
-        """Mean binary cross-entropy, or focal loss; `positive` weighs positives, `weight` each element."""
+        """Return the mean cross-entropy or focal loss; `positive` weights positives, `weight` elements."""
         if self.fl_gamma:
-            sure = logits.sigmoid()
-            missed = targets + sure - 2 * targets * sure  # 1 - the probability given to the target
+            p = logits.sigmoid()
+            missed = targets + p - 2 * targets * p  # 1 - the probability given to the target
             balance = targets * FOCAL_ALPHA + (1 - targets) * (1 - FOCAL_ALPHA)
             focus = balance * missed.clamp(min=0) ** self.fl_gamma
             weight = focus if weight is None else focus * weight
@@ -234,25 +241,26 @@ class DetectionLoss:
 
 
 def _cells_inside(regions: Tensor, batch: int, height: int, width: int) -> Tensor:
-    """(K, 5) image, cx, cy, w, h as fractions -> (B, H, W) whether a cell's center lies in a region."""
+    """(K, 5) image, cx, cy, w, h as fractions -> (B, H, W) bool: the cell's center lies in a region."""
     x = (torch.arange(width, device=regions.device) + 0.5) / width
     y = (torch.arange(height, device=regions.device) + 0.5) / height
     _, cx, cy, w, h = regions.T[..., None]  # each (K, 1)
-    columns, lines = (x - cx).abs() < w / 2, (y - cy).abs() < h / 2  # (K, W), (K, H)
-    inside = (lines[:, :, None] & columns[:, None]).flatten(1)  # (K, H*W)
+    in_columns, in_rows = (x - cx).abs() < w / 2, (y - cy).abs() < h / 2  # (K, W), (K, H)
+    inside = (in_rows[:, :, None] & in_columns[:, None]).flatten(1)  # (K, H*W)
     counts = torch.zeros(batch, height * width, device=regions.device)
     counts.index_add_(0, regions[:, 0].long(), inside.to(counts.dtype))
     return (counts > 0).view(batch, height, width)
 
 
-def _write_last(target: Tensor, rows: Assignment, values: Tensor) -> Tensor:
-    """Write `values` (M,) at the rows' cells of `target` (B, A, H, W); in a shared cell the last row wins.
+def _write_last(target: Tensor, positives: Assignment, values: Tensor) -> Tensor:
+    """Write `values` (M,) at the positives' places in `target` (B, A, H, W); the last one in a place wins.
 
-    Plain indexing leaves the winner open; keeping the largest row number per cell does not, on any device.
+    Plain indexing leaves open which one wins; keeping the largest number per place does not, on any device.
     """
     _, anchors, height, width = target.shape
-    cell = ((rows.image * anchors + rows.anchor) * height + rows.row) * width + rows.column  # (M,)
-    number = torch.arange(1, len(cell) + 1, device=cell.device)
-    winner = cell.new_zeros(target.numel()).scatter_reduce_(0, cell, number, "amax")
-    padded = torch.cat((values.new_zeros(1), values))  # row 0: no object
+    plane = positives.image * anchors + positives.anchor
+    place = (plane * height + positives.row) * width + positives.column  # (M,) into the flat target
+    number = torch.arange(1, len(place) + 1, device=place.device)
+    winner = place.new_zeros(target.numel()).scatter_reduce_(0, place, number, "amax")
+    padded = torch.cat((values.new_zeros(1), values))  # number 0: no object
     return padded[winner].view_as(target)

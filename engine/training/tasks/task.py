@@ -57,15 +57,15 @@ class Loader(Protocol):
 
 
 class Loss(Protocol):
-    """A loss: (network output, *targets) -> the loss, and its parts detached, by `names`."""
+    """A loss: (network output, *targets) -> the loss, and its terms detached, by `names`."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the parts."""
+        """Of the terms."""
         ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Return the loss and its parts."""
+        """Return the loss and its terms."""
         ...
 
 

@@ -1,3 +1,5 @@
+"""Anchors stay where they fit and are replaced where they do not."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""train.py on a classifier: what a run learns, leaves behind and resumes."""
+
 from __future__ import annotations
 
 import csv
@@ -11,6 +13,7 @@ import yaml
 from engine.evaluation.classification.report import plot_strides
 from engine.training import command as train
 from engine.training.classifier_hyperparameters import ClassifierHyperparameters
+from engine.training.config import TrainConfig
 from engine.training.hyperparameters import HYPS, read_hyp
 from engine.training.losses.classification import ClassificationLoss
 from engine.training.optimizer import Schedule
@@ -19,6 +22,7 @@ from models.checkpoint import read_checkpoint
 from models.downsample.diffstride import DiffStride2d, stride_complexity
 from models.load import load_model
 from tests.classification_cases import SMALL_NETWORK, stripes
+from tests.training_cases import assert_same_end, before_step, interrupt, results_of, resumed, table_of
 from utils.errors import UserError
 
 
@@ -27,14 +31,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stripes(tmp_path_factory.mktemp("stripes"))
 
 
-def config(data: Path, project: Path, **changes: object) -> train.TrainConfig:
+def config(data: Path, project: Path, **changes: object) -> TrainConfig:
     options: dict = {"cfg": str(data.parent / "small.yaml"), "data": data, "device": "cpu", "plots": False}
-    return train.TrainConfig.of(**(options | {"project": project} | changes))
-
-
-def rows_of(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="") as stream:
-        return [{k: v for k, v in row.items() if k != "images_per_s"} for row in csv.DictReader(stream)]
+    return TrainConfig.of(**(options | {"project": project} | changes))
 
 
 def with_diffstride(data: Path) -> str:
@@ -46,16 +45,16 @@ def with_diffstride(data: Path) -> str:
 
 def test_a_classifier_learns_and_leaves_everything_behind(data: Path, tmp_path: Path) -> None:
     assert train.main(config(data, tmp_path, epochs=12, plots=True)) == 0
-    rows = rows_of(tmp_path / "exp/results.csv")
-    assert set(rows[0]) >= {"train_loss", "top1", "top5", "loss", "lr"}
-    assert float(rows[-1]["top1"]) > 0.9
-    found = {str(path.relative_to(tmp_path / "exp")) for path in (tmp_path / "exp").rglob("*")}
-    assert found >= {
+    results = results_of(tmp_path / "exp")
+    assert set(results[0]) >= {"train_loss", "top1", "top5", "loss", "lr"}
+    assert float(results[-1]["top1"]) > 0.9
+    files = {str(path.relative_to(tmp_path / "exp")) for path in (tmp_path / "exp").rglob("*")}
+    assert files >= {
         "config.yaml", "hyp.yaml", "results.csv", "results.png", "metrics.json", "predictions.csv",
         "train_batch0.png", "confusion_matrix.png", "mistakes.png", "weights/best.pt", "weights/last.pt",
     }  # fmt: skip
     metrics = json.loads((tmp_path / "exp/metrics.json").read_text())
-    best = max(float(row["top1"]) for row in rows)
+    best = max(float(epoch["top1"]) for epoch in results)
     assert metrics["top1"] == pytest.approx(best)
     checkpoint = read_checkpoint(tmp_path / "exp/weights/best.pt")
     assert (checkpoint["task"], checkpoint["resize"]) == ("classify", 10)
@@ -65,44 +64,27 @@ def test_a_classifier_learns_and_leaves_everything_behind(data: Path, tmp_path: 
 def test_an_interrupted_classifier_resumes_to_the_same_numbers_and_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import engine.training.state
-
-    options = {"cfg": with_diffstride(data), "epochs": 4}
+    options = {"cfg": with_diffstride(data), "epochs": 3}
     train.main(config(data, tmp_path, name="whole", **options))
-    original, calls = engine.training.state.TrainState.step, 0
-
-    def interrupted(self: engine.training.state.TrainState, *args: object) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == 8:  # of three an epoch
-            raise KeyboardInterrupt
-        return original(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(engine.training.state.TrainState, "step", interrupted)
+    before_step(5, interrupt, monkeypatch)  # of three an epoch
     train.main(config(data, tmp_path, name="stopped", **options))
     monkeypatch.undo()
-    assert (
-        train.main(train.TrainConfig.of(resume=str(tmp_path / "stopped/weights/last.pt"), device="cpu")) == 0
-    )
-    for file in ("results.csv", "strides.csv"):
-        assert rows_of(tmp_path / "stopped" / file) == rows_of(tmp_path / "whole" / file)
-    whole, stopped = (
-        read_checkpoint(tmp_path / name / "weights/last.pt")["weights"] for name in ("whole", "stopped")
-    )
-    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+    assert train.main(resumed(tmp_path / "stopped")) == 0
+    assert_same_end(tmp_path / "stopped", tmp_path / "whole")
+    assert table_of(tmp_path / "stopped/strides.csv") == table_of(tmp_path / "whole/strides.csv")
 
 
 def test_strides_are_noted_each_epoch_and_drawn(data: Path, tmp_path: Path) -> None:
     hyp = yaml.safe_load((data.parent / "hyp.yaml").read_text()) | {"stride_penalty": 1.0}
     (tmp_path / "hyp.yaml").write_text(yaml.safe_dump(hyp))
     train.main(config(data, tmp_path, cfg=with_diffstride(data), hyp=tmp_path / "hyp.yaml"))
-    rows = rows_of(tmp_path / "exp/strides.csv")
-    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    assert len(rows[0]) == 1 + 2 * 2  # rows and columns of two layers
+    strides = table_of(tmp_path / "exp/strides.csv")
+    assert [epoch["epoch"] for epoch in strides] == ["0", "1", "2"]
+    assert len(strides[0]) == 1 + 2 * 2  # rows and columns of two layers
     with (tmp_path / "exp/strides.csv").open(newline="") as file:
         plot_strides(list(csv.DictReader(file)), tmp_path / "strides.png")
     assert (tmp_path / "strides.png").exists()
-    assert "complexity" in rows_of(tmp_path / "exp/results.csv")[0]
+    assert "complexity" in results_of(tmp_path / "exp")[0]
     with pytest.raises(UserError, match=r"stride_penalty in .* is for networks with DiffStride"):
         train.main(config(data, tmp_path, hyp=tmp_path / "hyp.yaml"))
 
@@ -110,11 +92,11 @@ def test_strides_are_noted_each_epoch_and_drawn(data: Path, tmp_path: Path) -> N
 def test_the_loss_is_smoothed_cross_entropy_plus_the_weighted_penalty() -> None:
     layers = [DiffStride2d((2.0, 1.5)), DiffStride2d((3.0, 2.0))]
     logits, targets = torch.randn(4, 3), torch.eye(3)[[0, 1, 2, 0]]
-    loss, parts = ClassificationLoss(0.1, lambda: stride_complexity(layers), 0.5)(logits, targets)
+    loss, terms = ClassificationLoss(0.1, lambda: stride_complexity(layers), 0.5)(logits, targets)
     smoothed = targets * 0.9 + 0.1 / 3
     plain = -(smoothed * logits.log_softmax(1)).sum(1).mean()
     expected = 1 / 3 + 1 / 3 / 6
-    assert parts.tolist() == pytest.approx([plain.item(), expected])
+    assert terms.tolist() == pytest.approx([plain.item(), expected])
     assert loss.item() == pytest.approx(plain.item() + 0.5 * expected)
 
 

@@ -1,3 +1,5 @@
+"""Hyperparameter files: those that ship, YOLOv5's, and what is said of bad ones."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,12 +10,12 @@ from engine.training.classifier_hyperparameters import ClassifierHyperparameters
 from engine.training.hyperparameters import HYPS, Hyperparameters, read_hyp
 from utils.errors import UserError
 
-OF_CLASSIFIERS = {"resnet-spd-cifar10", "resnet-spd-tiny-imagenet", "diffstride-cifar", "mnist5k"}
+FOR_CLASSIFIERS = {"resnet-spd-cifar10", "resnet-spd-tiny-imagenet", "diffstride-cifar", "mnist5k"}
 
 
 @pytest.mark.parametrize("path", sorted(HYPS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_file_reads(path: Path) -> None:
-    kind = ClassifierHyperparameters if path.stem in OF_CLASSIFIERS else Hyperparameters
+    kind = ClassifierHyperparameters if path.stem in FOR_CLASSIFIERS else Hyperparameters
     assert read_hyp(path, kind).lr0 > 0
 
 
@@ -57,7 +59,7 @@ def test_every_key_of_yolov5_is_read_and_those_without_effect_are_left_out(tmp_p
 
 @pytest.mark.parametrize("name", ["high", "diffstride-cifar"])
 def test_what_a_run_folder_keeps_reads_back_as_the_same(name: str, tmp_path: Path) -> None:
-    kind = ClassifierHyperparameters if name in OF_CLASSIFIERS else Hyperparameters
+    kind = ClassifierHyperparameters if name in FOR_CLASSIFIERS else Hyperparameters
     hyp = read_hyp(HYPS / f"{name}.yaml", kind)
     hyp.save(tmp_path / "hyp.yaml")
     assert read_hyp(tmp_path / "hyp.yaml", kind) == hyp

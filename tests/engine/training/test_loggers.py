@@ -1,3 +1,5 @@
+"""TensorBoard for real; Weights & Biases and MLflow through stand-ins, since they are not required."""
+
 from __future__ import annotations
 
 import sys
@@ -12,7 +14,7 @@ from engine.training.loggers import check_loggers, make_loggers
 from utils.errors import UserError
 
 
-def test_tensorboard_writes_wherever_it_is_installed(tmp_path: Path) -> None:
+def test_tensorboard_records_if_it_is_installed(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -25,7 +27,7 @@ def test_tensorboard_writes_wherever_it_is_installed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_logger_that_is_asked_for_gets_config_and_numbers_offline(
+def test_a_chosen_logger_gets_config_and_metrics_offline(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
@@ -37,7 +39,7 @@ def test_a_logger_that_is_asked_for_gets_config_and_numbers_offline(
              "log_metrics", "end_run")  # fmt: skip
     stand_in: Any = types.SimpleNamespace(**{method: record(method) for method in names})
     monkeypatch.setitem(sys.modules, name, stand_in)
-    monkeypatch.setattr(engine.training.loggers, "_installed", lambda asked: asked == name)
+    monkeypatch.setattr(engine.training.loggers, "_installed", lambda package: package == name)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (logger,) = make_loggers((name,), tmp_path / "train/exp", {"epochs": 2})

@@ -1,3 +1,5 @@
+"""Parameter groups, the schedule and the moving average against their formulas."""
+
 from __future__ import annotations
 
 import copy
@@ -17,10 +19,10 @@ def small_model() -> nn.Sequential:
 def test_groups_are_biases_decaying_weights_and_norm_weights() -> None:
     model = small_model()
     groups = build_optimizer(model, "SGD", 0.01, 0.9, 5e-4).param_groups
-    held = [{id(p) for p in group["params"]} for group in groups]
-    assert held[0] == {id(model[1].bias), id(model[2].bias)}
-    assert held[1] == {id(model[0].weight), id(model[2].weight)}
-    assert held[2] == {id(model[1].weight)}
+    ids = [{id(p) for p in group["params"]} for group in groups]
+    assert ids[0] == {id(model[1].bias), id(model[2].bias)}
+    assert ids[1] == {id(model[0].weight), id(model[2].weight)}
+    assert ids[2] == {id(model[1].weight)}
     assert [group["weight_decay"] for group in groups] == [0, 5e-4, 0]
 
 
@@ -42,7 +44,7 @@ def test_every_optimizer_lowers_a_quadratic(name: str) -> None:
     assert loss().item() < 0.05 * first
 
 
-def test_warmup_and_fall_follow_the_formulas() -> None:
+def test_warmup_and_decay_follow_the_formulas() -> None:
     schedule = Schedule(epochs=10, batches=100, batch_size=16, lr0=0.02, lrf=0.1)
     optimizer = build_optimizer(small_model(), "SGD", 0.02, 0.937, 5e-4)
     assert schedule.warmup == 300
@@ -58,13 +60,13 @@ def test_warmup_and_fall_follow_the_formulas() -> None:
     assert optimizer.param_groups[1]["momentum"] == pytest.approx(0.937)
 
 
-def test_cosine_and_line_share_their_ends() -> None:
-    line = Schedule(epochs=8, batches=1, batch_size=1, lrf=0.05)
-    wave = Schedule(epochs=8, batches=1, batch_size=1, lrf=0.05, cosine=True)
-    assert line.lr(0) == wave.lr(0) == 0.01
-    assert line.lr(8) == pytest.approx(wave.lr(8)) == pytest.approx(0.0005)
-    assert line.lr(4) == pytest.approx(wave.lr(4))
-    assert wave.lr(2) > line.lr(2)
+def test_cosine_and_linear_schedules_share_their_ends() -> None:
+    linear = Schedule(epochs=8, batches=1, batch_size=1, lrf=0.05)
+    cosine = Schedule(epochs=8, batches=1, batch_size=1, lrf=0.05, cosine=True)
+    assert linear.lr(0) == cosine.lr(0) == 0.01
+    assert linear.lr(8) == pytest.approx(cosine.lr(8)) == pytest.approx(0.0005)
+    assert linear.lr(4) == pytest.approx(cosine.lr(4))
+    assert cosine.lr(2) > linear.lr(2)
 
 
 def test_adam_gets_momentum_as_its_first_beta() -> None:

@@ -1,4 +1,4 @@
-"""Options of train.py: what they do, and that they do nothing when they are off."""
+"""Options of train.py: what each changes, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 from engine.training import command as train
 from engine.training.auto_batch import largest_batch
+from engine.training.config import TrainConfig
 from engine.training.freeze import freeze_layers
 from engine.training.hyperparameters import Hyperparameters
 from engine.training.settings import with_flags
 from models import build_model
 from models.checkpoint import read_checkpoint
-from tests.engine.training.test_command import SMALL_NETWORK, config, rows_of
-from tests.engine.training.test_survival import sigterm_at_step
+from tests.training_cases import SMALL_NETWORK, before_step, config, results_of, resumed, sigterm
 from utils.errors import UserError
 
 
@@ -32,17 +32,18 @@ def test_save_period_keeps_epochs_and_nosave_writes_at_the_end_only(squares: Pat
 
 
 def test_frozen_layers_keep_their_weights_and_the_others_learn(squares: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small.yaml"
-    small.write_text(SMALL_NETWORK)
+    options = config(squares, tmp_path, epochs=1, freeze=(2,), autoanchor=False)
     torch.manual_seed(0)  # as the run seeds itself
-    before = build_model(small).state_dict()
-    train.main(config(squares, tmp_path, cfg=str(small), epochs=1, freeze=(2,), autoanchor=False))
+    before = build_model(options.cfg).state_dict()
+    train.main(options)
     after = read_checkpoint(tmp_path / "exp/weights/last.pt")["weights"]
     kept = [key for key in before if key.endswith("weight") and torch.equal(before[key], after[key])]
     assert {".".join(key.split(".")[:2]) for key in kept} == {"model.0", "model.1"}
 
 
-def test_several_numbers_freeze_these_layers_and_a_missing_one_is_refused(tmp_path: Path) -> None:
+def test_several_numbers_freeze_the_layers_of_these_numbers_and_a_missing_one_is_refused(
+    tmp_path: Path,
+) -> None:
     small = tmp_path / "small.yaml"
     small.write_text(SMALL_NETWORK)
     model = build_model(small)
@@ -55,8 +56,8 @@ def test_several_numbers_freeze_these_layers_and_a_missing_one_is_refused(tmp_pa
 
 def test_flags_replace_hyperparameters_and_nothing_else() -> None:
     hyp = Hyperparameters(lr0=0.5, nominal_batch=16)
-    assert with_flags(train.TrainConfig.of(), hyp) == hyp
-    changed = with_flags(train.TrainConfig.of(nbs=128, box_loss="nwd", label_smoothing=0.1), hyp)
+    assert with_flags(TrainConfig.of(), hyp) == hyp
+    changed = with_flags(TrainConfig.of(nbs=128, box_loss="nwd", label_smoothing=0.1), hyp)
     assert (changed.nominal_batch, changed.box_loss, changed.label_smoothing) == (128, "nwd", 0.1)
     assert changed.lr0 == 0.5
 
@@ -64,7 +65,7 @@ def test_flags_replace_hyperparameters_and_nothing_else() -> None:
 def test_the_largest_batch_follows_from_memory_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
     import engine.training.auto_batch
 
-    used = {2: 300.0, 4: 500.0, 8: 900.0}  # 100 an image, and 100 besides
+    used = {2: 300.0, 4: 500.0, 8: 900.0}  # 100 per image, and 100 besides
     monkeypatch.setattr(engine.training.auto_batch, "_peak_bytes", lambda train, batch, device: used[batch])
     monkeypatch.setattr(engine.training.auto_batch, "_free_bytes", lambda device: 10_000.0)
     device = torch.device("cpu")
@@ -73,11 +74,11 @@ def test_the_largest_batch_follows_from_memory_and_images(monkeypatch: pytest.Mo
     assert largest_batch(lambda batch: None, device, 5) == 5
 
 
-def test_batch_size_minus_one_trains_with_what_fits(
+def test_batch_size_minus_one_trains_with_the_largest_batch_that_fits(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train.main(config(squares, tmp_path, epochs=1, batch_size=-1))
-    assert "--batch-size 4 is what fits" in "".join(capsys.readouterr())  # all four images
+    assert "--batch-size 4 is what fits" in capsys.readouterr().err  # all four images
     assert read_checkpoint(tmp_path / "exp/weights/best.pt")["config"]["batch_size"] == 4
 
 
@@ -96,13 +97,11 @@ def test_batch_size_minus_one_trains_with_what_fits(
 )
 def test_impossible_options_are_one_line(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        train.TrainConfig.of(**options)
+        TrainConfig.of(**options)
 
 
 def test_single_cls_trains_one_class(squares: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small.yaml"
-    small.write_text(SMALL_NETWORK)
-    train.main(config(squares, tmp_path, cfg=str(small), epochs=1, single_cls=True))
+    train.main(config(squares, tmp_path, epochs=1, single_cls=True))
     best = read_checkpoint(tmp_path / "exp/weights/best.pt")
     assert best["names"] == ["object"] and best["model"]["nc"] == 1
 
@@ -117,20 +116,18 @@ def test_single_cls_trains_one_class(squares: Path, tmp_path: Path) -> None:
         ("augment_on", "device"),
     ],
 )
-def test_options_of_a_batch_train_and_resume_exactly(
+def test_each_option_that_changes_batches_resumes_exactly(
     option: str, value: object, squares: Path, tmp_path: Path
 ) -> None:
-    small, hyp = tmp_path / "small.yaml", tmp_path / "hyp.yaml"
-    small.write_text(SMALL_NETWORK)
+    hyp = tmp_path / "hyp.yaml"
     hyp.write_text((squares / "hyp.yaml").read_text().replace("mosaic: 0.0", "mosaic: 1.0"))
-    plain = {"cfg": str(small), "hyp": hyp, "epochs": 2, "batch_size": 2}
+    plain = {"hyp": hyp, "epochs": 2, "batch_size": 2}
     options = plain | {option: value}
     train.main(config(squares, tmp_path, name="whole", **options))
     with pytest.MonkeyPatch.context() as patch:
-        sigterm_at_step(3, patch)
+        before_step(3, sigterm, patch)
         assert train.main(config(squares, tmp_path, name="stopped", **options)) == 0
-    last = tmp_path / "stopped/weights/last.pt"
-    assert train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0)) == 0
-    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
+    assert train.main(resumed(tmp_path / "stopped")) == 0
+    assert results_of(tmp_path / "stopped") == results_of(tmp_path / "whole")
     train.main(config(squares, tmp_path, name="plain", **plain))
-    assert rows_of(tmp_path / "plain") != rows_of(tmp_path / "whole")
+    assert results_of(tmp_path / "plain") != results_of(tmp_path / "whole")

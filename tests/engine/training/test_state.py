@@ -1,3 +1,5 @@
+"""Steps of training against the reference's, a state that is restored, and losses that are not finite."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -94,7 +96,7 @@ def test_a_restored_state_goes_on_exactly(golden: Path, optimizer: str) -> None:
         assert torch.equal(value, second.ema.model.state_dict()[key]), key
 
 
-def test_a_loss_that_is_not_finite_leaves_the_step_out_and_three_in_a_row_stop(golden: Path) -> None:
+def test_a_step_whose_loss_is_not_finite_is_left_out_and_three_in_a_row_stop_the_run(golden: Path) -> None:
     state = make_state(golden)
     before = {
         key: value.clone() for key, value in state.model.state_dict().items() if "num_batches" not in key
@@ -109,16 +111,16 @@ def test_a_loss_that_is_not_finite_leaves_the_step_out_and_three_in_a_row_stop(g
     def fine(raw: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return raw[0].square().mean(), torch.ones(3)
 
-    truth = [torch.zeros(0, 6)]
-    assert state.step(images, truth, broken, 7) is None
+    targets = [torch.zeros(0, 6)]
+    assert state.step(images, targets, broken, 7) is None
     after = state.model.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before if "running" not in key)
     assert torch.equal(after["model.0.bn.running_mean"], before["model.0.bn.running_mean"])
     assert state.last_step == -1 and state.ema.updates == 0
-    assert state.step(images, truth, broken, 8) is None
-    assert state.step(images, truth, fine, 9) is not None  # and the count starts anew
-    assert state.step(images, truth, broken, 10) is None
-    assert state.step(images, truth, broken, 11) is None
+    assert state.step(images, targets, broken, 8) is None
+    assert state.step(images, targets, fine, 9) is not None  # and the count starts again
+    assert state.step(images, targets, broken, 10) is None
+    assert state.step(images, targets, broken, 11) is None
     with pytest.raises(TrainingDivergedError, match="3 times in a row, last at 12"):
-        state.step(images, truth, broken, 12)
+        state.step(images, targets, broken, 12)
     assert all(torch.isfinite(value).all() for value in state.ema.model.state_dict().values())

@@ -1,4 +1,4 @@
-"""What a training run loses when it is stopped: nothing that it said it had."""
+"""A run that is stopped, at whatever point, loses nothing that it has reported."""
 
 from __future__ import annotations
 
@@ -13,27 +13,17 @@ import torch
 import models.checkpoint
 from engine.training import command as train
 from engine.training.results_csv import append_row, drop_rows_from
-from engine.training.state import TrainState
 from models.checkpoint import read_checkpoint
-from tests.engine.training.test_command import config, rows_of
+from tests.training_cases import (
+    assert_same_end,
+    before_step,
+    config,
+    results_of,
+    resumed,
+    sigterm,
+    weights_of,
+)
 from utils.errors import UserError
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(folder / "weights/last.pt")["weights"]
-
-
-def sigterm_at_step(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = TrainState.step, 0
-
-    def step(self: TrainState, *args: object) -> torch.Tensor | None:
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(TrainState, "step", step)
 
 
 def test_sigterm_saves_in_mid_epoch_and_the_resumed_run_ends_the_same(
@@ -42,16 +32,14 @@ def test_sigterm_saves_in_mid_epoch_and_the_resumed_run_ends_the_same(
     options = {"epochs": 2, "batch_size": 1}
     train.main(config(squares, tmp_path, name="whole", **options))
     before = signal.getsignal(signal.SIGTERM)
-    sigterm_at_step(6, monkeypatch)  # the second of four batches of the second epoch; four make a step
+    before_step(6, sigterm, monkeypatch)  # the second of four batches of the second epoch; four make a step
     assert train.main(config(squares, tmp_path, name="stopped", **options)) == 0
     assert signal.getsignal(signal.SIGTERM) is before
     monkeypatch.undo()
-    last = tmp_path / "stopped/weights/last.pt"
-    assert read_checkpoint(last)["training"]["batch"] > 1
-    assert train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0)) == 0
-    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
-    whole, stopped = weights_of(tmp_path / "whole"), weights_of(tmp_path / "stopped")
-    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+    stopped = tmp_path / "stopped"
+    assert read_checkpoint(stopped / "weights/last.pt")["training"]["batch"] > 1
+    assert train.main(resumed(stopped)) == 0
+    assert_same_end(stopped, tmp_path / "whole")
 
 
 def test_sigterm_during_the_evaluation_keeps_the_trained_epoch(
@@ -64,17 +52,17 @@ def test_sigterm_during_the_evaluation_keeps_the_trained_epoch(
     original = DetectionTask.evaluate
 
     def evaluate(*args: object) -> object:
-        os.kill(os.getpid(), signal.SIGTERM)
+        sigterm()
         return original(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DetectionTask, "evaluate", evaluate)
     assert train.main(config(squares, tmp_path, name="stopped", **options)) == 0
     monkeypatch.undo()
-    last = tmp_path / "stopped/weights/last.pt"
-    training = read_checkpoint(last)["training"]
+    stopped = tmp_path / "stopped"
+    training = read_checkpoint(stopped / "weights/last.pt")["training"]
     assert (training["epoch"], training["batch"]) == (0, 1)
-    assert train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0)) == 0
-    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
+    assert train.main(resumed(stopped)) == 0
+    assert_same_end(stopped, tmp_path / "whole")
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_last_files_whole(
@@ -96,8 +84,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_files_whole(
     weights = tmp_path / "exp/weights"
     assert {path.name for path in weights.iterdir()} == {"best.pt", "last.pt"}
     assert read_checkpoint(weights / "last.pt")["training"]["epoch"] == 1
-    assert train.main(train.TrainConfig.of(resume=str(weights / "last.pt"), device="cpu", workers=0)) == 0
-    assert [row["epoch"] for row in rows_of(tmp_path / "exp")] == ["0", "1", "2"]
+    assert train.main(resumed(tmp_path / "exp")) == 0
+    assert [epoch["epoch"] for epoch in results_of(tmp_path / "exp")] == ["0", "1", "2"]
 
 
 def test_results_that_cannot_be_written_keep_their_rows(
@@ -131,12 +119,12 @@ def test_the_images_of_a_loss_that_is_not_finite_are_named(
     def loss(self: DetectionLoss, *args: object) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal calls
         calls += 1
-        value, parts = original(self, *args)  # type: ignore[arg-type]
-        return (value * float("inf") if calls == 2 else value), parts
+        value, terms = original(self, *args)  # type: ignore[arg-type]
+        return (value * float("inf") if calls == 2 else value), terms
 
     monkeypatch.setattr(DetectionLoss, "__call__", loss)
     assert train.main(config(squares, tmp_path, epochs=1, batch_size=1)) == 0
-    lines = [line for line in "".join(capsys.readouterr()).splitlines() if "not finite" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]
     assert len(lines) == 1 and str(squares / "images/train") in lines[0]
     assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "exp").values())
 
@@ -150,9 +138,8 @@ def test_a_resumed_run_refuses_data_that_has_changed(squares: Path, tmp_path: Pa
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(description | {"train": str(tmp_path / "list.txt")}))
     cfg = config(squares, tmp_path, data=tmp_path / "data.yaml", epochs=3, batch_size=1)
     with pytest.MonkeyPatch.context() as patch:
-        sigterm_at_step(1, patch)
+        before_step(1, sigterm, patch)
         train.main(cfg)
     (tmp_path / "list.txt").write_text("\n".join(files[:2]))
-    last = tmp_path / "exp/weights/last.pt"
     with pytest.raises(UserError, match="the data set has changed: 2 batches an epoch, were 4"):
-        train.main(train.TrainConfig.of(resume=str(last), device="cpu", workers=0))
+        train.main(resumed(tmp_path / "exp"))

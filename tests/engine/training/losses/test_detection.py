@@ -1,3 +1,5 @@
+"""The detection loss against the reference's golden values, slow loops and its own properties."""
+
 from __future__ import annotations
 
 import json
@@ -35,22 +37,20 @@ def test_assignment_matches_the_reference(golden: Path, name: str) -> None:
     values = load(golden, name)
     for level in range(3):
         grid = tuple(values[f"train_raw{level}"].shape[2:4])
-        rows = assign(values["targets"], ANCHORS[level], grid)
-        found = torch.stack((rows.image, rows.anchor, rows.row, rows.column, rows.category), 1)
-        found = torch.cat((found, rows.box.mul(1000).round()), 1).tolist()
-        wanted = torch.cat(
-            (values[f"assign{level}"], values[f"assign_box{level}"].mul(1000).round()), 1
-        ).tolist()
-        assert sorted(found) == sorted(wanted)
+        ours = assign(values["targets"], ANCHORS[level], grid)
+        indices = torch.stack((ours.image, ours.anchor, ours.row, ours.column, ours.category), 1)
+        assigned = torch.cat((indices, ours.box.mul(1000).round()), 1)
+        expected = torch.cat((values[f"assign{level}"], values[f"assign_box{level}"].mul(1000).round()), 1)
+        assert sorted(assigned.tolist()) == sorted(expected.tolist())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_loss_matches_the_reference(golden: Path, name: str) -> None:
     values = load(golden, name)
     raw = [values[f"train_raw{level}"] for level in range(3)]
-    total, parts = DetectionLoss(ANCHORS, num_classes=5)(raw, values["targets"])
+    total, terms = DetectionLoss(ANCHORS, num_classes=5)(raw, values["targets"])
     torch.testing.assert_close(total.reshape(1), values["loss_total"], rtol=1e-5, atol=0)
-    torch.testing.assert_close(parts, values["loss_box_obj_cls"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms, values["loss_box_obj_cls"], rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -84,9 +84,9 @@ def test_swapping_two_neighbors_of_the_assignment_is_caught(
 def assign_by_loops(
     targets: torch.Tensor, anchors: torch.Tensor, grid: tuple[int, int], anchor_t: float
 ) -> set:
-    """Who answers for what, one object, anchor and neighbor at a time."""
+    """Match one object, anchor and neighboring cell at a time."""
     height, width = grid
-    rows = set()
+    positives = set()
     for image, category, cx, cy, w, h in targets.tolist():
         x, y = np.float32(cx) * np.float32(width), np.float32(cy) * np.float32(height)
         cells = {(int(x), int(y))}
@@ -101,8 +101,8 @@ def assign_by_loops(
         for number, (aw, ah) in enumerate(anchors.tolist()):
             bw, bh = w * width, h * height
             if max(bw / aw, aw / bw, bh / ah, ah / bh) < anchor_t:
-                rows |= {(image, number, row, column, category) for column, row in cells}
-    return rows
+                positives |= {(image, number, row, column, category) for column, row in cells}
+    return positives
 
 
 @settings(deadline=None, max_examples=40)
@@ -110,37 +110,37 @@ def assign_by_loops(
 def test_assignment_equals_slow_loops(seed: int, height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     targets = torch.rand(20, 6, generator=generator) * 0.98 + 0.01
-    targets[:, 0] = torch.arange(20)  # one object an image, so that rows are distinct
+    targets[:, 0] = torch.arange(20)  # one object per image, so that positives are distinct
     targets[:, 1] = torch.randint(0, 3, (20,), generator=generator)
-    rows = assign(targets, ANCHORS[0], (height, width))
-    columns = (rows.image, rows.anchor, rows.row, rows.column, rows.category)
-    found = [tuple(row) for row in torch.stack(columns, 1).tolist()]
-    assert len(found) == len(set(found))
-    assert set(found) == assign_by_loops(targets, ANCHORS[0], (height, width), 4.0)
+    ours = assign(targets, ANCHORS[0], (height, width))
+    fields = (ours.image, ours.anchor, ours.row, ours.column, ours.category)
+    assigned = [tuple(values) for values in torch.stack(fields, 1).tolist()]
+    assert len(assigned) == len(set(assigned))
+    assert set(assigned) == assign_by_loops(targets, ANCHORS[0], (height, width), 4.0)
 
 
-def test_of_rows_that_share_a_cell_the_last_one_counts() -> None:
+def test_the_last_of_several_positives_in_a_cell_sets_its_target() -> None:
     cell = torch.tensor([0, 0, 0, 0])
-    rows = Assignment(cell, cell, torch.tensor([1, 0, 1, 1]), cell, cell, torch.zeros(4, 4))
-    written = _write_last(torch.zeros(1, 1, 2, 2), rows, torch.tensor([0.9, 0.5, 0.8, 0.2]))
+    positives = Assignment(cell, cell, torch.tensor([1, 0, 1, 1]), cell, cell, torch.zeros(4, 4))
+    written = _write_last(torch.zeros(1, 1, 2, 2), positives, torch.tensor([0.9, 0.5, 0.8, 0.2]))
     assert written.flatten().tolist() == pytest.approx([0.5, 0, 0.2, 0])
 
 
-def test_images_without_objects_cost_objectness_only() -> None:
+def test_images_without_objects_have_an_objectness_loss_only() -> None:
     torch.manual_seed(0)
     raw = [torch.randn(2, 3, size, size, 8, requires_grad=True) for size in (8, 4, 2)]
-    loss, parts = DetectionLoss(ANCHORS, num_classes=3)(raw, torch.zeros(0, 6))
+    loss, terms = DetectionLoss(ANCHORS, num_classes=3)(raw, torch.zeros(0, 6))
     loss.backward()
-    assert parts[0] == parts[2] == 0 < parts[1]
+    assert terms[0] == terms[2] == 0 < terms[1]
     assert all((maps.grad[..., :4] == 0).all() and (maps.grad[..., 4] != 0).any() for maps in raw)
 
 
-def test_one_class_costs_nothing() -> None:
+def test_a_single_class_has_no_class_loss() -> None:
     torch.manual_seed(0)
     raw = [torch.randn(1, 3, size, size, 6) for size in (8, 4, 2)]
     targets = torch.tensor([[0, 0, 0.5, 0.5, 0.4, 0.4]])
-    _, parts = DetectionLoss(ANCHORS, num_classes=1)(raw, targets)
-    assert parts[2] == 0 < parts[0]
+    _, terms = DetectionLoss(ANCHORS, num_classes=1)(raw, targets)
+    assert terms[2] == 0 < terms[0]
 
 
 def test_half_precision_maps_give_the_float32_loss() -> None:
@@ -151,7 +151,7 @@ def test_half_precision_maps_give_the_float32_loss() -> None:
     assert loss(raw, targets)[0] == loss([maps.float() for maps in raw], targets)[0]
 
 
-def test_ignored_cells_cost_no_objectness_and_get_no_gradient() -> None:
+def test_ignored_cells_have_no_objectness_loss_and_no_gradient() -> None:
     torch.manual_seed(0)
     raw = [torch.randn(2, 3, size, size, 8, requires_grad=True) for size in (8, 4, 2)]
     targets = torch.tensor([[0, 1, 0.3, 0.3, 0.2, 0.2], [1, 2, 0.7, 0.6, 0.3, 0.1]])
@@ -159,15 +159,15 @@ def test_ignored_cells_cost_no_objectness_and_get_no_gradient() -> None:
     DetectionLoss(ANCHORS, num_classes=3)(raw, targets, left_half)[0].backward()
     for level, maps in enumerate(raw):
         height, width = maps.shape[2:4]
-        rows = assign(targets, ANCHORS[level], (height, width))
-        answers = torch.zeros(maps.shape[:4], dtype=torch.bool)
-        answers[rows.image, rows.anchor, rows.row, rows.column] = True
-        ignored = torch.zeros_like(answers)
+        positives = assign(targets, ANCHORS[level], (height, width))
+        is_positive = torch.zeros(maps.shape[:4], dtype=torch.bool)
+        is_positive[positives.image, positives.anchor, positives.row, positives.column] = True
+        ignored = torch.zeros_like(is_positive)
         ignored[0, :, :, : width // 2] = True
-        assert torch.equal(maps.grad[..., 4] != 0, answers | ~ignored)
+        assert torch.equal(maps.grad[..., 4] != 0, is_positive | ~ignored)
 
 
-def test_without_regions_the_loss_is_the_same() -> None:
+def test_without_regions_to_ignore_the_loss_is_the_same() -> None:
     torch.manual_seed(0)
     raw = [torch.randn(2, 3, size, size, 8) for size in (8, 4, 2)]
     targets = torch.tensor([[0, 1, 0.3, 0.3, 0.2, 0.2]])
@@ -189,7 +189,7 @@ def options_case() -> tuple[list[torch.Tensor], torch.Tensor]:
 def loss_by_loops(
     raw: list[torch.Tensor],
     targets: torch.Tensor,
-    like: Callable[[float, float], float],
+    similarity: Callable[[float, float], float],
     gamma: float,
     smoothing: float,
 ) -> list[float]:
@@ -205,56 +205,57 @@ def loss_by_loops(
 
     box_loss = object_loss = class_loss = 0.0
     for level, maps in enumerate(raw):
-        rows = assign(targets, ANCHORS[level], tuple(maps.shape[2:4]))
-        wanted, boxes, classes = np.zeros(maps.shape[:4]), [], []
-        for image, anchor, row, column, category, box in zip(*vars(rows).values(), strict=True):
-            answer = maps[image, anchor, row, column]
-            y = answer.sigmoid() * 2
+        positives = assign(targets, ANCHORS[level], tuple(maps.shape[2:4]))
+        objectness, boxes, classes = np.zeros(maps.shape[:4]), [], []
+        for image, anchor, row, column, category, box in zip(*vars(positives).values(), strict=True):
+            raw_prediction = maps[image, anchor, row, column]
+            y = raw_prediction.sigmoid() * 2
             predicted = torch.cat((y[:2] - 0.5, y[2:4] ** 2 * ANCHORS[level][anchor].double()))
             iou = ciou(predicted[None], box[None].double()).item()
-            mean, half = (
+            distance, difference = (
                 (predicted[:2] - box[:2]) * STRIDES[level],
                 (predicted[2:] - box[2:]) * STRIDES[level],
             )
-            gauss = np.exp(-np.sqrt((mean**2).sum() + (half**2).sum() / 4) / 12.8)
-            boxes.append(1 - like(iou, float(gauss)))
-            wanted[image, anchor, row, column] = max(iou, 0)
-            for number, logit in enumerate(answer[5:].tolist()):
+            nwd = np.exp(-np.sqrt((distance**2).sum() + (difference**2).sum() / 4) / 12.8)
+            boxes.append(1 - similarity(iou, float(nwd)))
+            objectness[image, anchor, row, column] = max(iou, 0)
+            for number, logit in enumerate(raw_prediction[5:].tolist()):
                 classes.append(entropy(logit, 1 - smoothing / 2 if number == category else smoothing / 2))
-        objects = [entropy(x, t) for x, t in zip(maps[..., 4].flatten().tolist(), wanted.flat, strict=True)]
+        logits = maps[..., 4].flatten().tolist()
+        objects = [entropy(logit, target) for logit, target in zip(logits, objectness.flat, strict=True)]
         box_loss += np.mean(boxes or 0)
         object_loss += np.mean(objects) * (4.0, 1.0, 0.4)[level]
         class_loss += np.mean(classes or 0)
     return [0.05 * box_loss, object_loss, 0.5 * class_loss]
 
 
-LIKENESS = {
-    "ciou": lambda iou, gauss: iou,
-    "nwd": lambda iou, gauss: gauss,
-    "ciou+nwd": lambda iou, gauss: (iou + gauss) / 2,
+SIMILARITY = {
+    "ciou": lambda iou, nwd: iou,
+    "nwd": lambda iou, nwd: nwd,
+    "ciou+nwd": lambda iou, nwd: (iou + nwd) / 2,
 }
 
 
-@pytest.mark.parametrize("box_loss", LIKENESS)
+@pytest.mark.parametrize("box_loss", SIMILARITY)
 @pytest.mark.parametrize(("gamma", "smoothing"), [(0.0, 0.0), (1.5, 0.1)])
 def test_every_option_equals_slow_loops(box_loss: str, gamma: float, smoothing: float) -> None:
     raw, targets = options_case()
     loss = DetectionLoss(
         ANCHORS, 3, box_loss=box_loss, fl_gamma=gamma, label_smoothing=smoothing, strides=STRIDES
     )
-    _, parts = loss(raw, targets)
-    wanted = loss_by_loops(raw, targets, LIKENESS[box_loss], gamma, smoothing)
-    torch.testing.assert_close(parts, torch.tensor(wanted, dtype=torch.float32), rtol=2e-5, atol=1e-6)
+    _, terms = loss(raw, targets)
+    expected = loss_by_loops(raw, targets, SIMILARITY[box_loss], gamma, smoothing)
+    torch.testing.assert_close(terms, torch.tensor(expected, dtype=torch.float32), rtol=2e-5, atol=1e-6)
 
 
-def test_options_that_are_off_change_no_bit() -> None:
+def test_options_that_are_off_change_not_a_bit() -> None:
     raw, targets = options_case()
     ignores = torch.tensor([[0, 0.25, 0.5, 0.5, 1.0]])
     off = DetectionLoss(ANCHORS, 3, box_loss="ciou", nwd_constant=1.0, fl_gamma=0.0, strides=STRIDES)
     assert torch.equal(off(raw, targets, ignores)[0], DetectionLoss(ANCHORS, 3)(raw, targets, ignores)[0])
 
 
-def test_the_focal_loss_goes_easy_on_what_is_right_already_and_respects_ignored_cells() -> None:
+def test_the_focal_loss_has_no_gradient_in_ignored_cells() -> None:
     raw, targets = options_case()
     ignores = torch.tensor([[0, 0.25, 0.5, 0.5, 1.0], [1, 0.5, 0.5, 1.0, 1.0]])
     maps = [level.clone().requires_grad_() for level in raw]
@@ -267,7 +268,7 @@ def test_the_focal_loss_goes_easy_on_what_is_right_already_and_respects_ignored_
 
 
 @pytest.mark.parametrize("box_loss", ["nwd", "ciou+nwd"])
-def test_a_box_that_touches_nothing_is_still_drawn_to_its_object(box_loss: str) -> None:
+def test_a_box_that_misses_its_object_still_gets_a_gradient_from_nwd(box_loss: str) -> None:
     torch.manual_seed(0)
     raw = [torch.zeros(1, 3, size, size, 8, requires_grad=True) for size in (8, 4, 2)]
     targets = torch.tensor([[0, 1, 0.5, 0.5, 5 / 64, 5 / 64]])
