@@ -207,7 +207,7 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     from benchmarks.markdown import print_head, print_row
     from benchmarks.others import sahi_on_tiles
     from benchmarks.race import race
-    from data.detection.tiling import Tiling
+    from data.tiling import Tiling
     from engine.inference.pipeline import detect_images
     from engine.inference.settings import DetectSettings
     from engine.inference.sizes import input_size

@@ -22,7 +22,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def ours(ground_truth: GroundTruthColumns, found: DetectionColumns, classes: int
     return evaluate_detections(ground_truth, found, [str(k) for k in range(classes)]).accumulated.precision
 
 
-def header(images: int, classes: int) -> tuple[list[dict], list[dict]]:
+def header(images: int, classes: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return COCO's `images` and `categories`; ids start from 1, as 0 means "no match" to pycocotools."""
     return (
         [{"id": i + 1, "width": 640, "height": 640} for i in range(images)],

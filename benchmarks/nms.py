@@ -17,7 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from utils.cli import run
 from utils.options import Options, opt
@@ -80,7 +80,7 @@ def bare_blocks(pred: Tensor, block: int = 128) -> Tensor:
     boxes[:, [0, 2]] += rows[:, 5:].numpy() * 10_000.0
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
-    def overlap(a: NDArray, b: NDArray) -> NDArray:
+    def overlap(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         low = np.maximum(boxes[a, None, :2], boxes[b, :2])
         high = np.minimum(boxes[a, None, 2:], boxes[b, 2:])
         inter = np.maximum(high - low, 0).prod(2)

@@ -90,7 +90,7 @@ def sd(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
-def paired_t(a: NDArray, b: NDArray) -> float | None:
+def paired_t(a: NDArray[Any], b: NDArray[Any]) -> float | None:
     """Return p of a two-sided paired t-test; None where it cannot be had."""
     from scipy.stats import ttest_rel
 

@@ -80,8 +80,8 @@ def cut_images(folder: Path, count: int) -> None:
 
     from data.dataset_yaml import read_dataset_yaml
     from data.detection.records import read_records
-    from data.detection.tiling import crop_record
     from data.media.image_files import read_image
+    from data.tiling import crop_record
 
     records, _ = read_records(read_dataset_yaml("data/treecrowns.yaml"), "train")
     rng = np.random.default_rng(0)

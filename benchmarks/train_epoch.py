@@ -77,7 +77,7 @@ def our_parts(epoch: Epoch) -> tuple[Any, Any, Any]:
     """Return state, loader and loss as train.py makes them."""
     from engine.training.command import make_state
     from engine.training.config import TrainConfig
-    from engine.training.settings import resolve
+    from engine.training.resolve import resolve
     from engine.training.tasks import choose_task
     from utils.device import select_device
     from utils.distributed import World

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from data.detection.tiling import Tiling
+from data.tiling import Tiling
 from utils.errors import UserError, suggest
 from utils.files import read_yaml
 from utils.validation import Checked, kind_of, must_be

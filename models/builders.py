@@ -6,6 +6,7 @@ A docstring gives the arguments of the row; channels (`out`) are those before sc
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import nn
 
@@ -92,7 +93,7 @@ def c3_transformer(c_in: list[int], scale: Scale, out: int, *, repeat: int) -> L
 
 
 @block("SPP")
-def spp(c_in: list[int], scale: Scale, out: int, kernels: list | None = None) -> Layer:
+def spp(c_in: list[int], scale: Scale, out: int, kernels: list[int] | None = None) -> Layer:
     """[out, kernels]."""
     c_out = scale.channels(out)
     return SPP(c_in[0], c_out, kernels or (5, 9, 13)), c_out
@@ -152,13 +153,16 @@ def max_pool(
 
 
 @block("nn.ZeroPad2d")
-def zero_pad(c_in: list[int], scale: Scale, sides: int | list) -> Layer:
+def zero_pad(c_in: list[int], scale: Scale, sides: int | list[int]) -> Layer:
     """[sides]."""
-    return nn.ZeroPad2d(sides if isinstance(sides, int) else tuple(sides)), c_in[0]
+    if isinstance(sides, int):
+        return nn.ZeroPad2d(sides), c_in[0]
+    left, right, top, bottom = sides
+    return nn.ZeroPad2d((left, right, top, bottom)), c_in[0]
 
 
 @block("Detect", joins=True)
-def detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list) -> Layer:
+def detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list[Any]) -> Layer:
     """[num_classes, anchors]."""
     per_level = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
     if isinstance(anchors, list) and len(anchors) != len(c_in):

@@ -116,7 +116,7 @@ def gather_facts(
 
     from data.checkup.advice import Facts
     from data.checkup.sizes import measure, trained_sizes
-    from data.detection.tiling import tile_records
+    from data.tiling import tile_records
 
     tiling = description.tile
     tiles = tile_records(survey.records, tiling) if tiling else survey.records

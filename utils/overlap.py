@@ -5,13 +5,15 @@ The evaluation and the merging of tiles stand on this file, so that neither need
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 128  # candidates compared at once in `suppress`: small enough for the cache
 
 
-def intersections(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
+def intersections(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> NDArray[Any]:
     """Area shared by every pair: (N, 4) and (M, 4) -> (N, M)."""
     a_left, a_top, a_right, a_bottom = a_xyxy.T[:, :, None]
     b_left, b_top, b_right, b_bottom = b_xyxy.T[:, None, :]
@@ -25,12 +27,12 @@ def intersections(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
     return width
 
 
-def areas(boxes_xyxy: NDArray) -> NDArray:
+def areas(boxes_xyxy: NDArray[Any]) -> NDArray[Any]:
     """(n, 4) -> (n,)."""
     return (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
 
 
-def iou_matrix(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
+def iou_matrix(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> NDArray[Any]:
     """IoU of every pair: (N, 4) and (M, 4) -> (N, M); 0 where both boxes are empty."""
     inter = intersections(a_xyxy, b_xyxy)
     union = areas(a_xyxy)[:, None] + areas(b_xyxy)[None]
@@ -38,14 +40,14 @@ def iou_matrix(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def coverage_matrix(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
+def coverage_matrix(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> NDArray[Any]:
     """Share of each box of `a` that lies inside each of `b`: (N, 4) and (M, 4) -> (N, M)."""
     inter, area = intersections(a_xyxy, b_xyxy), areas(a_xyxy)[:, None]
     return np.divide(inter, area, out=np.zeros_like(inter), where=area > 0)
 
 
 def suppress(
-    boxes_xyxy: NDArray,
+    boxes_xyxy: NDArray[Any],
     iou_thres: float,
     max_keep: int | None = None,
     block: int = BLOCK,
@@ -86,7 +88,7 @@ def suppress(
     return kept[:count]
 
 
-def _overlapping(a_xyxy: NDArray, b_xyxy: NDArray, threshold: float) -> NDArray[np.bool_]:
+def _overlapping(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
     """Overlap > threshold for every pair, (N, M), without a division."""
     inter = intersections(a_xyxy, b_xyxy)
     a_area, b_area = areas(a_xyxy)[:, None], areas(b_xyxy)[None]
@@ -96,7 +98,7 @@ def _overlapping(a_xyxy: NDArray, b_xyxy: NDArray, threshold: float) -> NDArray[
     return inter > union
 
 
-def spread_classes(boxes_xyxy: NDArray, classes: NDArray) -> NDArray[np.float64]:
+def spread_classes(boxes_xyxy: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
     """Move each class to a strip of its own, (n, 4) -> (n, 4) float64, so that classes never overlap.
 
     float64, because an offset of many images' width would blur small boxes in float32.

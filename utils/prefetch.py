@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _END = object()
@@ -18,7 +18,7 @@ def prefetch(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     `ahead(write(ahead(compute(ahead(read())))))`. What the thread raises is raised here. Closing the
     generator stops the thread after the item it works on, and closes `items`.
     """
-    finished: queue.SimpleQueue = queue.SimpleQueue()
+    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
     free, stop = threading.Semaphore(depth), threading.Event()
 
     def work() -> None:

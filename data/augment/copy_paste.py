@@ -13,7 +13,7 @@ import numpy as np
 
 from data.augment.loaded_image import LoadedImage
 from data.augment.warp import corners, transform, zoom_of
-from data.detection.image_record import no_boxes
+from data.image_record import no_boxes
 from data.letterbox import resize
 from utils.overlap import intersections
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.detection.image_record import ImageRecord, TileBox
+from data.image_record import ImageRecord, TileBox
 
 ON_OBJECT = 0.75  # share of crops that are placed around an object rather than anywhere
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.augment.plan import Layer, Plan
 from data.augment.warp import averaged, corners, shift, transform
-from data.detection.batch import Batch, concatenated, numbered
+from data.batch import Batch, concatenated, numbered
 from data.letterbox import GRAY, Letterbox, fit, resize
 
 CHUNK = 16  # samples drawn at once: bounds the memory for coordinates

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.detection.image_record import no_boxes
+from data.image_record import no_boxes
 
 
 class LoadedImage(NamedTuple):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.checkup.sizes import Sizes, share, share_small, sides, thin
-from data.detection.tiling import Tiling, tiles_pay_from
+from data.tiling import Tiling, tiles_pay_from
 from utils.anchors import best_possible_recall, fit_anchors, side_ratio
 
 CELLS = 2

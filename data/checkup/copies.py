@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.detection.image_record import ImageRecord
+from data.image_record import ImageRecord
 
 _GRID = 16  # a fingerprint is a grid of so many mean gray levels on each side
 _COARSE = 4  # neighbors are looked up by a grid of so many means on each side

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.detection.image_record import ImageRecord
-from data.detection.tiling import Tiling
+from data.image_record import ImageRecord
 from data.letterbox import fit
+from data.tiling import Tiling
 
 SIDES = (0, 4, 8, 16, 32, np.inf)  # pixels at the input, between the strides of a detector's levels
 COCO_SMALL = 32**2  # pixels²

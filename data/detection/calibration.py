@@ -10,10 +10,10 @@ from torch import Tensor
 
 from data.dataset_yaml import DatasetConfig, read_dataset_yaml
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord
 from data.detection.loader import BatchLoader, build_loader
 from data.detection.records import read_records
-from data.detection.tiling import tile_records
+from data.image_record import ImageRecord
+from data.tiling import tile_records
 from utils.errors import UserError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.detection.coco_json import REGION, load_coco, read_images
-from data.detection.image_record import ImageRecord
+from data.image_record import ImageRecord
 from utils.errors import UserError
 
 REGION_NAMES = ("ignore", "ignored", "ignore region", "ignored region", "ignore regions", "ignored regions")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data.detection.image_record import Annotations, ground_truth_arrays
+from data.image_record import Annotations, ground_truth_arrays
 from utils.errors import UserError, suggest
 
 _ROW = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,18 +18,18 @@ from data.augment.loaded_image import LoadedImage
 from data.augment.plan import draw_plan
 from data.augment.render import draw_pixels
 from data.augment.settings import AugmentationSettings
-from data.detection.batch import Request, Sample
-from data.detection.image_record import ImageRecord
+from data.batch import Request, Sample
 from data.detection.image_store import CacheMode, ImageStore
-from data.detection.tiling import Tiling, crop_record
+from data.image_record import ImageRecord
 from data.letterbox import Interpolation, Letterbox, fit, framed
 from data.media.image_files import ImageReadError
+from data.tiling import Tiling, crop_record
 from utils.errors import UserError
 
 AugmentOn = Literal["cpu", "device"]
 
 
-class DetectionDataset(Dataset):
+class DetectionDataset(Dataset[Any]):
     """Records as samples of one input size.
 
     Args:

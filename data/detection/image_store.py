@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data.detection.image_record import ImageRecord
 from data.detection.pixel_cache import Shape, SharedPixels, StoredPixels
+from data.image_record import ImageRecord
 from data.letterbox import Interpolation, fit, resize
 from data.media.image_files import ImageReadError, read_image
 from utils.errors import UserError

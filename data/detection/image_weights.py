@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.detection.image_record import ImageRecord
+from data.image_record import ImageRecord
 
 
 def image_weights(

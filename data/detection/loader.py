@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from data.augment.device import collate_planned, render
-from data.detection.batch import Request, collate
+from data.batch import Request, collate
 from utils.distributed import World
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class BatchLoader:
         self.batch_size, self.workers = batch_size, workers
         self._batches = _Batches(dataset, batch_size, shuffle, seed, world)
         self._reported: set[str] = set()
-        self._loader: DataLoader = DataLoader(
+        self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=self._batches,
             num_workers=workers,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data.detection.image_record import Annotations, ImageRecord
+from data.image_record import Annotations, ImageRecord
 from utils.errors import UserError
 from utils.files import write_atomically
 

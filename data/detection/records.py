@@ -9,9 +9,9 @@ from pathlib import Path
 
 from data.dataset_yaml import DatasetConfig
 from data.detection.coco_json import CocoImage, read_category_ids, read_coco
-from data.detection.image_record import ImageRecord, TileBox, ground_truth_arrays
 from data.detection.record_cache import fingerprint, load_cache, save_cache
 from data.detection.yolo_labels import Labels, label_path, read_labels
+from data.image_record import ImageRecord, TileBox, ground_truth_arrays
 from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_size
 from utils.errors import UserError
 

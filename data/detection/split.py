@@ -6,9 +6,9 @@ import logging
 from dataclasses import replace
 
 from data.dataset_yaml import DatasetConfig
-from data.detection.image_record import ImageRecord
 from data.detection.records import read_records
-from data.detection.tiling import tile_records
+from data.image_record import ImageRecord
+from data.tiling import tile_records
 
 LOG = logging.getLogger(__name__)
 MOST_LISTED = 10  # broken images that are listed one by one

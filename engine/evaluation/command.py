@@ -17,7 +17,7 @@ from utils.log import RESULT
 
 if TYPE_CHECKING:
     from data.dataset_yaml import DatasetConfig
-    from data.detection.image_record import ImageRecord
+    from data.image_record import ImageRecord
     from engine.evaluation.classification.metrics import ClassificationResult
     from engine.evaluation.report.gallery import ReadImage
     from engine.inference.settings import DetectSettings
@@ -32,7 +32,7 @@ def main(cfg: ValConfig) -> int:
     if cfg.task == "study":
         from engine.evaluation.study import run_study
 
-        run_study(cfg)
+        run_study(cfg, run_evaluation)
     else:
         run_evaluation(cfg)
     return 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from data.detection.image_record import ImageRecord
+from data.image_record import ImageRecord
 from engine.evaluation.metrics import (
     PROTOCOLS,
     ConfidenceCurves,

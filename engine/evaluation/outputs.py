@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-
 from data.detection.yolo_labels import label_text
 from engine.evaluation.analysis import Analysis, analyze
-from engine.evaluation.evaluator import MATCH_IOU, EvaluationResult, ScoringResult
+from engine.evaluation.evaluator import MATCH_IOU, EvaluationResult
+from engine.evaluation.limits import limit_notes
 from engine.evaluation.metrics.tables import (
     align,
     class_table,
@@ -53,20 +52,6 @@ def report(evaluation: EvaluationResult, per_class: bool = True) -> str:
         speed = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in evaluation.seconds.items())
         lines += ["", f"per {'tile' if merged else 'image'}: {speed}"]
     return "\n".join(lines)
-
-
-def limit_notes(scored: ScoringResult) -> list[str]:
-    """Return a warning if an image holds more objects of a class than detections count."""
-    ground_truth, limit = scored.ground_truth, scored.metrics.protocol.max_dets[-1]
-    key = ground_truth.image * len(scored.metrics.names) + ground_truth.classes
-    counts = np.bincount(key[~ground_truth.crowd], minlength=1)
-    over = int((counts > limit).sum())
-    if not over:
-        return []
-    return [
-        f"warning: {over} image{'s hold' if over > 1 else ' holds'} up to {counts.max()} objects of a class, "
-        f"but only {limit} detections count: perfect boxes would not score 1; see --max-dets"
-    ]
 
 
 def write_metrics(evaluation: EvaluationResult, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.detection.image_record import ImageRecord
+from data.image_record import ImageRecord
 from engine.evaluation.metrics import DetectionColumns
 from utils.detections import Detections
 

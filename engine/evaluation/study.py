@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Callable
 
 from engine.evaluation.config import ValConfig
+from engine.evaluation.evaluator import EvaluationResult
 from utils.files import write_atomically
 from utils.log import RESULT
 from utils.run_folders import make_run_folder
@@ -15,11 +17,8 @@ SIZES = range(256, 1536 + 128, 256)  # pixels
 COLUMNS = ("imgsz", "AP", "AP50", "AP_S", "inference_ms", "nms_ms")
 
 
-def run_study(cfg: ValConfig) -> list[dict[str, float | None]]:
-    """Evaluate at each size, and write study.csv into the run folder."""
-    from engine.evaluation.command import run_evaluation
-    from engine.evaluation.evaluator import EvaluationResult
-
+def run_study(cfg: ValConfig, run_evaluation: Callable[[ValConfig], object]) -> list[dict[str, float | None]]:
+    """Evaluate at each size by `run_evaluation`, and write study.csv into the run folder."""
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     rows: list[dict[str, float | None]] = []
     for imgsz in SIZES:

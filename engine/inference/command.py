@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.inference.config import DetectConfig
-from utils.errors import UserError
 
 if TYPE_CHECKING:
     from data.media.frame import Frame
@@ -56,6 +55,7 @@ def detect_source(
     category_ids: Sequence[int] | None,
 ) -> int:
     """Detect on every frame of a source and write what was asked for."""
+    from engine.inference.outputs.folder import make_output_folder
     from engine.inference.pipeline import detect_images
     from engine.inference.progress import Progress
     from engine.inference.settings import make_settings
@@ -96,20 +96,6 @@ def detect_source(
             code = 130
     progress.summarize(folder, tracks.counts() if tracks else None, source.problems)
     return code or bool(source.problems)
-
-
-def make_output_folder(cfg: DetectConfig, source: Source) -> Path:
-    """Create the run folder.
-
-    Raises:
-        UserError: it is the folder of the source.
-    """
-    from utils.run_folders import make_run_folder
-
-    folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
-    if any(path.parent.resolve() == folder.resolve() for path in source.files):
-        raise UserError(f"results in {folder} would overwrite the source; choose another --project or --name")
-    return folder
 
 
 def _classes(cfg: DetectConfig) -> tuple[tuple[str, ...] | None, tuple[int, ...] | None]:

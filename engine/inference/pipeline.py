@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.detection.tiling import tile_boxes
 from data.letterbox import Letterbox, letterbox
 from data.media.image_files import ImageReadError
 from data.media.large_image import LargeImage
+from data.tiling import tile_boxes
 from engine.inference.merging.merge import MergeRule, merge_tiles
 from engine.inference.settings import DetectSettings
 from engine.runtimes import Predictor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.detection.tiling import Tiling
 from data.letterbox import Interpolation
+from data.tiling import Tiling
 from engine.inference.merging.merge import MergeRule
 from engine.inference.sizes import input_size, interpolation_for, tiling_for
 from engine.options import NmsOptions, ResizeOptions, TileOptions

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from data.detection.tiling import Tiling, tiles_pay_from
 from data.letterbox import Interpolation
+from data.tiling import Tiling, tiles_pay_from
 from engine.runtimes import Predictor
 from utils.errors import UserError
 

@@ -36,9 +36,9 @@ def train(cfg: TrainConfig, world: World) -> tuple[int, TrainRun | None]:
     Returns:
         The exit code, and the run's folder in the first process.
     """
+    from engine.training.resolve import resolve
     from engine.training.resume import interrupted_run
     from engine.training.run_folder import TrainRun
-    from engine.training.settings import resolve
     from engine.training.tasks import choose_task, default_data
     from models.checkpoint import read_checkpoint
     from utils.device import seed_everything, select_device

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from engine.training.loggers import make_loggers
 from engine.training.results_csv import append_row, drop_rows_from
 from engine.training.settings import TrainSettings
 from engine.training.state import TrainState
-from engine.training.tasks import Task
 from models.checkpoint import read_checkpoint, save_checkpoint
 
 Metrics = Mapping[str, Any]
+
+
+class RecordedTask(Protocol):
+    """What a run's files tell of its task: kind, metrics in results.csv, details in checkpoints."""
+
+    kind: ClassVar[Task]
+    columns: ClassVar[tuple[str, ...]]
+    details: Mapping[str, Any]
 
 
 class TrainRun:
@@ -26,7 +33,7 @@ class TrainRun:
         task: whose metrics are the columns of results.csv, and whose details go into checkpoints.
     """
 
-    def __init__(self, folder: Path, settings: TrainSettings, state: TrainState, task: Task) -> None:
+    def __init__(self, folder: Path, settings: TrainSettings, state: TrainState, task: RecordedTask) -> None:
         config, saving = settings.config(), settings.options.saving
         self.folder, self.state, self.task = folder, state, task
         self.config, self.hyp = config.plain(), settings.hyp.plain()

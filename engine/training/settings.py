@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.training.config import TrainConfig
-from engine.training.hyperparameters import FLAGS, OptimizerSettings
+from engine.training.hyperparameters import OptimizerSettings
 from utils.distributed import World
-from utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-    from engine.training.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -67,31 +64,3 @@ class TrainSettings:
     def replace(self, **values: Any) -> TrainSettings:
         """Return a copy with some values changed."""
         return dataclasses.replace(self, **values)
-
-
-def resolve(
-    options: TrainConfig, task: Task, data: Path, device: torch.device, world: World
-) -> TrainSettings:
-    """Fill what was left out from the data set's recipe, then from the task's defaults.
-
-    Raises:
-        UserError: a bad hyperparameter file, or an option of another task.
-    """
-    values: dict[str, Any] = {
-        key: getattr(options, key) if getattr(options, key) is not None else task.recipe.get(key, default)
-        for key, default in task.fallback.items()
-    }
-    hyp_file = Path(values.pop("hyp"))
-    options.refuse_other_tasks(task.kind, str(options.cfg or options.weights or task.default_model))
-    hyp = with_flags(options, task.read_hyp(hyp_file))
-    if values["batch_size"] > 0 and values["batch_size"] % world.size:
-        raise UserError(
-            f"--batch-size {values['batch_size']} cannot be shared equally by {world.size} processes"
-        )
-    return TrainSettings(options, data, hyp_file, hyp, device=device, world=world, **values)
-
-
-def with_flags(options: TrainConfig, hyp: OptimizerSettings) -> OptimizerSettings:
-    """Return the hyperparameters with those that were given as options."""
-    given = {name: options.get(flag) for name, flag in FLAGS.items() if name in type(hyp).model_fields}
-    return hyp.changed(**{name: value for name, value in given.items() if value is not None})

@@ -22,7 +22,7 @@ class BlurPool2d(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         taps = torch.tensor([0.25, 0.5, 0.25])
         self.register_buffer("kernel", torch.outer(taps, taps), persistent=False)

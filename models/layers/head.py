@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Detect(nn.Module):
         self.register_buffer("anchors", torch.ones(self.nl, self.na, 2))
         self.register_buffer("stride", torch.ones(self.nl), persistent=False)
 
-    def _apply(self, fn: Callable, recurse: bool = True) -> Detect:
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Detect:
         """Move with the network, but keep anchors and strides in float32 when it goes to 16 bits."""
         anchors, stride = self.anchors, self.stride
         super()._apply(fn, recurse)

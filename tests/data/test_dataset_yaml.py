@@ -8,7 +8,7 @@ import yaml
 import data.dataset_yaml
 from data.classification.dataset_yaml import read_classification_yaml
 from data.dataset_yaml import find_dataset_yaml, read_dataset_yaml
-from data.detection.tiling import Tiling
+from data.tiling import Tiling
 from utils.errors import UserError
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from engine.evaluation.analysis import Analysis
 from engine.evaluation.evaluator import EvaluationResult, ScoringResult
+from engine.evaluation.limits import limit_notes
 from engine.evaluation.metrics import error_gains
 from engine.evaluation.metrics.by_size import box_areas, error_counts
 from engine.evaluation.metrics.tables import Table, class_table, point_line, shown, size_table, sizes_line
-from engine.evaluation.outputs import limit_notes
 from engine.evaluation.report.gallery import SMALL, Crop, ReadImage, confident_mistakes, crops, missed_small
 
 MOST_CROPS = 24  # in each gallery

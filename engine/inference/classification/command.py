@@ -20,8 +20,8 @@ from data.media.large_image import overview
 from data.media.sources import Source
 from engine.inference.classification.drawing import draw_lines
 from engine.inference.classification.pipeline import classify_frames, input_transform
-from engine.inference.command import make_output_folder
 from engine.inference.outputs.display import Display
+from engine.inference.outputs.folder import make_output_folder
 from engine.inference.outputs.media import Frames, Media
 from engine.inference.outputs.result import DRAWN_SIDE, FrameResult, Output, Style, UniqueNames
 from engine.runtimes import Predictor

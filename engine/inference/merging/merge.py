@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,7 +69,7 @@ def merge_tiles(
     return Detections.from_array(rows[suppress_scattered(boxes, rule.threshold, max_det, rule.metric)])
 
 
-def _on_image(detections: Sequence[Detections], sides: NDArray) -> tuple[NDArray, NDArray]:
+def _on_image(detections: Sequence[Detections], sides: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """(n, 6) x1, y1, x2, y2 in pixels of the image, score, class, best first, and the tile of each."""
     parts = [one.to_array() for one in detections]
     rows = np.concatenate([np.zeros((0, 6), np.float32), *parts])
@@ -79,13 +79,13 @@ def _on_image(detections: Sequence[Detections], sides: NDArray) -> tuple[NDArray
     return rows[order], tile[order]
 
 
-def _apart(rows: NDArray, agnostic: bool) -> NDArray:
+def _apart(rows: NDArray[Any], agnostic: bool) -> NDArray[Any]:
     """(n, 4) boxes whose classes do not overlap."""
     return rows[:, :4] if agnostic else spread_classes(rows[:, :4], rows[:, 5])
 
 
 def _without_fragments(
-    rows: NDArray, tile: NDArray, sides: NDArray, rule: MergeRule, agnostic: bool
+    rows: NDArray[Any], tile: NDArray[Any], sides: NDArray[Any], rule: MergeRule, agnostic: bool
 ) -> NDArray[np.float32]:
     """Return whole objects, and the fragments that no other box explains, best first."""
     cut = cut_sides(rows[:, :4], sides, tile)
@@ -104,14 +104,14 @@ def _without_fragments(
     return merged[np.argsort(-merged[:, 4], kind="stable")]
 
 
-def _inside_larger(rows: NDArray, fragment: NDArray, agnostic: bool) -> NDArray[np.bool_]:
+def _inside_larger(rows: NDArray[Any], fragment: NDArray[Any], agnostic: bool) -> NDArray[np.bool_]:
     """(n,) whether a box is a fragment and lies in a larger box."""
     boxes, drop = _apart(rows, agnostic), np.zeros(len(rows), bool)
     drop[fragment] = covered(boxes[fragment], rows[fragment, 4], boxes, rows[:, 4], larger=True)
     return drop
 
 
-def _enclosing_boxes(rows: NDArray, labels: NDArray) -> NDArray[np.float32]:
+def _enclosing_boxes(rows: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
     """The box that encloses the rows of each label 0, 1, ..., with score and class of the first, its best."""
     _, first = np.unique(labels, return_index=True)
     enclosing = rows[first].copy()
@@ -120,7 +120,7 @@ def _enclosing_boxes(rows: NDArray, labels: NDArray) -> NDArray[np.float32]:
     return enclosing
 
 
-def _merge_greedily(rows: NDArray, boxes: NDArray, rule: MergeRule) -> NDArray[np.float32]:
+def _merge_greedily(rows: NDArray[Any], boxes: NDArray[Any], rule: MergeRule) -> NDArray[np.float32]:
     """Put a box around each best box and all those left that overlap it too much; rows best first."""
     labels = np.arange(len(rows))  # of each box, the one that it is merged into
     free = np.ones(len(rows), bool)

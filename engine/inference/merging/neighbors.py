@@ -6,7 +6,7 @@ Boxes are corners, (n, 4) xyxy. `utils.overlap` compares all with all, which is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,10 @@ Metric = Literal["iou", "ios"]  # intersection over union, or over the smaller o
 PORTION = 1 << 20  # pairs that are looked at in one go: a few dozen megabytes
 CHUNK = 2048  # candidates a step of `suppress_scattered`
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray]
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 
 
-def meeting_pairs(a_xyxy: NDArray, b_xyxy: NDArray) -> Iterator[Pairs]:
+def meeting_pairs(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> Iterator[Pairs]:
     """Yield the pairs of boxes that share area: (m,) index in a, (m,) index in b, (m,) area shared.
 
     The boxes of `b` are sorted by their left side, and those a box of `a` may meet are then neighbors. This
@@ -43,7 +43,7 @@ def meeting_pairs(a_xyxy: NDArray, b_xyxy: NDArray) -> Iterator[Pairs]:
             yield i[meet], j[meet], shared[meet]
 
 
-def _ranges(first: NDArray, last: NDArray) -> Iterator[tuple[NDArray, NDArray]]:
+def _ranges(first: NDArray[Any], last: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Yield (row, place) for every place from first[row] to before last[row], in portions of whole rows."""
     counts = np.maximum(last - first, 0)
     ends = np.cumsum(counts)
@@ -58,7 +58,7 @@ def _ranges(first: NDArray, last: NDArray) -> Iterator[tuple[NDArray, NDArray]]:
         start = stop
 
 
-def _shared(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
+def _shared(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> NDArray[Any]:
     """Area shared by each box with its partner: (m, 4) and (m, 4) -> (m,)."""
     size = np.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:]) - np.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
     np.maximum(size, 0, out=size)
@@ -66,7 +66,7 @@ def _shared(a_xyxy: NDArray, b_xyxy: NDArray) -> NDArray:
 
 
 def overlapping_pairs(
-    a_xyxy: NDArray, b_xyxy: NDArray, threshold: float, metric: Metric = "iou"
+    a_xyxy: NDArray[Any], b_xyxy: NDArray[Any], threshold: float, metric: Metric = "iou"
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the pairs with an overlap above the threshold: (m,) index in a and (m,) index in b."""
     a_area, b_area = areas(a_xyxy), areas(b_xyxy)
@@ -79,7 +79,9 @@ def overlapping_pairs(
     return first, second
 
 
-def later_neighbors(boxes_xyxy: NDArray, threshold: float, metric: Metric = "iou") -> dict[int, NDArray]:
+def later_neighbors(
+    boxes_xyxy: NDArray[Any], threshold: float, metric: Metric = "iou"
+) -> dict[int, NDArray[Any]]:
     """Return, for each box that overlaps boxes after it, the indices of these."""
     i, j = overlapping_pairs(boxes_xyxy, boxes_xyxy, threshold, metric)
     i, j = i[i < j], j[i < j]
@@ -89,7 +91,7 @@ def later_neighbors(boxes_xyxy: NDArray, threshold: float, metric: Metric = "iou
 
 
 def suppress_scattered(
-    boxes_xyxy: NDArray, threshold: float, max_keep: int | None = None, metric: Metric = "iou"
+    boxes_xyxy: NDArray[Any], threshold: float, max_keep: int | None = None, metric: Metric = "iou"
 ) -> NDArray[np.int64]:
     """Greedy non-maximum suppression like `utils.overlap.suppress`, for boxes all over a large image.
 

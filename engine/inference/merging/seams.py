@@ -5,6 +5,8 @@ Boxes are corners in pixels of the image, (n, 4) xyxy; so are tiles.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ TRUSTED = 0.5  # unless the whole box is less than this share as confident
 ALIKE = 0.5  # two fragments of an object have at least this IoU along the seam
 
 
-def cut_sides(boxes_xyxy: NDArray, sides: NDArray, tile: NDArray) -> NDArray[np.bool_]:
+def cut_sides(boxes_xyxy: NDArray[Any], sides: NDArray[Any], tile: NDArray[Any]) -> NDArray[np.bool_]:
     """(n, 4) whether left, top, right and bottom of a box reach a side of its tile that is not the image's.
 
     Args:
@@ -35,7 +37,11 @@ def cut_sides(boxes_xyxy: NDArray, sides: NDArray, tile: NDArray) -> NDArray[np.
 
 
 def covered(
-    boxes_xyxy: NDArray, scores: NDArray, whole_xyxy: NDArray, whole_scores: NDArray, larger: bool = False
+    boxes_xyxy: NDArray[Any],
+    scores: NDArray[Any],
+    whole_xyxy: NDArray[Any],
+    whole_scores: NDArray[Any],
+    larger: bool = False,
 ) -> NDArray[np.bool_]:
     """(n,) whether most of a box lies in a whole one that is confident enough, and `larger` if asked for."""
     is_covered = np.zeros(len(boxes_xyxy), bool)
@@ -49,7 +55,7 @@ def covered(
 
 
 def group_fragments(
-    boxes_xyxy: NDArray, cut: NDArray, sides: NDArray, tile: NDArray, groups: NDArray
+    boxes_xyxy: NDArray[Any], cut: NDArray[Any], sides: NDArray[Any], tile: NDArray[Any], groups: NDArray[Any]
 ) -> NDArray[np.int64]:
     """(n,) the number of the object to which each box belongs, equal for the fragments of one object.
 
@@ -79,7 +85,7 @@ def group_fragments(
     return _connected(len(boxes_xyxy), *np.concatenate(pairs, 1))
 
 
-def _connected(n: int, first: NDArray, second: NDArray) -> NDArray[np.int64]:
+def _connected(n: int, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
     """(n,) the number, from 0, of each item's component; the pairs of linked items are (m,) and (m,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -91,7 +97,11 @@ def _connected(n: int, first: NDArray, second: NDArray) -> NDArray[np.int64]:
 
 
 def cut_enclosing_boxes(
-    boxes_xyxy: NDArray, cut: NDArray, enclosing_xyxy: NDArray, labels: NDArray, sides: NDArray
+    boxes_xyxy: NDArray[Any],
+    cut: NDArray[Any],
+    enclosing_xyxy: NDArray[Any],
+    labels: NDArray[Any],
+    sides: NDArray[Any],
 ) -> NDArray[np.bool_]:
     """(m,) whether an enclosing box still ends where one of its fragments is cut.
 
@@ -109,19 +119,19 @@ def cut_enclosing_boxes(
     return still_cut
 
 
-def _margin(sides: NDArray) -> NDArray:
+def _margin(sides: NDArray[Any]) -> NDArray[Any]:
     """(T,) pixels within which a box counts as reaching a side."""
     return CUT_MARGIN * (sides[:, 2:] - sides[:, :2]).max(1)
 
 
-def _meets(one: NDArray, sides: NDArray, axis: int) -> NDArray[np.bool_]:
+def _meets(one: NDArray[Any], sides: NDArray[Any], axis: int) -> NDArray[np.bool_]:
     """(T,) whether a tile begins inside `one`, or where it ends, along the axis, and extends further."""
     low, high = sides[:, axis], sides[:, axis + 2]
     return (low > one[axis]) & (low <= one[axis + 2]) & (high > one[axis + 2])
 
 
 def _continue(
-    boxes: NDArray, a: NDArray, b: NDArray, sides: NDArray, tile: NDArray, axis: int
+    boxes: NDArray[Any], a: NDArray[Any], b: NDArray[Any], sides: NDArray[Any], tile: NDArray[Any], axis: int
 ) -> NDArray[np.bool_]:
     """(A, B) whether fragment b continues where fragment a, of one tile, is cut."""
     margin = _margin(sides)

@@ -9,11 +9,11 @@ import torch
 
 from data.augment.device import PlannedBatch, render
 from data.augment.settings import AugmentationSettings
+from data.batch import Batch
 from data.dataset_yaml import DatasetConfig
-from data.detection.batch import Batch
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.loader import build_loader
+from data.image_record import ImageRecord, ground_truth_arrays
 
 PLAIN = AugmentationSettings.only()
 MOSAIC = AugmentationSettings.only(translate=0.1, scale=0.5, mosaic=1.0, fliplr=0.5, flipud=0.5, rot90=0.5)

@@ -12,8 +12,8 @@ from data.checkup import advice, sizes
 from data.checkup.advice import Facts, advise
 from data.checkup.copies import read_fingerprints, same_bytes, similar
 from data.checkup.plots import plot_facts
-from data.detection.image_record import ImageRecord, ground_truth_arrays
-from data.detection.tiling import Tiling, tile_records
+from data.image_record import ImageRecord, ground_truth_arrays
+from data.tiling import Tiling, tile_records
 
 COCO_ANCHORS = np.array(
     [[10, 13], [16, 30], [33, 23], [30, 61], [62, 45], [59, 119], [116, 90], [156, 198], [373, 326]], float

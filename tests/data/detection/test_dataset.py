@@ -13,14 +13,14 @@ import torch
 
 import data.detection.image_store
 from data.augment.settings import AugmentationSettings
+from data.batch import Batch
 from data.dataset_yaml import DatasetConfig
-from data.detection.batch import Batch
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.loader import build_loader
 from data.detection.records import read_records
-from data.detection.tiling import Tiling, tile_records
+from data.image_record import ImageRecord, ground_truth_arrays
 from data.media.image_files import read_image
+from data.tiling import Tiling, tile_records
 
 Make = Callable[..., DatasetConfig]
 ALL = AugmentationSettings(degrees=5, shear=2, flipud=0.5, rot90=0.5, mosaic=0.7, mixup=0.3, tile_jitter=0.5)

@@ -11,11 +11,11 @@ import torch
 
 from data.augment.crops import random_crop
 from data.augment.settings import AugmentationSettings
-from data.detection.batch import Batch
+from data.batch import Batch
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.image_weights import image_weights
 from data.detection.loader import build_loader
+from data.image_record import ImageRecord, ground_truth_arrays
 from engine.training.multi_scale import rescaled, scaled_side
 from utils.distributed import World
 

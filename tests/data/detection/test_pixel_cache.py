@@ -13,12 +13,12 @@ import pytest
 import data.detection.image_store
 import data.detection.pixel_cache
 from data.detection.dataset import DetectionDataset
-from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.image_store import ImageStore
 from data.detection.loader import build_loader
-from data.detection.tiling import Tiling, tile_records
+from data.image_record import ImageRecord, ground_truth_arrays
 from data.letterbox import resize
 from data.media.image_files import read_image
+from data.tiling import Tiling, tile_records
 
 SIZES = [(200, 150), (80, 60), (64, 130)]
 

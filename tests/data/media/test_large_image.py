@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.detection.tiling import Tiling
 from data.media import large_image
 from data.media.image_files import ImageReadError, read_image
 from data.media.large_image import LargeImage, open_large
+from data.tiling import Tiling
 from engine.inference.pipeline import detect_image
 from engine.inference.settings import DetectSettings
 from tests.rectangles import RectangleFinder, draw_image, run, save

@@ -17,7 +17,8 @@ from data.detection.split import read_split
 from engine.evaluation import command as val
 from engine.evaluation.config import ValConfig
 from engine.evaluation.evaluator import Scoring, evaluate, full_image_limits
-from engine.evaluation.outputs import limit_notes, report, write_metrics
+from engine.evaluation.limits import limit_notes
+from engine.evaluation.outputs import report, write_metrics
 from engine.evaluation.predictions import predict_loader
 from engine.inference.sizes import input_size
 from utils.errors import UserError

@@ -12,7 +12,7 @@ import yaml
 
 from engine.training import command as train
 from engine.training.config import TrainConfig
-from engine.training.settings import resolve
+from engine.training.resolve import resolve
 from engine.training.tasks import DetectionTask
 from models.checkpoint import read_checkpoint
 from tests.training_cases import (

@@ -12,7 +12,7 @@ from engine.training.auto_batch import largest_batch
 from engine.training.config import TrainConfig
 from engine.training.freeze import freeze_layers
 from engine.training.hyperparameters import Hyperparameters
-from engine.training.settings import with_flags
+from engine.training.resolve import with_flags
 from models import build_model
 from models.checkpoint import read_checkpoint
 from tests.training_cases import SMALL_NETWORK, before_step, config, results_of, resumed, sigterm

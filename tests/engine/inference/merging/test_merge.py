@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.detection.tiling import tile_boxes
+from data.tiling import tile_boxes
 from engine.inference.merging import merge
 from engine.inference.merging.merge import MergeRule
 from utils.detections import Detections

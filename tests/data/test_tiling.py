@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.dataset_yaml import read_dataset_yaml
-from data.detection.image_record import ImageRecord, ground_truth_arrays
 from data.detection.records import read_records
-from data.detection.tiling import Tiling, crop_record, tile_boxes, tile_records
+from data.image_record import ImageRecord, ground_truth_arrays
+from data.tiling import Tiling, crop_record, tile_boxes, tile_records
 
 sides = st.integers(1, 400)
 overlaps = st.floats(0, 0.9)

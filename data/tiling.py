@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.detection.image_record import ImageRecord, TileBox, ground_truth_arrays
+from data.image_record import ImageRecord, TileBox, ground_truth_arrays
 from utils.errors import UserError
 
 
