@@ -11,6 +11,7 @@ from engine.training.results_csv import append_row, drop_rows_from
 from engine.training.settings import TrainSettings
 from engine.training.state import TrainState
 from models.checkpoint import read_checkpoint, save_checkpoint
+from utils.options import Task
 
 Metrics = Mapping[str, Any]
 
