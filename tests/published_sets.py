@@ -44,10 +44,12 @@ def uavdt(root: Path) -> None:
     for video in ("M0101", "M0203"):
         for frame in (1, 2):
             write_image(root / f"UAV-benchmark-M/{video}/img{frame:06}.jpg", seed=frame)
-        truth = root / "UAV-benchmark-MOTD_v1.0/GT"
-        write(truth / f"{video}_gt_whole.txt", "1,1,5,6,10,8,1,1,1\n2,1,7,6,10,8,1,4,3\n1,2,40,6,5,5,2,2,2\n")
-        write(truth / f"{video}_gt_ignore.txt", "2,1,0,0,64,20,1,-1,-1\n")
-        write(truth / f"{video}_gt.txt", "1,1,5,6,10,8,1,-1,-1\n")
+        labels = root / "UAV-benchmark-MOTD_v1.0/GT"
+        write(
+            labels / f"{video}_gt_whole.txt", "1,1,5,6,10,8,1,1,1\n2,1,7,6,10,8,1,4,3\n1,2,40,6,5,5,2,2,2\n"
+        )
+        write(labels / f"{video}_gt_ignore.txt", "2,1,0,0,64,20,1,-1,-1\n")
+        write(labels / f"{video}_gt.txt", "1,1,5,6,10,8,1,-1,-1\n")
 
 
 def dota(root: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_bare_name_finds_the_data_sets_that_ship(tmp_path: Path, monkeypatch: 
         find_dataset_yaml("other/treecrowns.yaml")
 
 
-def test_a_recipe_is_read_and_its_hyp_file_found_from_anywhere(
+def test_a_recipe_is_read_and_its_hyp_file_is_located_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "train: a\nnames: [car]\nrecipe: {hyp: data/hyps/low.yaml, imgsz: 256}"

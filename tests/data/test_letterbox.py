@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
+import cv2
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.letterbox import GRAY, Letterbox, fit, letterbox
+from data.letterbox import GRAY, Letterbox, fit, letterbox, resize
 
 sides = st.integers(1, 5000)
 inputs = st.tuples(st.integers(32, 1280), st.integers(32, 1280))
@@ -13,7 +16,7 @@ inputs = st.tuples(st.integers(32, 1280), st.integers(32, 1280))
 
 @settings(deadline=None)
 @given(sides, sides, inputs)
-def test_a_fitted_view_fills_the_input_in_one_direction(
+def test_a_fitted_image_fills_the_input_in_one_direction(
     width: int, height: int, size: tuple[int, int]
 ) -> None:
     placed, new_w, new_h = fit(width, height, size)
@@ -37,7 +40,7 @@ def test_boxes_come_back_exactly(width: int, height: int, size: tuple[int, int],
     )
 
 
-def test_boxes_from_the_border_are_clipped_to_the_view_and_further_columns_stay() -> None:
+def test_boxes_from_the_border_are_clipped_to_the_image_and_further_columns_stay() -> None:
     placed = Letterbox(0.5, 10.0, 20.0, 100, 60)
     rows = torch.tensor([[0.0, 0.0, 500.0, 500.0, 0.9, 3.0]])
     assert placed.to_image(rows).tolist() == [[0.0, 0.0, 100.0, 60.0, 0.8999999761581421, 3.0]]
@@ -68,6 +71,21 @@ def test_with_a_stride_the_border_is_as_small_as_it_can_be() -> None:
     assert letterbox(image, 630, stride=32)[0].shape == (320, 640, 3)
 
 
-def test_a_image_of_the_right_size_is_returned_as_it_is() -> None:
+def test_an_image_of_the_right_size_is_returned_as_it_is() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     assert letterbox(image, 64)[0] is image
+
+
+def test_an_image_that_shrinks_is_averaged_or_interpolated_as_asked() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
+    for interpolation, flag in (("area", cv2.INTER_AREA), ("linear", cv2.INTER_LINEAR)):
+        expected = cv2.resize(image, (30, 20), interpolation=flag)
+        np.testing.assert_array_equal(resize(image, 30, 20, interpolation), expected)
+        np.testing.assert_array_equal(letterbox(image, 30, interpolation=interpolation)[0][5:25], expected)
+        enlarged = cv2.resize(image, (180, 120), interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_array_equal(resize(image, 180, 120, interpolation), enlarged)
+
+
+def test_sizes_are_rounded_as_asked() -> None:
+    assert fit(64, 130, (96, 96))[1:] == (47, 96)
+    assert fit(64, 130, (96, 96), rounding=math.ceil)[1:] == (48, 96)

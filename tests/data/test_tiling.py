@@ -17,9 +17,11 @@ sides = st.integers(1, 400)
 overlaps = st.floats(0, 0.9)
 
 
-def record_of(boxes: np.ndarray, width: int = 300, height: int = 200, **truth: np.ndarray) -> ImageRecord:
+def record_of(
+    boxes: np.ndarray, width: int = 300, height: int = 200, **annotations: np.ndarray
+) -> ImageRecord:
     classes = np.arange(len(boxes))
-    return ImageRecord(Path("a.jpg"), 7, width, height, *ground_truth_arrays(boxes, classes, **truth))
+    return ImageRecord(Path("a.jpg"), 7, width, height, *ground_truth_arrays(boxes, classes, **annotations))
 
 
 @settings(deadline=None)
@@ -74,14 +76,14 @@ def test_boxes_are_clipped_and_shifted_to_the_tile() -> None:
 
 
 def test_a_crowd_is_kept_wherever_it_reaches_and_given_areas_shrink_in_proportion() -> None:
-    truth = {"areas": np.array([40.0, 1000.0]), "crowd": np.array([False, True])}
-    record = record_of(np.array([[0, 0, 10, 10], [5, 0, 305, 200]]), **truth)
+    annotations = {"areas": np.array([40.0, 1000.0]), "crowd": np.array([False, True])}
+    record = record_of(np.array([[0, 0, 10, 10], [5, 0, 305, 200]]), **annotations)
     tile = crop_record(record, (0, 0, 6, 10), 0.4)
     assert tile.crowd.tolist() == [False, True]
     np.testing.assert_allclose(tile.areas, [24.0, 1000 * 10 / 60000], rtol=1e-6)
 
 
-def test_a_image_that_fits_one_tile_stays_whole() -> None:
+def test_an_image_that_fits_one_tile_stays_whole() -> None:
     record = record_of(np.zeros((0, 4)))
     assert tile_records([record], Tiling(300, 0.2)) == [record]
 
@@ -95,9 +97,9 @@ def test_treecrowns_ship_exact_and_tiled(split: str, tiles: int, crowns: int) ->
     assert len(boxes) == crowns
     np.testing.assert_array_equal(boxes, boxes.round())  # drawn at whole pixels
     assert description.tile is not None
-    found = tile_records(records, description.tile)
-    assert len(found) == tiles
-    whole = {tuple(box) for tile in found for box in tile.boxes_xyxy + np.tile(tile.tile[:2], 2)}
+    cut = tile_records(records, description.tile)
+    assert len(cut) == tiles
+    whole = {tuple(box) for tile in cut for box in tile.boxes_xyxy + np.tile(tile.tile[:2], 2)}
     assert (
         len({tuple(box) for box in boxes} - whole) <= 0.005 * crowns
     )  # all but the largest lie whole in a tile

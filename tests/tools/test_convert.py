@@ -39,9 +39,9 @@ def convert_set(tmp_path: Path) -> Callable[..., Path]:
 
 
 def records(target: Path, split: str = "train") -> list[ImageRecord]:
-    found, problems = read_records(read_dataset_yaml(target / "data.yaml"), split)
+    images, problems = read_records(read_dataset_yaml(target / "data.yaml"), split)
     assert not problems
-    return found
+    return images
 
 
 def boxes(record: ImageRecord, crowd: bool = False) -> list[list[float]]:

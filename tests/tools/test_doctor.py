@@ -86,7 +86,7 @@ def test_validating_on_the_training_images_is_a_leak(yolo_set: Make, examine: Ca
     assert "the same file in train and val: 2" in said
 
 
-def test_long_lists_are_cut_unless_all_are_wanted(yolo_set: Make, examine: Callable) -> None:
+def test_long_lists_are_cut_unless_all_are_asked_for(yolo_set: Make, examine: Callable) -> None:
     description = yolo_set("x\n" * 25)
     assert "... and 15 more; --list-all" in examine(description)[1]
     assert "000.txt:25:" in examine(description, list_all=True)[1]

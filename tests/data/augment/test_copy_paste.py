@@ -5,7 +5,7 @@ import pytest
 
 from data.augment.copy_paste import LARGEST, Patch, paste
 from data.augment.loaded_image import LoadedImage
-from data.augment.plan import draw_plan
+from data.augment.plan import Plan, draw_plan
 from data.augment.render import augmented, draw_pixels
 from data.augment.settings import AugmentationSettings
 
@@ -13,7 +13,7 @@ SIZE = 256
 
 
 def scene(seed: int = 0, count: int = 6, side: tuple[int, int] = (8, 20)) -> LoadedImage:
-    """Small bright objects of random pixels on a dark ground, apart from each other."""
+    """Small bright objects of random pixels on a dark background, apart from each other."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 60, (SIZE, SIZE, 3), np.uint8)
     cells = rng.permutation(16)[:count]
@@ -26,7 +26,7 @@ def scene(seed: int = 0, count: int = 6, side: tuple[int, int] = (8, 20)) -> Loa
     return LoadedImage(image, np.array(boxes, np.float32), np.arange(count) % 3)
 
 
-def plan_of(source_image: LoadedImage, seed: int, **strength: float):
+def plan_of(source_image: LoadedImage, seed: int, **strength: float) -> Plan:
     augmentation = AugmentationSettings.only(copy_paste=1.0, **strength)
     return draw_plan(
         source_image, lambda: scene(seed + 1), augmentation, (SIZE, SIZE), np.random.default_rng(seed)
@@ -74,11 +74,11 @@ def test_the_middle_of_a_pasted_box_is_the_source_and_the_rest_of_the_source_ima
     for patch, box, kind in zip(
         layer.patches, layer.boxes_xyxy[count:].astype(int), layer.classes[count:], strict=True
     ):
-        found = image[box[1] : box[3], box[0] : box[2]]
+        pasted = image[box[1] : box[3], box[0] : box[2]]
         sources = [
             source_image.pixels[y0:y1, x0:x1] for x0, y0, x1, y1 in source_image.boxes_xyxy.astype(int)
         ]
-        (number,) = (i for i, source in enumerate(sources) if np.array_equal(source, found))
+        (number,) = (i for i, source in enumerate(sources) if np.array_equal(source, pasted))
         assert source_image.classes[number] == kind
         untouched[patch.y : patch.y + len(patch.pixels), patch.x : patch.x + patch.pixels.shape[1]] = False
     np.testing.assert_array_equal(image[untouched], source_image.pixels[untouched])

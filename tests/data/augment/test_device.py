@@ -29,15 +29,15 @@ def records(tmp_path: Path) -> list[ImageRecord]:
     """Smooth images of several sizes, with small objects."""
     import cv2
 
-    found = []
+    records = []
     for number, (width, height) in enumerate([(160, 120), (90, 130), (300, 260), (96, 96)]):
         rng = np.random.default_rng(number)
         image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height))
         boxes = np.array([[20, 20, 34, 30], [50, 60, 66, 70], [60, 20, 70, 34]], np.float32)
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), image)
-        truth = ground_truth_arrays(boxes, [0, 1, 0], crowd=[False, False, number == 1])
-        found.append(ImageRecord(tmp_path / f"{number}.png", number, width, height, *truth))
-    return found
+        annotations = ground_truth_arrays(boxes, [0, 1, 0], crowd=[False, False, number == 1])
+        records.append(ImageRecord(tmp_path / f"{number}.png", number, width, height, *annotations))
+    return records
 
 
 def batches(
@@ -106,8 +106,8 @@ def test_a_broken_image_leaves_its_quarter_gray_and_is_reported(
     records, _ = read_records(yolo_set(*["0 0.5 0.5 0.2 0.2\n"] * 4), "train")
     records[1].path.write_bytes(b"broken since")
     dataset = DetectionDataset(records, 64, MOSAIC, augment_on="device")
-    found = [batch for batch in build_loader(dataset, 2, False, 0)]
-    assert sorted(index for batch in found for index in batch.indices) == [0, 2, 3]
+    batches = list(build_loader(dataset, 2, False, 0))
+    assert sorted(index for batch in batches for index in batch.indices) == [0, 2, 3]
     assert "001.jpg" in capsys.readouterr().err
 
 

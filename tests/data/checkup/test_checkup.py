@@ -52,19 +52,19 @@ def facts(records: list[ImageRecord], imgsz: int, tiling: Tiling | None = None, 
 
 
 def test_sizes_are_measured_in_the_file_and_at_the_input() -> None:
-    found = sizes.measure([record([[10, 10, 30, 50], [0, 0, 5, 5]], crowd=[False, True])], None, 500)
-    assert found.in_file.tolist() == [[20, 40]]
-    assert found.at_input.tolist() == [[10, 20]]
-    assert found.scales.tolist() == [0.5]
-    assert found.per_image.tolist() == [1]
+    measured = sizes.measure([record([[10, 10, 30, 50], [0, 0, 5, 5]], crowd=[False, True])], None, 500)
+    assert measured.in_file.tolist() == [[20, 40]]
+    assert measured.at_input.tolist() == [[10, 20]]
+    assert measured.scales.tolist() == [0.5]
+    assert measured.per_image.tolist() == [1]
 
 
 def test_a_tiled_image_is_scaled_as_its_tiles_are() -> None:
     images = [record(squares(20)), record(squares(20), 100, 80)]
-    found = sizes.measure(images, Tiling(250), 500)
-    assert found.scales.tolist() == [2, 5]
-    assert found.at_input.tolist() == [[40, 40], [100, 100]]
-    assert found.long_sides.tolist() == [250, 100]
+    measured = sizes.measure(images, Tiling(250), 500)
+    assert measured.scales.tolist() == [2, 5]
+    assert measured.at_input.tolist() == [[40, 40], [100, 100]]
+    assert measured.long_sides.tolist() == [250, 100]
 
 
 def test_sides_fall_into_the_bands_between_strides() -> None:
@@ -162,14 +162,14 @@ def draw_image(path: Path, seed: int, width: int = 320, height: int = 240) -> Im
     return record([], width, height, path)
 
 
-def test_files_with_the_same_bytes_are_found_whatever_their_name(tmp_path: Path) -> None:
+def test_files_with_the_same_bytes_are_grouped_whatever_their_names(tmp_path: Path) -> None:
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two"), ("d", b"three")):
         (tmp_path / name).write_bytes(content)
     (group,) = same_bytes(tmp_path / name for name in "aabcd")
     assert [path.name for path in group] == ["a", "b"]
 
 
-def test_copies_encoded_or_scaled_anew_are_found_and_others_are_not(tmp_path: Path) -> None:
+def test_copies_encoded_or_resized_again_are_recognized_and_others_are_not(tmp_path: Path) -> None:
     known = [draw_image(tmp_path / f"{seed}.png", seed) for seed in range(30)]
     original = cv2.imread(str(known[7].path))
     worse, smaller = tmp_path / "worse.jpg", tmp_path / "smaller.png"
@@ -180,7 +180,7 @@ def test_copies_encoded_or_scaled_anew_are_found_and_others_are_not(tmp_path: Pa
         *(draw_image(tmp_path / f"new{seed}.png", 100 + seed) for seed in range(10)),
     ]
     pairs = similar(read_fingerprints(queries), read_fingerprints(known))
-    assert sorted((query.name, found.name) for query, found in pairs) == [
+    assert sorted((query.name, known.name) for query, known in pairs) == [
         ("smaller.png", "7.png"),
         ("worse.jpg", "7.png"),
     ]

@@ -40,10 +40,10 @@ def test_cifar10_binary_and_python_files_hold_the_same_images(tmp_path: Path) ->
     both = {"format": "cifar", "names": NAMES10, "val": "data_batch_1"}
     binary = write_yaml(tmp_path / "a.yaml", train=["data_batch_1.bin", "data_batch_2.bin"], **both)
     for split in ("train", "val"):
-        found = read(binary, split, 32)
-        assert (found.pixels == pixels).all()
-        assert found.labels.tolist() == labels
-        assert found.names == tuple(NAMES10)
+        image_set = read(binary, split, 32)
+        assert (image_set.pixels == pixels).all()
+        assert image_set.labels.tolist() == labels
+        assert image_set.names == tuple(NAMES10)
 
 
 def test_cifar100_takes_the_fine_label(tmp_path: Path) -> None:
@@ -52,9 +52,9 @@ def test_cifar100_takes_the_fine_label(tmp_path: Path) -> None:
     cifar_python(tmp_path / "test", pixels, labels, b"fine_labels")
     file = write_yaml(tmp_path / "a.yaml", format="cifar", names=names, train="train.bin", test="test")
     for split in ("train", "val"):
-        found = read(file, split, 32)
-        assert (found.pixels == pixels).all()
-        assert found.labels.tolist() == labels
+        image_set = read(file, split, 32)
+        assert (image_set.pixels == pixels).all()
+        assert image_set.labels.tolist() == labels
 
 
 class Evil:
@@ -96,10 +96,10 @@ def test_mnist_files_are_read_plain_and_packed(tmp_path: Path, packed: bool) -> 
     mnist(tmp_path, "train", pixels[..., 0], labels, packed)
     source = "train-images-idx3-ubyte" + ".gz" * packed
     file = write_yaml(tmp_path / "a.yaml", format="mnist", train=source, resize=28)
-    found = read(file, "train", 32)
-    assert found.pixels.shape == (4, 32, 32, 1)
-    assert (found.pixels[:, 2:30, 2:30] == pixels).all()
-    assert found.labels.tolist() == labels
+    image_set = read(file, "train", 32)
+    assert image_set.pixels.shape == (4, 32, 32, 1)
+    assert (image_set.pixels[:, 2:30, 2:30] == pixels).all()
+    assert image_set.labels.tolist() == labels
     whole = (tmp_path / source).read_bytes()
     (tmp_path / source).write_bytes(whole[:-9])
     with pytest.raises(UserError, match=f"{source}: .*cut short"):
@@ -153,10 +153,10 @@ def test_a_folder_a_class_needs_no_yaml(tmp_path: Path) -> None:
     folders(tmp_path, "train", ["b", "a"])
     folders(tmp_path, "test", ["a", "b"])
     assert is_classification(tmp_path)
-    found = read(tmp_path, "val", 8)
-    assert found.names == ("a", "b")
-    assert found.labels.tolist() == [0, 1]
-    assert found.pixels[1, 4, 4].tolist() == [10, 100, 0]  # RGB
+    image_set = read(tmp_path, "val", 8)
+    assert image_set.names == ("a", "b")
+    assert image_set.labels.tolist() == [0, 1]
+    assert image_set.pixels[1, 4, 4].tolist() == [10, 100, 0]  # RGB
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -168,7 +168,7 @@ def test_class_folders_that_differ_are_named(tmp_path: Path, missing: bool) -> N
 
 
 @pytest.mark.parametrize("shape", [(9, 9, 4), (9, 9)])
-def test_a_image_of_the_wrong_mode_is_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_an_image_of_the_wrong_mode_is_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
     folders(tmp_path, "train", ["a", "b"])
     folders(tmp_path, "val", ["a", "b"])
     kind = np.uint8 if len(shape) == 3 else np.uint16
@@ -244,7 +244,7 @@ def test_shift_and_flip_equal_a_slow_loop() -> None:
     pixels = images().pixels
     import torch
 
-    found = shift_and_flip(
+    shifted = shift_and_flip(
         torch.from_numpy(pixels), ClassificationAugmentation(2, 0.5), np.random.default_rng(3)
     )
     rng = np.random.default_rng(3)
@@ -253,7 +253,7 @@ def test_shift_and_flip_equal_a_slow_loop() -> None:
     for i, image in enumerate(pixels):
         padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
         crop = padded[top[i, 0] : top[i, 0] + 6, left[i, 0] : left[i, 0] + 6]
-        assert (found[i].numpy() == (crop[:, ::-1] if flips[i, 0] else crop)).all()
+        assert (shifted[i].numpy() == (crop[:, ::-1] if flips[i, 0] else crop)).all()
 
 
 def test_mixup_blends_images_and_targets_by_the_same_share() -> None:
@@ -298,6 +298,6 @@ def test_an_epoch_goes_on_where_it_stopped_and_is_shared_by_processes() -> None:
 
 
 def test_validation_shows_every_image_in_order() -> None:
-    found = list(ClassificationLoader(images(), 3))
-    assert [len(batch.images) for batch in found] == [3, 3, 1]
-    assert np.concatenate([batch.labels for batch in found]).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    batches = list(ClassificationLoader(images(), 3))
+    assert [len(batch.images) for batch in batches] == [3, 3, 1]
+    assert np.concatenate([batch.labels for batch in batches]).tolist() == [0, 1, 2, 0, 1, 2, 0]

@@ -38,7 +38,7 @@ def test_coco_is_read_straight_from_its_instances_file(coco_root: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["val2017", "images/val2017", "images"])
-def test_the_images_are_found_in_the_usual_places(coco_root: Path, place: str) -> None:
+def test_images_are_looked_for_in_the_usual_places(coco_root: Path, place: str) -> None:
     if place != "val2017":
         (coco_root / place).parent.mkdir(exist_ok=True)
         shutil.move(coco_root / "val2017", coco_root / place)
@@ -167,10 +167,10 @@ def test_a_faulty_coco_file_says_where(coco_root: Path, change: Callable[[dict],
 def test_a_survey_lists_every_faulty_annotation_and_keeps_the_rest(coco_root: Path) -> None:
     broken(lambda c: c["annotations"][0].update(bbox=[1, 2]), coco_root)
     broken(lambda c: c["annotations"][1].update(category_id=7), coco_root)
-    found = survey_records(three_classes(coco_root), "val")
-    assert "annotation 82445: bbox" in found.bad_rows[0]
-    assert "annotation 900100002157: category 7" in found.bad_rows[1]
-    assert [len(record.classes) for record in found.records] == [0, 1, 0]
+    survey = survey_records(three_classes(coco_root), "val")
+    assert "annotation 82445: bbox" in survey.bad_rows[0]
+    assert "annotation 900100002157: category 7" in survey.bad_rows[1]
+    assert [len(record.classes) for record in survey.records] == [0, 1, 0]
 
 
 def test_a_cut_off_coco_file_is_named(coco_root: Path) -> None:

@@ -96,11 +96,11 @@ def test_batches_do_not_depend_on_the_number_of_workers(tmp_path: Path, workers:
 
     def batches(workers: int, epochs: list[int]) -> list[Batch]:
         loader = build_loader(DetectionDataset(records, 64, ALL, seed=3), 5, True, workers, seed=3)
-        found = []
+        batches = []
         for epoch in epochs:
             loader.set_epoch(epoch)
-            found += list(loader)
-        return found
+            batches += list(loader)
+        return batches
 
     alone = batches(0, [0, 1])
     assert_same(alone, batches(workers, [0, 1]))

@@ -16,7 +16,6 @@ from data.detection.dataset import DetectionDataset
 from data.detection.image_weights import image_weights
 from data.detection.loader import build_loader
 from data.image_record import ImageRecord, ground_truth_arrays
-from engine.training.multi_scale import rescaled, scaled_side
 from utils.distributed import World
 
 SOME = AugmentationSettings.only(hsv_v=0.4, translate=0.1, scale=0.5, fliplr=0.5, mosaic=0.5, mixup=0.3)
@@ -24,14 +23,14 @@ SOME = AugmentationSettings.only(hsv_v=0.4, translate=0.1, scale=0.5, fliplr=0.5
 
 @pytest.fixture
 def records(tmp_path: Path) -> list[ImageRecord]:
-    found = []
+    records = []
     for number in range(11):
         width, height = [(64, 32), (32, 64), (64, 64)][number % 3]
         image = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), image)
-        truth = ground_truth_arrays([[10, 10, 30, 30]] * (number % 4), [number % 2] * (number % 4))
-        found.append(ImageRecord(tmp_path / f"{number}.png", number, width, height, *truth))
-    return found
+        annotations = ground_truth_arrays([[10, 10, 30, 30]] * (number % 4), [number % 2] * (number % 4))
+        records.append(ImageRecord(tmp_path / f"{number}.png", number, width, height, *annotations))
+    return records
 
 
 def epoch(
@@ -47,10 +46,10 @@ def epoch(
 def test_the_ranks_share_every_training_batch(records: list[ImageRecord], size: int, rect: bool) -> None:
     dataset = DetectionDataset(records, 64, SOME, rect=rect)
     whole = epoch(dataset, 4, True, 0, 1)
-    parts = [epoch(dataset, 4, True, rank, size) for rank in range(size)]
-    assert {len(part) for part in parts} == {len(whole)}
+    ranks = [epoch(dataset, 4, True, rank, size) for rank in range(size)]
+    assert {len(batches) for batches in ranks} == {len(whole)}
     for number, batch in enumerate(whole):
-        shares = [part[number] for part in parts]
+        shares = [batches[number] for batches in ranks]
         assert all(share.indices for share in shares)
         together = [index for share in shares for index in share.indices]
         assert set(together) == set(batch.indices)
@@ -67,12 +66,12 @@ def test_in_validation_every_image_is_seen_once_by_one_rank(
     records: list[ImageRecord], size: int, rect: bool
 ) -> None:
     dataset = DetectionDataset(records, 64, rect=rect)
-    parts = [epoch(dataset, 4, False, rank, size) for rank in range(size)]
-    seen = [index for part in parts for batch in part for index in batch.indices]
+    ranks = [epoch(dataset, 4, False, rank, size) for rank in range(size)]
+    seen = [index for batches in ranks for batch in batches for index in batch.indices]
     assert sorted(seen) == list(range(len(records)))
 
 
-def test_weights_decide_how_often_a_image_comes(records: list[ImageRecord]) -> None:
+def test_weights_decide_how_often_an_image_comes(records: list[ImageRecord]) -> None:
     dataset = DetectionDataset(records, 32)
     loader = build_loader(dataset, 4, True, 0, seed=1)
     plain = [index for batch in loader for index in batch.indices]
@@ -92,7 +91,7 @@ def test_weights_decide_how_often_a_image_comes(records: list[ImageRecord]) -> N
     assert [index for batch in loader for index in batch.indices] == plain
 
 
-def test_weights_that_are_none_are_refused(records: list[ImageRecord]) -> None:
+def test_weights_that_cannot_be_used_are_refused(records: list[ImageRecord]) -> None:
     dataset = DetectionDataset(records, 32)
     loader = build_loader(dataset, 4, True, 0)
     for bad in (np.zeros(len(records)), np.ones(3), -np.ones(len(records))):
@@ -103,7 +102,7 @@ def test_weights_that_are_none_are_refused(records: list[ImageRecord]) -> None:
         rect.set_weights(np.ones(len(records)))
 
 
-def test_a_image_weighs_what_its_objects_classes_lack(records: list[ImageRecord]) -> None:
+def test_an_image_weighs_what_the_classes_of_its_objects_lack(records: list[ImageRecord]) -> None:
     weights = image_weights(records, 2, [0.9, None])
     totals = [sum(number % 4 for number in range(11) if number % 2 == kind) for kind in range(2)]
     expected = [
@@ -135,11 +134,11 @@ def test_the_last_epochs_have_no_mosaic_and_the_others_are_unchanged(
     def epochs(augmentation: AugmentationSettings, mosaic_until: int | None) -> list[list[Batch]]:
         dataset = DetectionDataset(records, 64, augmentation, mosaic_until=mosaic_until)
         loader = build_loader(dataset, 4, True, workers)
-        found = []
+        batches = []
         for number in range(3):
             loader.set_epoch(number)
-            found.append(list(loader))
-        return found
+            batches.append(list(loader))
+        return batches
 
     def same(left: list[Batch], right: list[Batch]) -> bool:
         pairs = zip(left, right, strict=True)
@@ -180,7 +179,7 @@ def test_crops_show_the_full_image_s_own_pixels_mostly_around_objects(tmp_path: 
     assert whole.targets[0, 4] * 96 < 4
 
 
-def test_windows_lie_inside_the_full_image(tmp_path: Path) -> None:
+def test_crops_lie_inside_the_full_image(tmp_path: Path) -> None:
     record, rng = large(tmp_path), np.random.default_rng(0)
     for shape in ((96, 96), (1000, 64), (400, 500)):
         for _ in range(30):
@@ -197,20 +196,3 @@ def test_small_images_and_crop_zero_draw_no_number(records: list[ImageRecord]) -
         strict=True,
     ):
         assert torch.equal(first.images, second.images)
-
-
-def test_scaled_sides_are_multiples_from_half_to_one_and_a_half_and_depend_on_nothing_else() -> None:
-    sides = [scaled_side(640, 32, 0, 3, batch) for batch in range(300)]
-    assert set(sides) == set(range(320, 961, 32))
-    assert sides == [scaled_side(640, 32, 0, 3, batch) for batch in range(300)]
-    assert sides != [scaled_side(640, 32, 0, 4, batch) for batch in range(300)]
-    assert {scaled_side(32, 32, 0, 0, batch) for batch in range(9)} == {32}
-
-
-def test_rescaling_keeps_means_and_the_same_size_is_the_same_tensor() -> None:
-    images = torch.rand(2, 3, 64, 64)
-    assert rescaled(images, 64) is images
-    for side in (32, 96):
-        other = rescaled(images, side)
-        assert other.shape == (2, 3, side, side)
-        torch.testing.assert_close(other.mean((2, 3)), images.mean((2, 3)), atol=0.01, rtol=0)

@@ -27,13 +27,13 @@ SIZES = [(200, 150), (80, 60), (64, 130)]
 def records(tmp_path: Path) -> list[ImageRecord]:
     folder = tmp_path / "images"
     folder.mkdir()
-    found = []
+    records = []
     for number, (width, height) in enumerate(SIZES):
         image = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
         assert cv2.imwrite(str(folder / f"{number}.png"), image)
-        truth = ground_truth_arrays([[10, 10, 40, 30]], [0])
-        found.append(ImageRecord(folder / f"{number}.png", number, width, height, *truth))
-    return found
+        annotations = ground_truth_arrays([[10, 10, 40, 30]], [0])
+        records.append(ImageRecord(folder / f"{number}.png", number, width, height, *annotations))
+    return records
 
 
 def refuse_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,11 +188,11 @@ def test_two_runs_may_build_the_cache_at_once(records: list[ImageRecord]) -> Non
 
 
 def _answer(store: ImageStore, record: ImageRecord, pipe: Any) -> None:
-    found = store.shrunk(record)
-    before = found[0, 0].tolist()
+    pixels = store.shrunk(record)
+    before = pixels[0, 0].tolist()
     pipe.send(before)
     pipe.recv()  # by now the parent has changed the pixel
-    pipe.send(found[0, 0].tolist())
+    pipe.send(pixels[0, 0].tolist())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

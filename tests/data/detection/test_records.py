@@ -66,7 +66,7 @@ def test_a_broken_image_is_reported_and_left_out(yolo_set: Make, damage: bytes |
     assert "001.jpg" in problems[0]
 
 
-def test_a_truncated_png_is_found(tmp_path: Path) -> None:
+def test_a_truncated_png_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     cv2.imwrite(str(file), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     file.write_bytes(file.read_bytes()[:-500])
@@ -187,7 +187,7 @@ def test_any_change_makes_the_cache_invalid(
     assert reads
 
 
-def test_a_image_that_was_repaired_comes_back(yolo_set: Make) -> None:
+def test_an_image_that_was_repaired_comes_back(yolo_set: Make) -> None:
     description = yolo_set(ROW, ROW)
     file = description.path / "images/train/001.jpg"
     whole = file.read_bytes()
@@ -209,13 +209,13 @@ def test_a_cache_that_cannot_be_written_is_only_noted(yolo_set: Make) -> None:
 def test_a_survey_lists_every_bad_row_and_every_broken_image(yolo_set: Make) -> None:
     description = yolo_set(ROW + "7 .5 .5 .1 .1\n", "x\n0 .5 .5 .1 0\n", ROW)
     (description.path / "images/train/002.jpg").write_bytes(b"not an image")
-    found = survey_records(description, "train")
-    assert [row.split(":")[0][-7:] + row.split(":")[1] for row in found.bad_rows] == [
+    survey = survey_records(description, "train")
+    assert [row.split(":")[0][-7:] + row.split(":")[1] for row in survey.bad_rows] == [
         "000.txt2",
         "001.txt1",
         "001.txt2",
     ]
-    assert len(found.broken) == 1 and "002.jpg" in found.broken[0]
-    assert [len(record.classes) for record in found.records] == [1, 0]
+    assert len(survey.broken) == 1 and "002.jpg" in survey.broken[0]
+    assert [len(record.classes) for record in survey.records] == [1, 0]
     with pytest.raises(UserError, match=r"2 more bad rows in the data set; python -m tools\.doctor"):
         read_records(description, "train")

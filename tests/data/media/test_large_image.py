@@ -1,4 +1,4 @@
-"""Images read by windows equal images read whole."""
+"""Images read crop by crop equal images read whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def small_is_large(monkeypatch):
     monkeypatch.setattr(large_image, "LARGE", 20_000)
 
 
-def photo(shape, dtype=np.uint8, seed=0):
+def random_image(shape, dtype=np.uint8, seed=0):
     image = np.random.default_rng(seed).integers(0, 256, (shape[0] // 8, shape[1] // 8, *shape[2:]), np.uint8)
     image = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
     return image.astype(dtype) * (257 if dtype == np.uint16 else 1)
@@ -32,11 +32,11 @@ def photo(shape, dtype=np.uint8, seed=0):
 
 @pytest.mark.parametrize("suffix", [".tif", ".jp2"])
 @pytest.mark.parametrize("kind", ["rgb", "gray", "rgba", "16-bit"])
-def test_windows_equal_the_decoded_image(tmp_path, suffix, kind):
+def test_crops_equal_the_decoded_image(tmp_path, suffix, kind):
     if suffix == ".jp2" and kind == "rgba":
         pytest.skip("OpenCV writes none")
     shape = {"gray": (160, 240), "rgba": (160, 240, 4)}.get(kind, (160, 240, 3))
-    path = save(tmp_path / f"a{suffix}", photo(shape, np.uint16 if kind == "16-bit" else np.uint8))
+    path = save(tmp_path / f"a{suffix}", random_image(shape, np.uint16 if kind == "16-bit" else np.uint8))
     large, whole = open_large(path), read_image(path)
     assert isinstance(large, LargeImage) and large.shape == whole.shape
     gap = np.abs(large[30:130, 50:300].astype(int) - whole[30:130, 50:300])
@@ -47,11 +47,11 @@ def test_windows_equal_the_decoded_image(tmp_path, suffix, kind):
 
 
 def test_small_turned_broken_and_other_images_are_read_whole(tmp_path):
-    assert open_large(save(tmp_path / "small.tif", photo((80, 80, 3)))) is None
-    assert open_large(save(tmp_path / "a.png", photo((160, 240, 3)))) is None
-    Image.fromarray(photo((160, 240, 3))).convert("P").save(tmp_path / "palette.tif")
+    assert open_large(save(tmp_path / "small.tif", random_image((80, 80, 3)))) is None
+    assert open_large(save(tmp_path / "a.png", random_image((160, 240, 3)))) is None
+    Image.fromarray(random_image((160, 240, 3))).convert("P").save(tmp_path / "palette.tif")
     assert open_large(tmp_path / "palette.tif") is None
-    Image.fromarray(photo((160, 240, 3))).save(tmp_path / "turned.tif", tiffinfo={0x0112: 6})
+    Image.fromarray(random_image((160, 240, 3))).save(tmp_path / "turned.tif", tiffinfo={0x0112: 6})
     assert open_large(tmp_path / "turned.tif") is None
     (tmp_path / "broken.tif").write_bytes(b"II*\0broken")
     assert open_large(tmp_path / "broken.tif") is None
@@ -73,7 +73,7 @@ def test_detection_crop_by_crop_gives_the_same(tmp_path):
 
 def test_part_that_cannot_be_read_leaves_the_image_out(tmp_path, finder, capsys):
     save(tmp_path / "in" / "b.tif", draw_image((10, 10, 40, 40)))
-    path, noise = tmp_path / "in" / "a.tif", photo((320, 320, 3)).transpose(2, 0, 1)
+    path, noise = tmp_path / "in" / "a.tif", random_image((320, 320, 3)).transpose(2, 0, 1)
     with rasterio.open(
         path, "w", "GTiff", 320, 320, 3, dtype="uint8", tiled=True, compress="deflate"
     ) as file:
