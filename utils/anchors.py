@@ -1,7 +1,7 @@
-"""Autoanchor: do the anchors fit the boxes, and which would fit better.
+"""Autoanchor: how well anchors fit the boxes of a data set, and a search for better ones.
 
-The measure and the search are YOLOv5's: an anchor fits a box when no side is more than `anchor_t` times the
-other's; k-means on whitened sizes gives a start, mutation refines it.
+Measure and search are YOLOv5's: an anchor fits a box if none of its sides is more than `anchor_t` times as
+long or as short as the box's; k-means on whitened sizes gives a start, mutations refine it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SMALLEST = 2.0  # pixels; thinner boxes are not training targets, so no anchor need be
-REACH = 16  # strides; the longest side a level's anchor may have (YOLOv5's own reach 14.5)
-APART = 1.05  # ratio of a side by which two anchors differ at least
-SAMPLE = 20_000  # boxes that stand for all in the search
+SMALLEST = 2.0  # pixels; thinner boxes are no training targets, so anchors need not be thinner
+REACH = 16  # strides; the longest side of a level's anchors (up to 14.5 in YOLOv5's own)
+APART = 1.05  # the least ratio of any two anchors, in at least one side
+SAMPLE = 20_000  # the most boxes that the search looks at; of more, a random sample
 
 
 def side_ratio(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """(N, 2) boxes, (K, 2) anchors -> (N, K) worst ratio of sides, 0..1, where 1 is a perfect fit."""
+    """(N, 2) boxes, (K, 2) anchors -> (N, K) ratio of the sides that differ most; 1 is a perfect fit."""
     ratio = sizes[:, None] / anchors[None]  # (N, K, 2)
     return np.minimum(ratio, 1 / ratio).min(2)
 
@@ -28,7 +28,7 @@ def best_possible_recall(sizes: np.ndarray, anchors: np.ndarray, anchor_t: float
 
 
 def _fitness(sizes: np.ndarray, anchors: np.ndarray, anchor_t: float) -> float:
-    """Mean fit of the best anchor, boxes without any counting 0."""
+    """Return the mean ratio to the best anchor; a box that no anchor fits counts 0."""
     best = side_ratio(sizes, anchors).max(1)
     return float((best * (best > 1 / anchor_t)).mean())
 
@@ -46,15 +46,15 @@ def fit_anchors(
     Args:
         sizes: (N, 2) width and height in pixels, after resizing to the network's input.
         count: how many anchors over all levels.
-        anchor_t: largest ratio of sides that still fits.
+        anchor_t: largest ratio of sides that counts as a fit.
         generations: mutations to try; those that do not improve the fit are dropped.
-        seed: of the mutations, and of the sample that stands for more than 20,000 boxes.
-        strides: of the levels, pixels, if their reach is to be kept: no side of a level's anchors is longer
-            than 16 strides. The smallest anchors belong to the first level.
+        seed: of the mutations, and of the sample that is taken of more than 20,000 boxes.
+        strides: of the levels, pixels. If given, no side of a level's anchors is longer than 16 strides; the
+            smallest anchors belong to the first level.
 
     Returns:
-        (count, 2) anchors in pixels, by area, none like another; None when no box is at least 2 px wide
-        and high.
+        (count, 2) anchors in pixels, sorted by area, no two alike; None if no box is at least 2 px wide and
+        high.
     """
     rng = np.random.default_rng(seed)
     sizes = sizes[(sizes >= SMALLEST).all(1)].astype(np.float64)
@@ -66,19 +66,19 @@ def fit_anchors(
     if strides:
         reach = np.repeat(REACH * np.sort(np.asarray(strides, float)), count // len(strides))
     limits = np.minimum(reach[:, None], sizes.max(0))  # (count, 2)
-    anchors = _settled(_start(sizes, count, rng), limits)
+    anchors = _sorted_and_clipped(_start(sizes, count, rng), limits)
     best = _fitness(sizes, anchors, anchor_t)
     for _ in range(generations):
         change = np.where(rng.random(anchors.shape) < 0.9, rng.normal(1, 0.1, anchors.shape), 1).clip(0.3, 3)
-        mutant = _settled(anchors * change, limits)
+        mutant = _sorted_and_clipped(anchors * change, limits)
         fitness = _fitness(sizes, mutant, anchor_t)
         if fitness > best:
             anchors, best = mutant, fitness
-    return _apart(anchors, reach)
+    return _spread_apart(anchors, reach)
 
 
 def _start(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Centers of k-means, as many as there are different boxes, then boxes at random."""
+    """Return k-means centers, at most as many as there are different boxes, then boxes at random."""
     from scipy.cluster.vq import kmeans
 
     spread = sizes.std(0)
@@ -88,19 +88,19 @@ def _start(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
     return np.concatenate((anchors, rng.choice(sizes, count - len(anchors))))
 
 
-def _settled(anchors: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Sort by area and cut each anchor to the limits of its place; the cut may change the order once more."""
+def _sorted_and_clipped(anchors: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Sort by area and clip each anchor to the limits of its place, until clipping keeps the order."""
     for _ in range(len(anchors)):
         anchors = anchors[np.argsort(anchors.prod(1), kind="stable")]
-        cut = anchors.clip(SMALLEST, np.maximum(limits, SMALLEST))
-        if np.array_equal(cut, anchors):
+        clipped = anchors.clip(SMALLEST, np.maximum(limits, SMALLEST))
+        if np.array_equal(clipped, anchors):
             break
-        anchors = cut
+        anchors = clipped
     return anchors
 
 
-def _apart(anchors: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Scale anchors that are like another one until each differs from every other by some 5% in a side."""
+def _spread_apart(anchors: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Scale anchors that are like another one until every two differ by 5% in a side."""
     placed: list[np.ndarray] = []
     for anchor, longest in zip(anchors, reach, strict=True):
         for step in range(2 * len(anchors) * len(anchors)):

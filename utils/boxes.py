@@ -1,6 +1,6 @@
 """Boxes as tensors: formats, IoU, CIoU and NWD, all differentiable.
 
-`xyxy` is left, top, right, bottom; `xywh` is center x, center y, width, height; units are the caller's.
+`xyxy` is left, top, right, bottom; `xywh` is center x, center y, width, height; any unit of length.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def xyxy_to_xywh(boxes_xyxy: Tensor) -> Tensor:
 
 
 def box_area(boxes_xyxy: Tensor) -> Tensor:
-    """(..., 4) corners -> (...) area; a box whose corners are swapped has none."""
+    """(..., 4) corners -> (...) area; 0 for a box whose corners are swapped."""
     width, height = (boxes_xyxy[..., 2:4] - boxes_xyxy[..., :2]).clamp(min=0).unbind(-1)
     return width * height
 
@@ -41,11 +41,11 @@ def box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 
 
 def ciou(a_xywh: Tensor, b_xywh: Tensor, eps: float = EPS) -> Tensor:
-    """Complete IoU of box pairs, row by row: (n, 4) and (n, 4) -> (n,), at most 1.
+    """Complete IoU of pairs of boxes: (n, 4) and (n, 4) -> (n,), at most 1.
 
-    CIoU = IoU - d²/c² - alpha·v with d the distance of the centers, c the diagonal of the enclosing box and
-    v = 4/pi² (atan(w/h) - atan(w'/h'))². The weight alpha is a constant to the gradient, and `eps` is added
-    to the union, to c² and to alpha's denominator, as YOLOv5 does.
+    CIoU = IoU - d²/c² - alpha·v, where d is the distance of the centers, c the diagonal of the enclosing box
+    and v = 4/pi² (atan(w/h) - atan(w'/h'))². The weight alpha is constant for the gradient, and
+    `eps` is added to the union, to c² and to alpha's denominator, as in YOLOv5.
 
     Zheng et al., AAAI 2020, arXiv:1911.08287.
     """
@@ -66,11 +66,12 @@ def ciou(a_xywh: Tensor, b_xywh: Tensor, eps: float = EPS) -> Tensor:
 
 
 def nwd(a_xywh: Tensor, b_xywh: Tensor, constant: float, eps: float = EPS) -> Tensor:
-    """Normalized Wasserstein distance of box pairs, row by row: (n, 4) and (n, 4), pixels -> (n,) in 0..1.
+    """Normalized Wasserstein distance of pairs of boxes: (n, 4) and (n, 4), pixels -> (n,) in 0..1.
 
     A box is a Gaussian whose standard deviations are half its sides; the value is exp(-W / constant), W the
-    2-Wasserstein distance of the two. Unlike an IoU it changes with every pixel that two tiny boxes move,
-    even apart, and with the unit of the boxes. `eps` keeps the root's gradient finite at equal boxes.
+    2-Wasserstein distance of the two. Unlike an IoU it changes with every pixel that one of two tiny boxes is
+    moved, even where they do not overlap, and it depends on the unit. `eps` keeps the gradient of the root
+    finite for equal boxes.
 
     Wang et al., arXiv:2110.13389.
     """

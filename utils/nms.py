@@ -1,6 +1,6 @@
 """Non-maximum suppression of a detector's decoded output.
 
-Without torchvision and without a time limit: the result depends on the input alone.
+It needs no torchvision and has no time limit: the result depends on the input alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from utils.boxes import xywh_to_xyxy
 from utils.overlap import spread_classes, suppress
 
-MAX_CANDIDATES = 30_000  # best-scoring (box, class) pairs of an image that are looked at, as in YOLOv5
+MAX_CANDIDATES = 30_000  # the most (box, class) pairs per image that are considered, as in YOLOv5
 
 
 @torch.no_grad()
@@ -26,17 +26,17 @@ def non_max_suppression(
     multi_label: bool = False,
     max_det: int = 300,
 ) -> list[Tensor]:
-    """Pick the best of overlapping boxes, image by image.
+    """Keep the best of overlapping boxes in each image.
 
     Args:
         pred: (B, N, 5 + nc) decoded output: cx, cy, w, h in pixels, objectness, class scores; any float type
-            and device. Rows with a NaN or an infinity are dropped.
-        conf_thres: smallest objectness · class score, exclusive.
+            and device. Predictions with a NaN or an infinity are dropped.
+        conf_thres: objectness · class score must exceed this.
         iou_thres: the largest IoU that two kept boxes (of one class) may have.
-        classes: keep these classes only; None is all.
-        agnostic: let boxes of different classes suppress each other.
-        multi_label: a box may count for several classes (evaluation), not its best one only.
-        max_det: largest number of boxes kept in an image.
+        classes: keep only these classes; None is all.
+        agnostic: boxes of different classes suppress each other, too.
+        multi_label: a box counts for each class above the threshold (for evaluation), not only for its best.
+        max_det: the most boxes kept per image.
 
     Returns:
         For each image (n, 6) float32 on the device of `pred`: x1, y1, x2, y2, confidence, class; best first.
@@ -58,24 +58,24 @@ def candidates_of(
     image: Tensor, conf_thres: float, classes: Sequence[int] | None, multi_label: bool
 ) -> Tensor:
     """(N, 5 + nc) of an image -> (n, 6) x1, y1, x2, y2, confidence, class; at most 30,000, best first."""
-    rows = image[image[:, 4] > conf_thres].float()  # false for NaN
-    rows = rows[rows[:, :5].isfinite().all(1)]
-    scores = rows[:, 5:] * rows[:, 4:5]  # (n, nc)
+    predictions = image[image[:, 4] > conf_thres].float()  # false for NaN
+    predictions = predictions[predictions[:, :5].isfinite().all(1)]
+    scores = predictions[:, 5:] * predictions[:, 4:5]  # (n, nc)
     if multi_label and scores.shape[1] > 1:
-        row, label = (scores > conf_thres).nonzero(as_tuple=True)
-        score = scores[row, label]
+        index, label = (scores > conf_thres).nonzero(as_tuple=True)
+        score = scores[index, label]
     else:
         score, label = scores.nan_to_num(nan=-1.0).max(1)
-        row = (score > conf_thres).nonzero()[:, 0]
-        score, label = score[row], label[row]
+        index = (score > conf_thres).nonzero()[:, 0]
+        score, label = score[index], label[index]
     if classes is not None:
-        wanted = torch.isin(label, torch.as_tensor(list(classes), dtype=label.dtype, device=label.device))
-        row, score, label = row[wanted], score[wanted], label[wanted]
+        chosen = torch.isin(label, torch.as_tensor(list(classes), dtype=label.dtype, device=label.device))
+        index, score, label = index[chosen], score[chosen], label[chosen]
     if len(score) > MAX_CANDIDATES:
         score, best = score.topk(MAX_CANDIDATES)
-        row, label = row[best], label[best]
+        index, label = index[best], label[best]
     score, order = score.sort(descending=True, stable=True)
-    boxes = xywh_to_xyxy(rows[row[order], :4])
+    boxes = xywh_to_xyxy(predictions[index[order], :4])
     return torch.cat((boxes, score[:, None], label[order, None].float()), 1)
 
 

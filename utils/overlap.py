@@ -1,6 +1,6 @@
-"""Overlap of boxes as NumPy arrays, and greedy suppression built on it. Boxes are corners, (n, 4) xyxy.
+"""Overlap of boxes as NumPy arrays, and greedy suppression. Boxes are corners, (n, 4) xyxy.
 
-The evaluation and the merging of tiles stand on this file, so that neither needs torch.
+Evaluation and merging of tiles use this file, so neither needs torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 128  # candidates compared at once in `suppress`: small enough for the cache
+BLOCK = 128  # candidates that `suppress` compares at once: few enough for the processor's cache
 
 
 def intersections(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> NDArray[Any]:
@@ -54,18 +54,18 @@ def suppress(
 ) -> NDArray[np.int64]:
     """Greedy non-maximum suppression of boxes in descending order of score.
 
-    A box survives unless its IoU with an earlier survivor exceeds `iou_thres`. Boxes are taken in blocks:
-    against the survivors so far, then among themselves; the search ends at `max_keep` survivors, which at low
-    confidence is long before the last candidate.
+    A box is kept unless its IoU with one kept before exceeds `iou_thres`. Boxes are compared in blocks: with
+    those kept so far, then among themselves. The search ends when `max_keep` boxes are kept, which at a low
+    confidence threshold is long before the last candidate.
 
     Args:
         boxes_xyxy: (n, 4), best score first.
-        iou_thres: the largest overlap two survivors may have.
-        max_keep: how many to keep at most; None is all.
+        iou_thres: the largest IoU of two boxes that are kept.
+        max_keep: the most boxes to keep; None is all.
         block: candidates per step; the result does not depend on it.
 
     Returns:
-        Positions of the survivors, ascending.
+        Indices of the boxes kept, ascending.
     """
     limit = len(boxes_xyxy) if max_keep is None else max_keep
     kept = np.empty(min(limit, len(boxes_xyxy)), np.int64)
@@ -73,18 +73,18 @@ def suppress(
     for start in range(0, len(boxes_xyxy), block):
         if count >= limit:
             break
-        rows = np.arange(start, min(start + block, len(boxes_xyxy)))
+        candidates = np.arange(start, min(start + block, len(boxes_xyxy)))
         if count:
-            hit = _overlapping(boxes_xyxy[rows], boxes_xyxy[kept[:count]], iou_thres)
-            rows = rows[~hit.any(1)]
-        clash = _overlapping(boxes_xyxy[rows], boxes_xyxy[rows], iou_thres)
-        alive = np.ones(len(rows), bool)
-        for i in range(len(rows)):
+            overlapping = _overlapping(boxes_xyxy[candidates], boxes_xyxy[kept[:count]], iou_thres)
+            candidates = candidates[~overlapping.any(1)]
+        overlapping = _overlapping(boxes_xyxy[candidates], boxes_xyxy[candidates], iou_thres)
+        alive = np.ones(len(candidates), bool)
+        for i in range(len(candidates)):
             if alive[i]:
-                alive[i + 1 :] &= ~clash[i, i + 1 :]
-        rows = rows[alive][: limit - count]
-        kept[count : count + len(rows)] = rows
-        count += len(rows)
+                alive[i + 1 :] &= ~overlapping[i, i + 1 :]
+        candidates = candidates[alive][: limit - count]
+        kept[count : count + len(candidates)] = candidates
+        count += len(candidates)
     return kept[:count]
 
 
@@ -101,7 +101,7 @@ def _overlapping(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any], threshold: float) -
 def spread_classes(boxes_xyxy: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
     """Move each class to a strip of its own, (n, 4) -> (n, 4) float64, so that classes never overlap.
 
-    float64, because an offset of many images' width would blur small boxes in float32.
+    The result is float64: in float32, an offset of many image widths would round small boxes coarsely.
     """
     spread = boxes_xyxy.astype(np.float64)
     if len(spread):

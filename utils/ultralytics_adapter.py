@@ -1,13 +1,13 @@
-"""Ultralytics behind one door: the only file that imports it, lazily, offline and without side effects.
+"""The only file that imports Ultralytics: lazily, offline and without side effects.
 
 Importing Ultralytics writes a settings file, replaces `torch.save` and Pillow's `Image.open` (by one that
-installs a package when an image is broken), stops OpenCV's threads, changes how NumPy and torch print and
-may look for the network. `load` sets the environment that keeps it offline before
-the first import and puts the rest back afterwards.
+installs a package when an image is broken), stops OpenCV's threads, changes how NumPy and torch print, and
+may use the network. Before the first import `load` sets the environment that keeps it offline; afterwards it
+restores everything else.
 
-It draws, follows objects (`make_tracker`) and gives detections as its users know them (`make_results`).
-Its media loaders are not used: they end a video at the frame count its header claims and tell only a log
-which images were broken. `data/media/sources.py` reads media instead.
+It is used to draw, to track (`make_tracker`) and for its `Results` (`make_results`). Its media loaders are
+not used: they end a video at the frame count that its header claims, and report broken images to a log only.
+`data/media/sources.py` reads media instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 
 from utils.detections import Detections
@@ -54,13 +53,14 @@ def load(module: str) -> ModuleType:
 
 @functools.cache
 def _import_offline() -> None:
+    import cv2
     import torch
     from PIL import Image
 
     os.environ.update(_ENVIRONMENT)
     threads, omp, save = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), torch.save
     open_image = Image.open
-    with np.printoptions():  # puts back what the import changes
+    with np.printoptions():  # restores what the import changes
         utils = importlib.import_module("ultralytics.utils")
         plotting: Any = importlib.import_module("ultralytics.utils.plotting")
     cv2.setNumThreads(threads)
@@ -68,19 +68,20 @@ def _import_offline() -> None:
     torch.save, Image.open = save, open_image
     if omp is None:
         os.environ.pop("OMP_NUM_THREADS", None)
-    dict.__setitem__(utils.SETTINGS, "sync", False)  # no analytics; the user's settings file stays as it is
-    plotting.check_font = _local_font  # the original downloads a font that is missing
+    dict.__setitem__(utils.SETTINGS, "sync", False)  # no analytics, and no change of the user's settings file
+    plotting.check_font = _local_font  # the original downloads a missing font
 
 
 class NotDownloadedError(UserError, ConnectionError):
-    """Weights that are not on this disk; Ultralytics goes on without them where it only wanted to check."""
+    """Weights are not on this disk; as a ConnectionError, Ultralytics' own checks go on without them."""
 
 
 @functools.cache
 def prepare_engine() -> None:
-    """Make Ultralytics' trainer, validator, predictor and exporter talk to people, and stay offline.
+    """Let Ultralytics' trainer, validator, predictor and exporter write their log, and keep them offline.
 
-    Drawing keeps quiet instead, see `_ENVIRONMENT`.
+    Fonts are local ones, and weights are downloaded only from an address that the user gave. Without this
+    call, as for drawing, Ultralytics writes nothing, see `_ENVIRONMENT`.
     """
     _import_offline()
     utils: Any = load("ultralytics.utils")
@@ -88,19 +89,19 @@ def prepare_engine() -> None:
     downloads: Any = load("ultralytics.utils.downloads")
     utils.VERBOSE = True
     utils.set_logging(verbose=True)
-    data_utils.check_font = _local_font  # it is called for every data set that is read
+    data_utils.check_font = _local_font  # called for every data set that is read
     downloads.attempt_download_asset = _only_named_urls(downloads)
 
 
 def _only_named_urls(downloads: Any) -> Callable[..., str]:
-    """Return Ultralytics' `attempt_download_asset`, but for weights that nobody gave an address of."""
+    """Return Ultralytics' `attempt_download_asset`, limited to weights that the user gave an address of."""
     original = downloads.attempt_download_asset
 
     def attempt_download_asset(file: str | Path, *args: Any, **options: Any) -> str:
         name = downloads.checks.check_yolov5u_filename(str(file).strip())
         folder = Path(load("ultralytics.utils").SETTINGS["weights_dir"])
-        here = Path(name).exists() or (folder / name).exists()
-        if not here and not name.lower().startswith(("http:/", "https:/")):
+        on_disk = Path(name).exists() or (folder / name).exists()
+        if not on_disk and not name.lower().startswith(("http:/", "https:/")):
             raise NotDownloadedError(
                 f"no weights file {file}, and none is downloaded unasked; give its address, such as "
                 f"https://github.com/ultralytics/assets/releases/download/v8.4.0/{Path(name).name}"
@@ -112,7 +113,7 @@ def _only_named_urls(downloads: Any) -> Callable[..., str]:
 
 @functools.cache
 def _local_font(font: str = "") -> str:
-    """Return a local font file: one with East Asian letters where there is one, else DejaVu Sans."""
+    """Return a local font file: one with East Asian characters if there is any, else DejaVu Sans."""
     import matplotlib
     from matplotlib import font_manager
 
@@ -140,9 +141,9 @@ def draw_boxes(
     Args:
         image: (H, W, 3) BGR uint8.
         boxes_xyxy: (n, 4) pixels.
-        labels: n texts; an empty one draws the box alone.
-        classes: (n,) class indices, which choose the colors.
-        line_width: pixels; None chooses it from image and boxes, so that small objects stay visible.
+        labels: n texts; for an empty one, only the box is drawn.
+        classes: (n,) class indices, which determine the colors.
+        line_width: pixels; None adapts it to image and boxes, so that small objects stay visible.
 
     Returns:
         (H, W, 3) BGR uint8.
@@ -151,7 +152,7 @@ def draw_boxes(
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     width = line_width or _line_width(image.shape, boxes)
     scale = _font_scale(image.shape, line_width)
-    unicode = not all(label.isascii() for label in labels)  # OpenCV's own letters are ASCII only
+    unicode = not all(label.isascii() for label in labels)  # OpenCV draws ASCII only
     options: dict[str, Any] = {"pil": True, "font_size": round(28 * scale)} if unicode else {}
     annotator = plotting.Annotator(np.array(image, order="C"), line_width=width, **options)
     annotator.sf, annotator.tf = scale, max(1, round(scale))
@@ -161,7 +162,7 @@ def draw_boxes(
 
 
 def _line_width(shape: tuple[int, ...], boxes: np.ndarray) -> int:
-    """About .25% of the image's mean side, but at most a fifteenth of the median box's short side."""
+    """Return .25% of the image's mean side, at most a fifteenth of the median box's short side, pixels."""
     width = (shape[0] + shape[1]) / 2 * 0.0025
     if len(boxes):
         sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
@@ -170,9 +171,9 @@ def _line_width(shape: tuple[int, ...], boxes: np.ndarray) -> int:
 
 
 def _font_scale(shape: tuple[int, ...], line_width: int | None) -> float:
-    """OpenCV's font scale; .4 is about 9 pixels, the smallest that reads well."""
-    wanted = line_width / 3 if line_width else (shape[0] + shape[1]) / 2 * 0.00035
-    return min(max(wanted, 0.4), 2.0)
+    """Return OpenCV's font scale; .4 is about 9 pixels, the smallest that is easy to read."""
+    scale = line_width / 3 if line_width else (shape[0] + shape[1]) / 2 * 0.00035
+    return min(max(scale, 0.4), 2.0)
 
 
 def make_results(
@@ -187,9 +188,9 @@ def make_results(
     Args:
         image: (H, W, 3) BGR uint8.
         path: of the image or video.
-        names: the classes.
+        names: of the classes.
         detections: in pixels of the image.
-        milliseconds: for "preprocess", "inference" and "postprocess".
+        milliseconds: time of "preprocess", "inference" and "postprocess".
     """
     import torch
 
@@ -202,13 +203,16 @@ def make_results(
 
 
 def make_tracker(kind: TrackerKind, conf_thres: float, low_thres: float) -> Tracker:
-    """Return a tracker for one video: (n, 6) rows and the (H, W, 3) BGR frame -> (m, 6) rows, (m,) numbers.
+    """Return a tracker for one video, to be called with each frame in turn.
+
+    It maps detections, (n, 6) x1, y1, x2, y2, confidence, class in pixels, and the (H, W, 3) BGR frame to
+    the detections that belong to tracks, (m, 6), and their track ids, (m,); the most confident first.
 
     Args:
-        kind: ByteTrack (arXiv:2110.06864) goes by motion; BoT-SORT (arXiv:2206.14651) also corrects for a
-            moving camera.
-        conf_thres: confidence with which an object is taken up.
-        low_thres: confidence that suffices to go on with a known one.
+        kind: ByteTrack (arXiv:2110.06864) uses motion; BoT-SORT (arXiv:2206.14651) also compensates for
+            the motion of the camera.
+        conf_thres: confidence at which a detection starts a track.
+        low_thres: confidence at which a detection continues a track.
 
     Raises:
         UserError: the package lap is missing.
@@ -216,12 +220,12 @@ def make_tracker(kind: TrackerKind, conf_thres: float, low_thres: float) -> Trac
     try:
         import lap  # noqa: F401  (Ultralytics would install it)
     except ImportError as error:
-        raise UserError("following objects needs the package lap: pip install lap") from error
+        raise UserError("tracking needs the package lap: pip install lap") from error
     options = SimpleNamespace(
         track_high_thresh=conf_thres,
         track_low_thresh=min(low_thres, conf_thres),
         new_track_thresh=conf_thres,
-        track_buffer=30,  # frames for which a lost object is remembered
+        track_buffer=30,  # frames for which a lost track is kept
         match_thresh=0.8,
         fuse_score=True,
         gmc_method="sparseOptFlow",
@@ -232,15 +236,13 @@ def make_tracker(kind: TrackerKind, conf_thres: float, low_thres: float) -> Trac
     module, name = {"bytetrack": ("byte_tracker", "BYTETracker"), "botsort": ("bot_sort", "BOTSORT")}[kind]
     tracker = getattr(load(f"ultralytics.trackers.{module}"), name)(options)
     boxes = load("ultralytics.engine.results").Boxes
-    numbers: dict[int, int] = {}  # the tracker also counts objects that it never confirms
+    track_ids: dict[int, int] = {}  # without gaps: the tracker also numbers tracks that it never confirms
 
-    def follow(rows: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        followed = tracker.update(boxes(rows.astype(np.float32), image.shape[:2]), image)
-        table = np.asarray(followed, np.float32).reshape(
-            -1, 8
-        )  # x1, y1, x2, y2, id, confidence, class, index
-        table = table[np.argsort(-table[:, 5], kind="stable")]
-        ids = [numbers.setdefault(int(own), len(numbers) + 1) for own in table[:, 4]]
-        return table[:, [0, 1, 2, 3, 5, 6]], np.array(ids, np.int64)
+    def track(detections: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        updated = tracker.update(boxes(detections.astype(np.float32), image.shape[:2]), image)
+        tracks = np.asarray(updated, np.float32).reshape(-1, 8)  # xyxy, id, confidence, class, index
+        tracks = tracks[np.argsort(-tracks[:, 5], kind="stable")]
+        ids = [track_ids.setdefault(int(own), len(track_ids) + 1) for own in tracks[:, 4]]
+        return tracks[:, [0, 1, 2, 3, 5, 6]], np.array(ids, np.int64)
 
-    return follow
+    return track

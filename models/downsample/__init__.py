@@ -1,11 +1,11 @@
-"""The table of downsamplers, and what every one of them promises.
+"""The tables of downsamplers and resamplers, and the contract that each of them keeps.
 
 A *downsampler* is made by `factory(c_in, c_out)` and maps (B, c_in, H, W) to
-(B, c_out, ceil(H/2), ceil(W/2)) for every H, W >= 2. A *resampler* is made by `factory()`, halves likewise
-and keeps the channels; in a detector it stands behind a stride-1 Conv. Both work in training and in eval
-mode, in float32, float16 and bfloat16, in channels_last, and under torch.export.
+(B, c_out, ceil(H/2), ceil(W/2)) for every H, W >= 2. A *resampler* is made by `factory()`, halves the size
+in the same way and keeps the channels; in a detector it follows a stride-1 Conv. Both work in training and in
+eval mode, in float32, float16 and bfloat16, in channels_last, and under torch.export.
 
-To add one: write a file, enter it in one of the two tables; every test and `--downsample` then know it.
+To add one, write a file and enter it in one of the two tables; every test and `--downsample` then know it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """DiffStride: a spectral crop whose stride is learned by backpropagation.
 
 Riad, Teboul, Grangier & Zeghidour, ICLR 2022, arXiv:2202.01653. A window over the spectrum falls from 1 to 0
-where the crop ends; its position follows the stride, which so receives a gradient.
+at the end of the crop; its position depends on the stride, which thus receives a gradient.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from models.downsample.spectral import basis_dtype, check_stride, grid_of
 class DiffStride2d(nn.Module):
     """Multiply the spectrum by a window that ends at the learned cut-off.
 
-    As published, the crop and so the output's size follow the strides: the window is 1 up to H / 2s cycles
-    (one more for columns), falls over `smoothness` cycles, and what it leaves is transformed back, so that
+    As published, the strides determine the crop and with it the output's size: the window is 1 up to H / 2s
+    cycles (one more for columns), falls over `smoothness` cycles, and the rest is transformed back, so that
     means grow by HW / hw. With `fixed_grid` the output is always ceil(H / stride) x ceil(W / stride) of the
-    first strides, the mean is kept, and the middle of the fall lies at H / 2s cycles: the strides learn the
-    cut-off within that grid.
+    initial strides, the mean is kept, and the middle of the fall lies at H / 2s cycles: the strides learn the
+    cut-off on that grid.
 
     Attributes:
         strides: of rows and columns, the parameter; one number for both if `shared`.
 
     Args:
-        stride: the first strides, at least 1.
-        smoothness: width of the window's fall, in cycles a map.
+        stride: the initial strides, at least 1.
+        smoothness: width of the window's fall, in cycles per map.
         shared: one stride for both axes.
         fixed_grid: see above.
-        limits: smallest and largest stride allowed. Below, a stride is further limited to where the window's
-            fall still begins inside the spectrum, and so still learns.
-        method: how it is computed; "auto" chooses by `fourier.use_matrices`.
+        limits: smallest and largest stride allowed. The smallest is raised to where the window's fall still
+            begins inside the spectrum, as a stride below would no longer learn.
+        method: the form of the computation; "auto" chooses by `fourier.use_matrices`.
 
     Raises:
         ValueError: a stride below 1 or outside of the limits, or no smoothness.
@@ -74,7 +74,7 @@ class DiffStride2d(nn.Module):
         """Return the smallest useful strides, at which the fall begins at the last frequency."""
         sizes = x.shape[2:]
         if self.fixed_grid and torch.compiler.is_compiling():  # sizes may be symbols, and no value changes:
-            return [self.limits[0]] * 2  # below the limit the window is 1 on the whole grid
+            return [self.limits[0]] * 2  # below this the window is 1 on the whole grid
         if self.fixed_grid:
             grid = grid_of(x, self.stride)
             lowest = [size / (kept + self.smoothness) for size, kept in zip(sizes, grid, strict=True)]
@@ -84,7 +84,7 @@ class DiffStride2d(nn.Module):
         return lowest if self.strides.numel() == 2 else [max(lowest)] * 2
 
     def _limited(self, x: Tensor, lowest: list[float]) -> Tensor:
-        """Return both strides within their limits; training keeps the parameter there, too."""
+        """Return both strides within their limits; in training the parameter is moved there as well."""
         strides = self.strides.to(basis_dtype(x))
         low = torch.tensor(lowest[: strides.numel()], device=x.device, dtype=strides.dtype)
         allowed = torch.maximum(strides.detach(), low).clamp_max(self.limits[1])
@@ -135,7 +135,7 @@ class DiffStride2d(nn.Module):
         return ((end - frequency) / self.smoothness + 1).clamp(0, 1)
 
     def train(self, mode: bool = True) -> DiffStride2d:
-        """Set the mode; a graph traced in eval mode is cropped as the strides say now."""
+        """Set the mode; a graph traced in eval mode is cropped by the present strides."""
         self._note_strides()
         return super().train(mode)
 
@@ -155,23 +155,26 @@ class DiffStride2d(nn.Module):
 
 def learned_strides(model: nn.Module) -> dict[str, tuple[float, float]]:
     """Return the strides of rows and columns of every DiffStride layer, by its name."""
-    found = {}
+    strides = {}
     for name, module in model.named_modules():
         if isinstance(module, DiffStride2d):
             rows, columns = module.strides.detach().expand(2).tolist()
-            found[name] = (rows, columns)
-    return found
+            strides[name] = (rows, columns)
+    return strides
 
 
 def stride_complexity(layers: Iterable[DiffStride2d]) -> Tensor:
     """The paper's penalty on small strides, to be scaled by its weight and added to the loss.
 
-    The sum over the layers, first to last, of the share of the input's pixels that is left behind each:
-    the product of 1 / (rows' stride · columns' stride) so far.
+    The sum over the layers, first to last, of the share of the input's pixels that remains after each: the
+    product of 1 / (row stride · column stride) so far.
+
+    Raises:
+        ValueError: there is no layer.
     """
     shares = [1 / layer.strides.expand(2).prod() for layer in layers]
     if not shares:
-        raise ValueError("there is no DiffStride layer to penalise")
+        raise ValueError("there is no DiffStride layer to penalize")
     return torch.stack(shares).cumprod(0).sum()
 
 

@@ -1,13 +1,13 @@
-"""Keeping part of a map's Fourier spectrum, as transforms or as two matrix products.
+"""Keeping a part of a map's Fourier spectrum, by transforms or by two matrix products.
 
-Cropping and weighting a spectrum is linear and acts on rows and columns apart, so it equals Y = A X Bᵀ with
-two small matrices, or the sum of two such terms where the kept rows are not symmetric and A is complex. An
-axis' matrix is `synthesis * window @ analysis`: cosines and sines of the frequencies at the output's
+Cropping and weighting a spectrum is linear and acts on rows and columns separately, so it equals Y = A X Bᵀ
+with two small matrices, or the sum of two such terms where the kept rows are not symmetric and A is complex.
+The matrix of an axis is `synthesis * window @ analysis`: cosines and sines of the frequencies at the output's
 positions, the weight of each frequency, cosines and sines at the input's.
 
 The matrix form is used up to `MATRIX_SIDE` pixels a side, in 16 bits on a CPU, and always while a graph is
-exported (ONNX has no usable inverse real FFT); transforms above. The limits are read from the table that
-benchmarks/spectral.py printed on a CPU (docs/downsampling.md); they have not been measured on a GPU.
+exported (ONNX has no usable inverse real FFT); larger maps are transformed. The limits were measured on a CPU
+by benchmarks/spectral.py (docs/downsampling.md), and not yet on a GPU.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def _cached(make: Make) -> Make:
     """Compute a basis once for its arguments, but never keep what belongs to a graph being traced."""
 
     @functools.lru_cache(maxsize=128)
-    def remembered(*arguments: object) -> Basis:
+    def computed_once(*arguments: object) -> Basis:
         with torch.inference_mode(False), torch.no_grad():  # such a tensor may be trained through
             return make(*arguments)
 
     @functools.wraps(make)
     def basis(*arguments: object) -> Basis:
-        return make(*arguments) if torch.compiler.is_compiling() else remembered(*arguments)
+        return make(*arguments) if torch.compiler.is_compiling() else computed_once(*arguments)
 
     return basis  # type: ignore[return-value]
 
@@ -70,7 +70,7 @@ def halving_basis(size: int, grid: int, device: torch.device, dtype: torch.dtype
 
 @_cached
 def row_basis(size: int, first: int, last: int, device: torch.device, dtype: torch.dtype) -> Basis:
-    """The first and the last so many of `size` complex frequencies become a smaller spectrum; two terms."""
+    """The `first` and the `last` of `size` complex frequencies become a smaller spectrum; two terms."""
     grid = first + last
     kept = torch.cat([torch.arange(first), torch.arange(size - last, size)]).to(device)
     weight = torch.full((grid,), 1 / grid, device=device)

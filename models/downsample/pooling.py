@@ -1,4 +1,4 @@
-"""Pooling over two pixels a side: maximum, average, and blur (Zhang, ICML 2019, arXiv:1904.11486)."""
+"""Pooling by two: maximum, average, and blur (Zhang, ICML 2019, arXiv:1904.11486)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def average_pool() -> nn.Module:
 
 
 class BlurPool2d(nn.Module):
-    """Every second pixel of the map, smoothed by the binomial filter 1-2-1 before; borders are mirrored."""
+    """The binomial filter 1-2-1, then every second pixel; borders are mirrored."""
 
     kernel: Tensor
 

@@ -1,7 +1,7 @@
 """SPD-Conv: space-to-depth, then a stride-1 convolution.
 
 Sunkara & Luo, ECML PKDD 2022, arXiv:2208.03641. The paper's block is `SPDConv`; the released YOLOv5-SPD
-networks instead run a stride-1 Conv and then a bare `SpaceToDepth`, whose channels the next block mixes.
+networks instead run a stride-1 Conv, then a bare `SpaceToDepth` whose channels the next block mixes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def space_to_depth(x: Tensor, scale: int = 2) -> Tensor:
     Channel group j*scale+i holds row offset i, column offset j.
 
     Raises:
-        ValueError: H or W is not divisible by `scale`, or that is no whole number above 0.
+        ValueError: H or W is not divisible by `scale`, or `scale` is not a whole number above 0.
     """
     if type(scale) is not int or scale < 1:
         raise ValueError(f"space_to_depth: the scale must be a whole number above 0, got {scale!r}")
@@ -36,9 +36,9 @@ def space_to_depth(x: Tensor, scale: int = 2) -> Tensor:
 
 
 def strided_weight(weight: Tensor) -> Tensor:
-    """(c_out, 4C, k, k) behind a space-to-depth -> (c_out, C, 2k, 2k) of the equal stride-2 convolution.
+    """(c_out, 4C, k, k) after a space-to-depth -> (c_out, C, 2k, 2k) of the equal stride-2 convolution.
 
-    A padding of p pixels behind the space-to-depth becomes 2p.
+    A padding of p pixels after the space-to-depth becomes 2p.
     """
     c_out, c_in, height, width = weight.shape
     grouped = weight.reshape(c_out, 2, 2, c_in // 4, height, width)  # column offset, row offset, channel

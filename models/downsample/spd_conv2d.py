@@ -1,8 +1,10 @@
 """A strided convolution written as space-to-depth and a stride-1 convolution that computes the same.
 
-A window of k pixels that moves by s reads a few cells of s x s pixels behind space-to-depth: k3 s2 p1 reads
+After space-to-depth, a window of k pixels that moves by s reads a few cells of s x s pixels: k3 s2 p1 reads
 2x2 cells, k7 s2 p3 4x4, k5 s2 p2 3x3, k1 s2 one. The weights of pixels that the window did not read start at
 zero and are free to learn.
+
+Ultralytics pickles these layers in its checkpoints: renaming a class or an attribute here would break them.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Window:
-    """What a strided layer reads: kernel and padding of rows and columns, one stride for both, in pixels.
+    """What a strided layer reads for an output, in pixels.
 
-    `ceil`: an output more where the last window hangs over the border (pooling's `ceil_mode`).
+    Attributes:
+        kernel: rows, columns.
+        padding: of rows, of columns.
+        stride: of both.
+        ceil: one more output where the last window extends over the border (pooling's `ceil_mode`).
     """
 
     kernel: Pair
@@ -31,25 +37,25 @@ class Window:
     ceil: bool = False
 
     def output_size(self, size: int, axis: int) -> int:
-        """Return how many outputs `size` pixels give along rows (0) or columns (1)."""
+        """Return the number of outputs for `size` pixels along the rows (axis 0) or the columns (1)."""
         kernel, padding, stride = self.kernel[axis], self.padding[axis], self.stride
         count = (size + 2 * padding - kernel + (stride - 1) * self.ceil) // stride + 1
         starts_outside = self.ceil and (count - 1) * stride >= size + padding
         return count - 1 if starts_outside else count
 
     def first_cell(self, axis: int) -> int:
-        """Return the first cell read for output 0: 0 or below."""
+        """Return the first cell that output 0 reads: 0, or below for one in the padding."""
         return -self.padding[axis] // self.stride
 
     def cells(self, axis: int) -> int:
-        """Return how many cells an output reads."""
+        """Return the number of cells that an output reads."""
         last = (self.kernel[axis] - 1 - self.padding[axis]) // self.stride
         return last - self.first_cell(axis) + 1
 
     def margins(self, height: int, width: int) -> list[int]:
-        """Return the pixels to add left, right, above and below (under 0: to drop), as F.pad takes them.
+        """Return the pixels to add left, right, above and below (negative: to drop), as F.pad takes them.
 
-        What is then there are whole cells, as many as the outputs read.
+        The map then holds whole cells, as many as the outputs read.
         """
         margins = []
         for axis, size in ((1, width), (0, height)):
@@ -60,9 +66,9 @@ class Window:
 
 
 class SPDConv2d(nn.Conv2d):
-    """Space-to-depth, then a stride-1 convolution, for a window of pixels; it may stand where a Conv2d did.
+    """Space-to-depth, then a stride-1 convolution, in place of a strided Conv2d.
 
-    Its input channels are those behind space-to-depth: in the order of `space_to_depth`, or, in groups, of
+    Its input channels are those after space-to-depth: in the order of `space_to_depth`, or, with groups, of
     torch's pixel_unshuffle, which keeps the pixels of a channel together.
     """
 
@@ -72,7 +78,7 @@ class SPDConv2d(nn.Conv2d):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c_in, H, W) -> (B, c_out, h, w), the size that the strided layer gives."""
+        """(B, c_in, H, W) -> (B, c_out, h, w), the output size of the strided layer."""
         x = F.pad(x, self.window.margins(x.shape[2], x.shape[3]))
         x = (
             space_to_depth(x, self.window.stride)
@@ -91,7 +97,7 @@ class SPDConv2d(nn.Conv2d):
             margins += [before, after]
         rows, columns = self.window.cells(0), self.window.cells(1)
         cells = F.pad(weight, margins).unflatten(3, (columns, stride)).unflatten(2, (rows, stride))
-        # (c_out, c_in, rows, i, columns, j) -> pixels of a cell before or behind the channels
+        # (c_out, c_in, rows, i, columns, j) -> pixels of a cell before or after the channels
         order = (0, 5, 3, 1, 2, 4) if self.groups == 1 else (0, 1, 3, 5, 2, 4)
         return cells.permute(order).flatten(1, 3)
 
@@ -114,7 +120,7 @@ def from_conv(conv: nn.Conv2d, preserve: bool = True) -> SPDConv2d:
 
     Args:
         conv: dilation 1, equal strides, zero padding.
-        preserve: compute the same; otherwise start afresh.
+        preserve: compute the same; otherwise the weights are initialized at random.
     """
     padding = (0, 0) if isinstance(conv.padding, str) else _pair(conv.padding)
     window = Window(_pair(conv.kernel_size), padding, conv.stride[0])
@@ -134,7 +140,7 @@ def from_conv(conv: nn.Conv2d, preserve: bool = True) -> SPDConv2d:
 
 
 def from_pool(pool: nn.AvgPool2d | nn.MaxPool2d, channels: int) -> SPDConv2d:
-    """Return the SPD layer in place of a pooling: it starts as the average over each window."""
+    """Return the SPD layer in place of a pooling; it starts as the average over each window."""
     kernel, stride = _pair(pool.kernel_size), _pair(pool.stride)
     window = Window(kernel, _pair(pool.padding), stride[0], pool.ceil_mode)
     layer = SPDConv2d(channels, channels, window, groups=channels, bias=False)

@@ -18,13 +18,13 @@ from models.downsample.fourier import Method, use_matrices
 class SpectralPool2d(nn.Module):
     """Crop the spectrum to height / stride and width / stride.
 
-    As published, the height is rounded down to an even number, the width down, and the mean of the values
-    grows by HW / hw. With `fixed_grid` the output is ceil(H / stride) x ceil(W / stride), the mean is kept.
+    As published, the height is rounded down to an even number, the width is rounded down, and the mean grows
+    by HW / hw. With `fixed_grid` the output is ceil(H / stride) x ceil(W / stride), the mean is kept.
 
     Args:
         stride: of rows and of columns, at least 1; fractions are allowed.
         fixed_grid: see above.
-        method: how it is computed; "auto" chooses by `fourier.use_matrices`.
+        method: the form of the computation; "auto" chooses by `fourier.use_matrices`.
 
     Raises:
         ValueError: a stride below 1.
@@ -43,7 +43,7 @@ class SpectralPool2d(nn.Module):
         """(B, C, H, W) -> (B, C, h, w).
 
         Raises:
-            ValueError: as published, a map too small to keep two rows and one column of.
+            ValueError: as published, the map is too small to keep two rows and one column.
         """
         return self._halve(x) if self.fixed_grid else self._crop(x)
 
@@ -86,7 +86,7 @@ def check_stride(stride: tuple[float, float]) -> tuple[float, float]:
 
 
 def grid_of(x: Tensor, stride: tuple[float, float]) -> tuple[int, int]:
-    """Return ceil(H / stride), ceil(W / stride) of a (B, C, H, W) map; whole strides also of free sizes."""
+    """Return ceil(H / stride), ceil(W / stride) of a (B, C, H, W) map; symbolic sizes need whole strides."""
     height, width = (
         -(-size // int(step)) if step == int(step) else math.ceil(size / step)
         for size, step in zip(x.shape[2:], stride, strict=True)
@@ -95,7 +95,7 @@ def grid_of(x: Tensor, stride: tuple[float, float]) -> tuple[int, int]:
 
 
 def basis_dtype(x: Tensor) -> torch.dtype:
-    """Return the precision in which matrices for `x` are made: at least float32."""
+    """Return the precision of the matrices for `x`: at least float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 

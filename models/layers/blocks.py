@@ -85,7 +85,7 @@ class C3(nn.Module):
 
 
 def run_as_one(first: Conv, second: Conv, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Run two 1x1 Convs of equal settings on one input in training; the numbers are those of one by one.
+    """Run two 1x1 Convs of equal settings on one input in training, with the values that each gives alone.
 
     (B, c_in, H, W) -> (B, c_1, H, W), (B, c_2, H, W).
     """
@@ -122,7 +122,7 @@ class SPP(nn.Module):
 
 
 class SPPF(nn.Module):
-    """SPP(5, 9, 13) as three successive pools of one kernel: same result, less work."""
+    """SPP(5, 9, 13) as three successive pools of one kernel: the same result with less work."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 5):
         super().__init__()

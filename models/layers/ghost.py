@@ -12,7 +12,7 @@ from models.layers.blocks import C3, Conv
 
 
 class GhostConv(nn.Module):
-    """A Conv to half of the channels, and a depthwise 5x5 Conv of those for the other half."""
+    """A Conv makes half of the channels; a depthwise 5x5 Conv of these makes the other half."""
 
     def __init__(
         self,

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 class Detect(nn.Module):
-    """One 1x1 convolution a level; each anchor of each cell predicts a box, objectness and class scores.
+    """A 1x1 convolution per level; each anchor of each cell predicts a box, objectness and class scores.
 
     Attributes:
-        nc, na, nl, no: classes, anchors a level, levels, numbers a prediction (5 + nc).
+        nc, na, nl, no: number of classes, of anchors per level, of levels, of values per prediction (5 + nc).
         anchors: (nl, na, 2) widths and heights in strides of their level, always float32.
-        stride: (nl,) pixels a cell of each level, always float32.
+        stride: (nl,) pixels per cell of each level, always float32.
     """
 
     anchors: Tensor
@@ -37,7 +37,7 @@ class Detect(nn.Module):
         return self
 
     def initialize_bias(self) -> None:
-        """Start from about 8 objects a 640-pixel image and evenly likely classes (arXiv:1708.02002, 3.3)."""
+        """Start from 8 objects per 640-pixel image and equally likely classes (arXiv:1708.02002, 3.3)."""
         with torch.no_grad():
             for conv, stride in zip(self.m, self.stride.tolist(), strict=True):
                 assert isinstance(conv, nn.Conv2d) and conv.bias is not None

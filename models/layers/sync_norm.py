@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d over the processes' joined batch, on any device; torch.nn.SyncBatchNorm is CUDA's alone."""
+    """BatchNorm2d over the batches of all processes, on any device; torch.nn.SyncBatchNorm needs CUDA."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -21,13 +21,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         sums = all_reduce(sums)
         total, (mean, square) = sums[0], (sums[1:] / sums[0]).chunk(2)  # each (C,)
         variance = square - mean.square()
-        self._follow(mean.detach(), variance.detach() * total.detach() / (total.detach() - 1))
+        self._update(mean.detach(), variance.detach() * total.detach() / (total.detach() - 1))
         gain = torch.rsqrt(variance + self.eps) * self.weight
         return (wide * gain[:, None, None] + (self.bias - mean * gain)[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics towards these."""
+    def _update(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics with those of a batch."""
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         self.num_batches_tracked += 1
@@ -36,7 +36,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronize_norms(model: nn.Module) -> nn.Module:
-    """Replace every BatchNorm2d by one that sees the batches of all processes; same keys, same values."""
+    """Replace every BatchNorm2d by one over the batches of all processes; same keys, same values."""
     if next(model.parameters()).device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for parent in list(model.modules()):

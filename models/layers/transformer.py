@@ -11,7 +11,7 @@ from models.layers.blocks import C3
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and two linear maps, each added to its input."""
+    """Self-attention, then two linear layers, each of the two added to its input."""
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
@@ -26,7 +26,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Layers over the pixels of a map; a linear map of the pixels stands for their position."""
+    """Transformer layers over the pixels of a map, with a linear layer in place of position embeddings."""
 
     def __init__(self, channels: int, heads: int, layers: int):
         super().__init__()

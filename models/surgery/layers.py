@@ -20,13 +20,23 @@ POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 def plan_layers(
-    model: nn.Module, found: Mapping[str, nn.Module], preserve: bool, channels: Mapping[str, int]
+    model: nn.Module, old: Mapping[str, nn.Module], preserve: bool, channels: Mapping[str, int]
 ) -> tuple[list[LayerReport], dict[str, nn.Module]]:
-    """Return what is to become of each layer, and the new ones; nothing is changed yet."""
+    """Plan the replacement of layers; nothing is changed yet.
+
+    Args:
+        model: the network.
+        old: its layers to replace, by name, from `downsampling_layers`.
+        preserve: keep what the network computes.
+        channels: of the poolings among them, by name.
+
+    Returns:
+        A report on each layer, and the new layers, by name, of those that can be replaced.
+    """
     owners = _owners(model)
     layers: list[LayerReport] = []
     new: dict[str, nn.Module] = {}
-    for name, module in found.items():
+    for name, module in old.items():
         reason = _obstacle(name, module, preserve, channels.get(name), owners)
         if not reason:
             new[name] = _replacement(module, preserve, channels.get(name))
@@ -36,23 +46,29 @@ def plan_layers(
 
 
 def downsampling_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
-    """Return the layers with a stride above 1 that `where` selects, in order."""
+    """Return the layers with a stride above 1 that `where` selects, by name, in the network's order.
+
+    Raises:
+        UserError: there is none, or a pattern matches none.
+    """
     modules = dict(model.named_modules())
-    found = {name: module for name, module in modules.items() if _stride(module) > 1}
+    candidates = {name: module for name, module in modules.items() if _stride(module) > 1}
     if where is None:
-        selected = found
+        selected = candidates
     elif callable(where):
-        selected = {name: module for name, module in found.items() if where(name, module)}
+        selected = {name: module for name, module in candidates.items() if where(name, module)}
     else:
         selected = {}
         for pattern in [where] if isinstance(where, str) else where:
-            matching = {name: found[name] for name in fnmatch.filter(found, pattern)}
+            matching = {name: candidates[name] for name in fnmatch.filter(candidates, pattern)}
             if not matching and pattern in modules:
                 raise UserError(
                     f"{pattern} is a {type(modules[pattern]).__name__}, which does not downsample"
                 )
             if not matching:
-                raise UserError(f"no downsampling layer is called '{pattern}'. {suggest(pattern, found)}")
+                raise UserError(
+                    f"no downsampling layer is called '{pattern}'. {suggest(pattern, candidates)}"
+                )
             selected.update(matching)
     if not selected:
         raise UserError("there is no strided convolution or pooling to replace")
@@ -72,7 +88,7 @@ def _stride(module: nn.Module) -> int:
 def _obstacle(
     name: str, module: nn.Module, preserve: bool, channels: int | None, owners: Mapping[int, list[str]]
 ) -> str:
-    """Return why a layer cannot be replaced, or nothing."""
+    """Return why a layer cannot be replaced, or an empty text."""
     if not name:
         return "it is the whole network; put it into an nn.Sequential"
     if type(module) not in (*_CONVS, *POOLS):
@@ -120,14 +136,14 @@ def _replacement(module: nn.Module, preserve: bool, channels: int | None) -> SPD
         assert channels is not None
         layer = from_pool(module, channels)
     own = {*vars(layer), *getattr(module, "__constants__", ())}
-    for key, value in vars(module).items():  # hooks, and what the network noted on its layer
+    for key, value in vars(module).items():  # hooks, and what the network stored on its layer
         if key.endswith("_hooks") or "_hooks_" in key or key not in own:
             setattr(layer, key, value)
     return layer
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:
-    """Return which modules hold each parameter, by the parameter's identity."""
+    """Return the names of the modules that hold each parameter, by its identity."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):

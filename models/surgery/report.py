@@ -1,4 +1,4 @@
-"""What a surgery found and did, as a table."""
+"""What a surgery replaced and what it left, as a table."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class SurgeryReport:
     """What a surgery did.
 
     Attributes:
-        layers: every downsampling layer that was found.
+        layers: every downsampling layer that was selected.
         parameters: of the network, before and after.
-        flops: of the network for the example, two a multiply-add, before and after.
+        flops: of the network for the example, two per multiply-add, before and after.
     """
 
     layers: list[LayerReport]
@@ -38,7 +38,7 @@ class SurgeryReport:
 
     @property
     def replaced(self) -> list[str]:
-        """Names of the layers replaced."""
+        """Names of the layers that were replaced."""
         return [layer.name for layer in self.layers if not layer.reason]
 
     def __str__(self) -> str:

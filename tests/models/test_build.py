@@ -71,7 +71,7 @@ def test_anchors_are_kept_in_strides_and_can_be_replaced():
         model.set_anchors(pixels[:2])
 
 
-def test_anchors_largest_first_are_turned_round():
+def test_anchors_largest_first_are_reversed():
     rows = [[116, 90, 156, 198, 373, 326], [30, 61, 62, 45, 59, 119], [10, 13, 16, 30, 33, 23]]
     ours = build_model("yolov5n", anchors=rows)
     assert torch.equal(ours.head.anchors, build_model("yolov5n").head.anchors)
@@ -100,7 +100,7 @@ def test_yolov5s_own_spelling_builds_the_same_network(tmp_path):
 
 
 def _rows(text):
-    """A small model in YOLOv5's format; `text` are its rows between stem and head."""
+    """A small model in YOLOv5's format; `text` holds its rows between stem and head."""
     return yaml.safe_load(f"""
         nc: 2
         depth_multiple: 1.0
@@ -230,7 +230,7 @@ def test_an_unknown_model_names_the_choices(tmp_path):
         build_model(broken)
 
 
-def test_every_built_in_name_reads():
+def test_every_built_in_name_can_be_read():
     assert {"yolov5n", "yolov5x-p2", "yolov5l-spd", "yolov5s-spd-p234", "resnet50-spd"} < set(model_names())
     for name in model_names():
         read_architecture(name)
@@ -258,7 +258,7 @@ def test_summary_of_a_size_that_does_not_fit_names_the_stride():
         summarize(build_model("yolov5n"), 650)
 
 
-def test_building_takes_nothing_but_the_given_dict():
+def test_building_does_not_change_the_given_dict():
     content = _rows("[-1, 1, C3, [64]]")
     before = copy.deepcopy(content)
     build_model(content, num_classes=7, anchors=3)

@@ -20,7 +20,7 @@ def small():
     }
 
 
-def test_what_is_saved_is_read_back(tmp_path):
+def test_a_saved_checkpoint_reads_back_the_same(tmp_path):
     save_checkpoint(tmp_path / "last.pt", small())
     content = read_checkpoint(tmp_path / "last.pt")
     assert content["format"] == FORMAT

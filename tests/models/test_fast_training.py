@@ -1,4 +1,4 @@
-"""Training with merged convolutions is training: same values, gradients, statistics and state dict."""
+"""Training with merged convolutions has the values, gradients, statistics and state dict of plain training."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_eval_mode_frozen_norms_and_switching_off_are_the_plain_network():
     assert all(act.inplace for act in fast.modules() if isinstance(act, nn.SiLU))
 
 
-def test_other_norms_and_hooks_are_left_alone():
+def test_blocks_with_other_norms_or_hooks_are_not_merged():
     normed, hooked = C3(8, 8, 1), C3(8, 8, 1)
     normed.cv1.bn = nn.GroupNorm(2, 4)
     calls = []
@@ -85,7 +85,7 @@ def test_other_norms_and_hooks_are_left_alone():
     assert not normed.merged and not hooked.merged
 
 
-def test_fusing_for_inference_ends_it():
+def test_fusing_for_inference_ends_fast_training():
     model = build_model("yolov5n-spd", num_classes=2)
     fast_training(model)
     model.eval()

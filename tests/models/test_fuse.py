@@ -76,7 +76,7 @@ def test_fusing_twice_is_fusing_once_and_the_result_can_be_copied():
     assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_a_space_to_depth_that_others_read_stays():
+def test_a_space_to_depth_that_other_layers_read_stays():
     model = build_model(
         {
             "nc": 2,
@@ -98,7 +98,7 @@ def test_a_space_to_depth_that_others_read_stays():
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
 
 
-def test_what_surgery_made_is_strided_again_once_fused():
+def test_layers_made_by_surgery_are_strided_again_once_fused():
     model = build_model("yolov5n", num_classes=2)
     model.model[1].conv = nn.Conv2d(16, 32, 3, 2, 1, groups=4, bias=False)
     replace_downsampling(randomize_norms(model))

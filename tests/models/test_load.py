@@ -52,7 +52,7 @@ def _change(content, **changes):
     return {**content, **changes}
 
 
-def test_what_does_not_fit_is_named_in_one_line(released):
+def test_a_checkpoint_that_does_not_fit_is_one_line(released):
     weights = dict(released["weights"])
     missing = {key: value for key, value in weights.items() if key != "model.3.cv1.conv.weight"}
     cases = [
@@ -77,7 +77,7 @@ def test_anchor_grids_of_older_checkpoints_are_left_out(released):
     from_checkpoint(_change(released, weights=weights))
 
 
-def test_transfer_copies_what_fits_and_starts_the_head_afresh(released):
+def test_transfer_copies_the_tensors_that_fit_and_keeps_the_new_head(released):
     model = build_model("yolov5n-spd", num_classes=3)
     anchors, head = model.head.anchors.clone(), model.head.m[0].weight.detach().clone()
     copied, total = transfer_weights(model, released["weights"])
@@ -94,7 +94,7 @@ def test_transfer_copies_what_fits_and_starts_the_head_afresh(released):
 
 
 def write_pickled(path, payload):
-    """Write a torch-style zip whose pickle is `payload` as it stands."""
+    """Write a torch-style zip whose pickle is `payload`."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", payload)
         archive.writestr("archive/version", "3\n")
@@ -178,14 +178,14 @@ def test_an_unsupported_pickle_is_one_line(tmp_path):
         load_model(tmp_path / "new.pt")
 
 
-def test_options_and_scores_of_unfinished_training_are_no_obstacle(tmp_path):
+def test_options_and_metrics_of_unfinished_training_are_read(tmp_path):
     left = {"best_fitness": np.float64(0.3), "opt": {"save_dir": Path("runs")}, "array": np.ones(2)}
     torch.save({"model": torch.nn.Identity(), **left}, tmp_path / "last.pt")
     with pytest.raises(UserError, match="holds no YOLOv5 network"):  # it was read to the end
         load_model(tmp_path / "last.pt")
 
 
-def test_an_ultralytics_checkpoint_is_told_apart(tmp_path):
+def test_an_ultralytics_checkpoint_is_named_as_one(tmp_path):
     write_pickled(tmp_path / "yolov8n.pt", call("ultralytics.nn.tasks", "DetectionModel", "x"))
     with pytest.raises(
         UserError, match=r"yolov8n.pt is a checkpoint of the ultralytics package, not of YOLOv5"

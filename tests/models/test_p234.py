@@ -1,4 +1,4 @@
-"""The networks without stride 32, for data where all objects are small, are networks like the others."""
+"""The networks without stride 32, for data where all objects are small, build, train and export."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = ["yolov5n-p234", "yolov5n-spd-p234"]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameter_counts_are_those_of_the_table(name):
+def test_parameter_counts_are_the_documented_ones(name):
     assert count_parameters(build_model(name)) == PARAMETERS[name]
 
 

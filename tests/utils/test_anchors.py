@@ -47,7 +47,7 @@ def unlike(anchors: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("size", [2.0, 2.2, 8.0, 300.0])
 @pytest.mark.parametrize("count", [9, 12])
-def test_boxes_all_alike_still_get_different_anchors_that_fit(size: float, count: int) -> None:
+def test_equal_boxes_still_get_different_anchors_that_fit(size: float, count: int) -> None:
     sizes = np.full((50, 2), size)
     anchors = fit_anchors(sizes, count, generations=20)
     assert anchors is not None and anchors.shape == (count, 2)
@@ -84,13 +84,13 @@ def test_boxes_thinner_than_two_pixels_give_no_anchors() -> None:
     assert fit_anchors(np.zeros((0, 2)), 9) is None
 
 
-def test_a_sample_stands_for_many_boxes() -> None:
+def test_a_sample_of_many_boxes_gives_anchors_that_fit_all() -> None:
     sizes = np.random.default_rng(0).lognormal(np.log(12), 0.6, (100_000, 2)).clip(2, 200)
     anchors = fit_anchors(sizes, 9, generations=50)
     assert anchors is not None and best_possible_recall(sizes, anchors) > 0.98
 
 
-def test_the_same_seed_finds_the_same_anchors() -> None:
+def test_the_same_seed_gives_the_same_anchors() -> None:
     sizes = np.random.default_rng(1).uniform(4, 80, (300, 2))
     first, second = (fit_anchors(sizes, 9, generations=100, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first, second)

@@ -49,8 +49,8 @@ def test_area_of_swapped_corners_is_zero():
 def test_iou_of_every_pair_equals_the_loop(function):
     a, b = xywh_to_xyxy(random_xywh(30)), xywh_to_xyxy(random_xywh(20, seed=1))
     expected = [[slow_iou(row, column) for column in b.tolist()] for row in a.tolist()]
-    found = function(a, b) if function is box_iou else function(a.numpy(), b.numpy())
-    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-12)
+    ours = function(a, b) if function is box_iou else function(a.numpy(), b.numpy())
+    np.testing.assert_allclose(np.asarray(ours), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("function", [box_iou, iou_matrix], ids=["torch", "numpy"])
@@ -110,18 +110,18 @@ def test_gradients_match_finite_differences():
 
 def test_alpha_is_constant_to_the_gradient():
     a, b = random_xywh(1).requires_grad_(), random_xywh(1, seed=1)
-    (found,) = torch.autograd.grad(ciou(a, b).sum(), a)
+    (ours,) = torch.autograd.grad(ciou(a, b).sum(), a)
 
-    def parts(x):
+    def terms(x):
         v = 4 / math.pi**2 * (torch.atan(b[:, 2] / b[:, 3]) - torch.atan(x[:, 2] / x[:, 3])).square()
         iou = box_iou(xywh_to_xyxy(x), xywh_to_xyxy(b))[0]
         return v, v / (1 - iou + v)
 
-    v, alpha = parts(a)
+    v, alpha = terms(a)
     (through_alpha,) = torch.autograd.grad((alpha * v.detach()).sum(), a)
     probe = torch.eye(4, dtype=torch.float64) * 1e-6
     numeric = torch.stack([(ciou(a + d, b) - ciou(a - d, b))[0] / 2e-6 for d in probe])
-    torch.testing.assert_close(found[0], numeric.detach() + through_alpha[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours[0], numeric.detach() + through_alpha[0], atol=1e-5, rtol=1e-4)
 
 
 def slow_suppress(boxes, iou_thres, max_keep):

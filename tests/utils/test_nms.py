@@ -49,19 +49,19 @@ def slow_nms(image, conf_thres, iou_thres, multi_label, max_det):
 
 @pytest.mark.parametrize("case", CASES)
 def test_nms_matches_reference(golden, case):
-    found = non_max_suppression(torch.from_numpy(golden["pred"]), **CASES[case])
-    for i, rows in enumerate(found):
+    kept = non_max_suppression(torch.from_numpy(golden["pred"]), **CASES[case])
+    for i, detections in enumerate(kept):
         expected = golden[f"{case}{i}"]
-        assert set(map(tuple, rows.tolist())) == set(map(tuple, expected.tolist()))
-        assert (rows[:-1, 4] >= rows[1:, 4]).all()
+        assert set(map(tuple, detections.tolist())) == set(map(tuple, expected.tolist()))
+        assert (detections[:-1, 4] >= detections[1:, 4]).all()
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("max_det", [5, 1000])
 def test_nms_equals_the_loop(multi_label, max_det):
     pred = random_prediction()
-    (found,) = non_max_suppression(pred, 0.05, 0.5, multi_label=multi_label, max_det=max_det)
-    torch.testing.assert_close(found, slow_nms(pred[0], 0.05, 0.5, multi_label, max_det), atol=1e-4, rtol=0)
+    (kept,) = non_max_suppression(pred, 0.05, 0.5, multi_label=multi_label, max_det=max_det)
+    torch.testing.assert_close(kept, slow_nms(pred[0], 0.05, 0.5, multi_label, max_det), atol=1e-4, rtol=0)
 
 
 def test_early_stop_keeps_a_prefix_of_the_full_result():
@@ -72,7 +72,7 @@ def test_early_stop_keeps_a_prefix_of_the_full_result():
     assert torch.equal(full[:50], short)
 
 
-def test_rows_that_are_not_finite_are_dropped():
+def test_predictions_that_are_not_finite_are_dropped():
     pred = random_prediction(20)
     (expected,) = non_max_suppression(pred[:, 6:], 0.01, 0.5, multi_label=True)
     pred[0, 0, 0] = pred[0, 1, 4] = float("nan")
@@ -80,16 +80,16 @@ def test_rows_that_are_not_finite_are_dropped():
     pred[0, 3, 2] = pred[0, 4, 4] = float("inf")
     pred[0, 5, 1] = -float("inf")
     for multi_label in (True, False):
-        (found,) = non_max_suppression(pred, 0.01, 0.5, multi_label=multi_label)
-        assert found.isfinite().all()
+        (kept,) = non_max_suppression(pred, 0.01, 0.5, multi_label=multi_label)
+        assert kept.isfinite().all()
     assert torch.equal(non_max_suppression(pred, 0.01, 0.5, multi_label=True)[0], expected)
 
 
 def test_one_bad_class_score_does_not_hide_the_others():
     pred = torch.tensor([[[10.0, 10, 4, 4, 1, float("nan"), 0.9]]])
     for multi_label in (True, False):
-        (found,) = non_max_suppression(pred, multi_label=multi_label)
-        assert found[:, 4:].tolist() == [[pytest.approx(0.9), 1.0]]
+        (kept,) = non_max_suppression(pred, multi_label=multi_label)
+        assert kept[:, 4:].tolist() == [[pytest.approx(0.9), 1.0]]
 
 
 def test_half_precision_gives_float32_near_the_full_result():
@@ -100,13 +100,13 @@ def test_half_precision_gives_float32_near_the_full_result():
     torch.testing.assert_close(half, full)
 
 
-def test_nothing_found_is_an_empty_result_for_each_image():
-    found = non_max_suppression(torch.zeros(2, 7, 8))
-    assert [tuple(rows.shape) for rows in found] == [(0, 6), (0, 6)]
+def test_no_detections_are_an_empty_result_for_each_image():
+    kept = non_max_suppression(torch.zeros(2, 7, 8))
+    assert [tuple(detections.shape) for detections in kept] == [(0, 6), (0, 6)]
     assert tuple(non_max_suppression(torch.zeros(1, 0, 8))[0].shape) == (0, 6)
 
 
-def test_input_is_left_alone_and_may_be_strided():
+def test_input_is_not_changed_and_may_be_strided():
     pred = random_prediction(100)
     wide = pred.repeat_interleave(2, 1)[:, ::2]
     before = pred.clone()
@@ -114,7 +114,7 @@ def test_input_is_left_alone_and_may_be_strided():
     assert torch.equal(pred, before)
 
 
-def test_classes_that_do_not_exist_find_nothing():
+def test_classes_that_do_not_exist_give_no_detections():
     assert len(non_max_suppression(random_prediction(), 0.1, classes=[7])[0]) == 0
     assert len(non_max_suppression(random_prediction(), 0.1, classes=[])[0]) == 0
 
@@ -127,7 +127,7 @@ def test_classes_that_do_not_exist_find_nothing():
         (torch.zeros(1, 3, 8), {"conf_thres": 1.5}, "0..1"),
     ],
 )
-def test_wrong_input_says_what_would_be_right(pred, options, message):
+def test_wrong_input_is_an_error_that_says_what_is_right(pred, options, message):
     with pytest.raises(ValueError, match=message):
         non_max_suppression(pred, **options)
 

@@ -1,4 +1,4 @@
-"""ResNets against the released ones: blocks, parameter counts, sizes; any downsampler in them."""
+"""ResNets equal the released ones in blocks, parameter counts and sizes, and take any downsampler."""
 
 import json
 
@@ -94,7 +94,7 @@ def test_parameter_counts_are_the_published_ones(name):
     assert count_parameters(model) == PARAMETERS[name]
 
 
-def test_with_imagenets_stem_it_is_the_well_known_resnet():
+def test_with_the_stem_for_imagenet_it_is_the_published_resnet18():
     yaml = {**build_model("resnet18").yaml, "nc": 1000, "stem": 7, "maxpool": True}
     yaml.update(downsample=["strided", "none", *["strided"] * 3], strides=[2, 1, 2, 2, 2])
     model = build_model(yaml)
@@ -126,8 +126,8 @@ def test_every_downsampler_trains_in_every_block(name, block, preactivation):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_pooling_before_the_shortcuts_convolution_is_pooling_behind_it():
-    """DiffStride is published behind; the two commute, and before is cheaper."""
+def test_pooling_before_the_shortcuts_convolution_equals_pooling_after_it():
+    """DiffStride is published with the pooling after it; the two commute, and before is cheaper."""
     conv = nn.Conv2d(4, 6, 1, bias=False)
     x = torch.randn(2, 4, 12, 10)
     for name in ("avg", "blur", "spectral", "diffstride"):
@@ -151,7 +151,7 @@ def test_in_the_hybrid_diffstride_comes_first_and_spectral_pooling_last():
     assert isinstance(network.stages[-1][0].resample, SpectralPool2d)
 
 
-def test_other_published_strides_are_a_key_of_the_yaml():
+def test_the_yaml_sets_the_strides():
     yaml = {**build_model("resnet18-diffstride").yaml, "strides": [1, 1, 3, 2, 3]}
     layers = [m for m in build_model(yaml).modules() if isinstance(m, DiffStride2d)]
     assert [layer.stride[0] for layer in layers] == [1, 3, 2, 3]

@@ -1,4 +1,4 @@
-"""The contract of models/downsample, held against every block of its tables."""
+"""Every block in the tables of models/downsample keeps their contract."""
 
 import math
 
@@ -120,19 +120,19 @@ def test_space_to_depth_names_the_size_it_cannot_divide():
 
 
 @pytest.mark.parametrize("scale", [0, -2, 2.0])
-def test_space_to_depth_names_a_scale_that_is_none(scale):
+def test_space_to_depth_names_a_scale_that_is_not_valid(scale):
     with pytest.raises(ValueError, match=f"the scale must be a whole number above 0, got {scale}"):
         space_to_depth(torch.rand(1, 3, 6, 6), scale)
 
 
-def test_average_of_a_border_window_counts_only_what_is_there():
+def test_the_average_of_a_window_at_the_border_counts_only_pixels_of_the_map():
     pool = RESAMPLERS["avg"]()
     assert pool(torch.tensor([[[[1.0, 3.0, 8.0]]]])).tolist() == [[[[2.0, 8.0]]]]
     assert isinstance(pool, nn.AvgPool2d)
 
 
 def run_in_onnx(model, example, x, file, dynamic_shapes=None):
-    """Export `model` with `example`, and return what ONNX Runtime makes of `x`."""
+    """Export `model` with `example`, and return ONNX Runtime's output for `x`."""
     options = {"dynamo": True, "input_names": ["x"], "dynamic_shapes": dynamic_shapes, "verbose": False}
     torch.onnx.export(model, (example,), file, **options)
     return torch.from_numpy(onnxruntime.InferenceSession(file).run(None, {"x": x.numpy()})[0])
@@ -144,15 +144,15 @@ def test_a_detector_with_every_downsampler_gives_the_same_boxes_in_onnx(tmp_path
     head = [[[len(names) - 2, len(names) - 1], 1, "Detect", ["nc", "anchors"]]]
     model = build_model({"nc": 2, "anchors": 2, "backbone": rows, "head": head}).eval()
     x = torch.rand(2, 3, 2 ** len(names), 2 ** (len(names) + 1))
-    found = run_in_onnx(model, x, x, tmp_path / "model.onnx")
+    outputs = run_in_onnx(model, x, x, tmp_path / "model.onnx")
     with torch.no_grad():
-        torch.testing.assert_close(found, model(x)[0], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(outputs, model(x)[0], rtol=1e-4, atol=1e-3)
 
 
 def test_learned_cut_offs_are_exported_for_free_sizes(tmp_path):
     block = make_downsampler("diffstride", 3, 4).eval()
     shapes = ({2: 2 * Dim("rows")},)
     x = torch.rand(1, 3, 18, 16)
-    found = run_in_onnx(block, torch.rand(1, 3, 12, 16), x, tmp_path / "block.onnx", shapes)
+    outputs = run_in_onnx(block, torch.rand(1, 3, 12, 16), x, tmp_path / "block.onnx", shapes)
     with torch.no_grad():
-        torch.testing.assert_close(found, block(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(outputs, block(x), rtol=1e-4, atol=1e-5)

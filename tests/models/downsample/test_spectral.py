@@ -92,7 +92,7 @@ def test_as_published_the_mean_grows_and_on_the_fixed_grid_it_stays():
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(4, 6), (16, 12)])
-def test_every_order_of_the_products_gives_the_same(size, memory_format):
+def test_every_order_of_the_products_gives_the_same_output(size, memory_format):
     x = torch.randn(2, 5, *size)
     rows, columns = torch.randn(2, 3, size[0]), torch.randn(2, 4, size[1])
     expected = torch.einsum("ih,bchw,jw->bcij", rows[0], x, columns[0])
@@ -103,7 +103,7 @@ def test_every_order_of_the_products_gives_the_same(size, memory_format):
 
 
 @pytest.mark.parametrize("terms", [1, 2])
-def test_the_form_follows_the_written_rule(terms):
+def test_matrices_are_used_up_to_the_measured_size(terms):
     limit = fourier.MATRIX_SIDE[terms]
     small, large = torch.empty(1, 1, 8, limit), torch.empty(1, 1, 8, limit + 1)
     assert fourier.use_matrices(small, "auto", terms)
@@ -113,7 +113,7 @@ def test_the_form_follows_the_written_rule(terms):
 
 
 @pytest.mark.parametrize("fixed_grid", [False, True])
-def test_one_step_moves_the_strides_and_they_stay_within_their_limits(fixed_grid):
+def test_strides_have_gradients_and_stay_within_their_limits(fixed_grid):
     layer = DiffStride2d((2.0, 2.0), limits=(1.5, 2.5), fixed_grid=fixed_grid)
     layer(torch.randn(2, 3, 16, 16)).square().sum().backward()
     assert layer.strides.grad.abs().min() > 0
@@ -157,13 +157,13 @@ def test_the_complexity_penalty_is_the_papers_sum_of_products():
         (lambda: SpectralPool2d((4.0, 4.0))(torch.rand(1, 1, 7, 7)), "a 7x7 map is too small for strides"),
     ],
 )
-def test_what_cannot_be_is_said(make, message):
+def test_impossible_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("strides", [(1.0, 1.0), (2.7, 3.1)])
-def test_the_published_form_exports_as_its_strides_say(strides):
+def test_the_published_form_exports_with_its_learned_strides(strides):
     layer = DiffStride2d((2.0, 2.0))
     layer.load_state_dict({"strides": torch.tensor(strides)})
     x = torch.rand(1, 2, 32, 17)

@@ -18,9 +18,9 @@ def test_decoding_equals_the_formula_cell_by_cell():
     head = make_head()
     raw = [torch.randn(2, 2, 3, 5, 8), torch.randn(2, 2, 2, 4, 8)]
     decoded = head.decode(raw)
-    rows = []
+    expected = []
     for image in range(2):
-        found = []
+        predictions = []
         for level, (values, stride) in enumerate(zip(raw, (8, 16), strict=True)):
             for anchor in range(2):
                 for row in range(values.shape[2]):
@@ -28,9 +28,9 @@ def test_decoding_equals_the_formula_cell_by_cell():
                         p = values[image, anchor, row, column].sigmoid().tolist()
                         width, height = (head.anchors[level, anchor] * stride).tolist()
                         x, y = (2 * p[0] - 0.5 + column) * stride, (2 * p[1] - 0.5 + row) * stride
-                        found.append([x, y, (2 * p[2]) ** 2 * width, (2 * p[3]) ** 2 * height, *p[4:]])
-        rows.append(found)
-    torch.testing.assert_close(decoded, torch.tensor(rows))
+                        predictions.append([x, y, (2 * p[2]) ** 2 * width, (2 * p[3]) ** 2 * height, *p[4:]])
+        expected.append(predictions)
+    torch.testing.assert_close(decoded, torch.tensor(expected))
 
 
 def test_biases_start_from_eight_objects_and_even_classes():

@@ -1,4 +1,4 @@
-"""Surgery keeps the outputs of any network, changes all that it was asked to or nothing, and can be saved."""
+"""Surgery keeps the outputs of any network, replaces every layer or none, and survives a checkpoint."""
 
 import copy
 
@@ -50,7 +50,7 @@ def test_its_strided_weight_is_the_weight_it_embeds(groups):
     torch.testing.assert_close(from_conv(conv).strided_weight(), conv.weight)
 
 
-def test_average_pooling_is_a_convolution_and_max_pooling_starts_as_one():
+def test_average_pooling_becomes_an_equal_convolution_and_max_pooling_one_of_its_size():
     x = torch.rand(1, 4, 12, 13)
     for pool in (nn.AvgPool2d(2), nn.AvgPool2d(3, 2, 1), nn.AvgPool2d(3, 2, divisor_override=5)):
         model = nn.Sequential(nn.Identity(), copy.deepcopy(pool))
@@ -72,7 +72,7 @@ def randomized(model):
 
 
 def difference_after_surgery(model, size=64, **options):
-    """Return the relative difference, and the report; new weights must learn."""
+    """Operate; return the relative difference of the outputs, and the report."""
     x = torch.rand(1, 3, size, size, dtype=next(model.parameters()).dtype)
     before = outputs_of(randomized(model), x)
     assert all(tensor.isfinite().all() for tensor in before)
@@ -208,7 +208,7 @@ OBSTACLES = [
 
 
 @pytest.mark.parametrize(("model", "message"), OBSTACLES, ids=[message for _, message in OBSTACLES])
-def test_what_cannot_be_replaced_is_named_and_nothing_changes(model, message):
+def test_a_layer_that_cannot_be_replaced_is_named_and_nothing_changes(model, message):
     model = nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1), model) if isinstance(model, nn.Sequential) else model
     modules = list(model.modules())
     with pytest.raises(UserError) as caught:
