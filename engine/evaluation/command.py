@@ -28,18 +28,18 @@ DEFAULT_DATA = Path("data/treecrowns.yaml")
 
 
 def main(cfg: ValConfig) -> int:
-    """Evaluate, print the tables and write the run folder."""
+    """Evaluate weights or a results file, print the tables and write the run folder."""
     if cfg.task == "study":
         from engine.evaluation.study import run_study
 
-        run_study(cfg)
+        run_study(cfg, run_evaluation)
     else:
         run_evaluation(cfg)
     return 0
 
 
 def run_evaluation(cfg: ValConfig) -> EvaluationResult | ClassificationResult:
-    """Evaluate weights or a results file; print the tables, write the run folder and return the numbers."""
+    """Evaluate weights or a results file; print the tables, write the run folder and return the result."""
     if cfg.task == "speed":  # as YOLOv5 measures it
         cfg = cfg.replace(task="val", conf_thres=0.25, iou_thres=0.45, plots=False)
     return score_file(cfg) if cfg.predictions else evaluate_weights(cfg)

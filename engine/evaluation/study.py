@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Callable
 
 from engine.evaluation.config import ValConfig
+from engine.evaluation.evaluator import EvaluationResult
+from engine.evaluation.metrics.tables import align
 from utils.files import write_atomically
 from utils.log import RESULT
 from utils.run_folders import make_run_folder
@@ -15,16 +18,18 @@ SIZES = range(256, 1536 + 128, 256)  # pixels
 COLUMNS = ("imgsz", "AP", "AP50", "AP_S", "inference_ms", "nms_ms")
 
 
-def run_study(cfg: ValConfig) -> list[dict[str, float | None]]:
-    """Evaluate at each size, and write study.csv into the run folder."""
-    from engine.evaluation.command import run_evaluation
-    from engine.evaluation.evaluator import EvaluationResult
+def run_study(cfg: ValConfig, evaluate: Callable[[ValConfig], object]) -> list[dict[str, float | None]]:
+    """Evaluate at each size, print the table and write study.csv into the run folder.
 
+    Args:
+        cfg: the options; those of the task and of the size are replaced.
+        evaluate: evaluates a detector and returns an `EvaluationResult`.
+    """
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     rows: list[dict[str, float | None]] = []
     for imgsz in SIZES:
         one = cfg.replace(task="val", imgsz=imgsz, plots=False, project=folder, name=str(imgsz))
-        result = run_evaluation(one)
+        result = evaluate(one)
         assert isinstance(result, EvaluationResult)
         values, seconds = result.metrics.values, result.seconds
         row = {"imgsz": imgsz, **{key: values.get(key) for key in ("AP", "AP50", "AP_S")}}
@@ -35,6 +40,6 @@ def run_study(cfg: ValConfig) -> list[dict[str, float | None]]:
         writer.writeheader()
         writer.writerows(rows)
     table = [list(COLUMNS), *(["-" if row[c] is None else f"{row[c]:.4g}" for c in COLUMNS] for row in rows)]
-    LOG.log(RESULT, "\n" + "\n".join("".join(f"{cell:>14}" for cell in line) for line in table))
+    LOG.log(RESULT, f"\n{align(table)}")
     LOG.log(RESULT, f"saved in {folder}")
     return rows
