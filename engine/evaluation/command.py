@@ -161,7 +161,7 @@ def read_predictions(cfg: ValConfig) -> tuple[Predictions, Sequence[str]]:
     )
     detections, notes = read_results(cfg.predictions, known)
     for note in [*ground_truth.notes, *notes]:
-        LOG.warning(note)
+        LOG.warning("%s", note)
     if not cfg.single_cls:
         return Predictions(records, detections), ground_truth.names
     records = [replace(record, classes=record.classes * 0) for record in records]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from engine.evaluation.config import ValConfig
 from engine.evaluation.evaluator import EvaluationResult
 from engine.evaluation.metrics.tables import align
+from utils.errors import UserError
 from utils.files import write_atomically
 from utils.log import RESULT
 from utils.run_folders import make_run_folder
@@ -23,14 +24,18 @@ def run_study(cfg: ValConfig, evaluate: Callable[[ValConfig], object]) -> list[d
 
     Args:
         cfg: the options; those of the task and of the size are replaced.
-        evaluate: evaluates a detector and returns an `EvaluationResult`.
+        evaluate: evaluates weights and returns the result.
+
+    Raises:
+        UserError: the weights are a classifier.
     """
     folder = make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
     rows: list[dict[str, float | None]] = []
     for imgsz in SIZES:
         one = cfg.replace(task="val", imgsz=imgsz, plots=False, project=folder, name=str(imgsz))
         result = evaluate(one)
-        assert isinstance(result, EvaluationResult)
+        if not isinstance(result, EvaluationResult):
+            raise UserError("--task study is for detectors, and these weights are a classifier")
         values, seconds = result.metrics.values, result.seconds
         row = {"imgsz": imgsz, **{key: values.get(key) for key in ("AP", "AP50", "AP_S")}}
         row |= {f"{stage}_ms": 1e3 * seconds.get(stage, 0.0) for stage in ("inference", "nms")}
