@@ -3,7 +3,7 @@
     python -m benchmarks.eval            # 5,000 images with 300 detections each; pycocotools takes minutes
     python -m benchmarks.eval --quick
 
-The three sides score the same columns and must find the same precision, bit by bit. "ours" is
+The three sides score the same columns and must get the same precision, bit by bit. "ours" is
 `evaluate_detections`: checks, hotcoco, and the tables of all classes. "hotcoco" hands it the same arrays
 directly, without checks or summary. "pycocotools" is its documented way: a data set of dicts, `loadRes` of an
 array. Each side runs in a process of its own, whose peak memory, the data included, is printed.
@@ -45,8 +45,8 @@ class EvalBenchmark(Options):
     side: Literal["all", "ours", "hotcoco", "pycocotools"] = opt("all", "run one side only")
 
 
-def made_up(images: int, per_image: int, classes: int) -> tuple[GroundTruthColumns, DetectionColumns]:
-    """Objects of all sizes, and detections around them in the class most of the time."""
+def random_data(images: int, per_image: int, classes: int) -> tuple[GroundTruthColumns, DetectionColumns]:
+    """Make objects of all sizes, and detections around them, most of them of the same class."""
     rng = np.random.default_rng(0)
     count = int(OBJECTS * images)
     image = np.sort(rng.integers(0, images, count))
@@ -56,15 +56,17 @@ def made_up(images: int, per_image: int, classes: int) -> tuple[GroundTruthColum
 
     total = images * per_image
     near = rng.integers(0, count, total)
-    found = boxes[near] + rng.normal(0, 0.12, (total, 4)) * np.tile(size[near], 2)
-    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2])
+    detections = boxes[near] + rng.normal(0, 0.12, (total, 4)) * np.tile(size[near], 2)
+    detections[:, 2:] = np.maximum(detections[:, 2:], detections[:, :2])
     guess = np.where(rng.random(total) < 0.8, labels[near], rng.integers(0, classes, total))
-    return ground_truth, DetectionColumns(images, image[near], found, rng.random(total) ** 3, guess)
+    return ground_truth, DetectionColumns(images, image[near], detections, rng.random(total) ** 3, guess)
 
 
-def ours(ground_truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
+def ours(ground_truth: GroundTruthColumns, detections: DetectionColumns, classes: int) -> np.ndarray:
     """Return the precision array of our evaluation."""
-    return evaluate_detections(ground_truth, found, [str(k) for k in range(classes)]).accumulated.precision
+    return evaluate_detections(
+        ground_truth, detections, [str(k) for k in range(classes)]
+    ).accumulated.precision
 
 
 def header(images: int, classes: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -75,21 +77,25 @@ def header(images: int, classes: int) -> tuple[list[dict[str, Any]], list[dict[s
     )
 
 
-def as_coco(ground_truth: GroundTruthColumns, found: DetectionColumns) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes of the ground_truth as x, y, w, h, and rows of seven numbers as `loadRes` takes them."""
+def as_coco(ground_truth: GroundTruthColumns, detections: DetectionColumns) -> tuple[np.ndarray, np.ndarray]:
+    """Return ground-truth boxes as x, y, w, h, and the (m, 7) array of detections that `loadRes` takes."""
     boxes = np.hstack(
         (ground_truth.boxes_xyxy[:, :2], ground_truth.boxes_xyxy[:, 2:] - ground_truth.boxes_xyxy[:, :2])
     )
-    size = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
-    rows = np.column_stack((found.image + 1, found.boxes_xyxy[:, :2], size, found.scores, found.classes + 1))
+    size = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
+    rows = np.column_stack(
+        (detections.image + 1, detections.boxes_xyxy[:, :2], size, detections.scores, detections.classes + 1)
+    )
     return boxes, rows
 
 
-def hotcoco_on_arrays(ground_truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
-    """Return the precision array that hotcoco finds when it is fed directly."""
+def hotcoco_on_arrays(
+    ground_truth: GroundTruthColumns, detections: DetectionColumns, classes: int
+) -> np.ndarray:
+    """Return the precision array of hotcoco when it gets the arrays directly."""
     from hotcoco import COCO, COCOeval
 
-    boxes, rows = as_coco(ground_truth, found)
+    boxes, rows = as_coco(ground_truth, detections)
     ids = np.arange(len(boxes)) + 1
     crowd = ground_truth.crowd.astype(np.int64)
     coco = COCO.from_arrays(
@@ -109,12 +115,12 @@ def hotcoco_on_arrays(ground_truth: GroundTruthColumns, found: DetectionColumns,
     return np.asarray(result["precision"])
 
 
-def pycocotools(ground_truth: GroundTruthColumns, found: DetectionColumns, classes: int) -> np.ndarray:
+def pycocotools(ground_truth: GroundTruthColumns, detections: DetectionColumns, classes: int) -> np.ndarray:
     """Return the precision array of the reference."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    boxes, rows = as_coco(ground_truth, found)
+    boxes, rows = as_coco(ground_truth, detections)
     columns = (
         ground_truth.image + 1,
         ground_truth.classes + 1,
@@ -144,7 +150,7 @@ SIDES: dict[str, Callable[[GroundTruthColumns, DetectionColumns, int], np.ndarra
 
 def run_side(cfg: EvalBenchmark) -> None:
     """Time one side in this process and print what it took as JSON."""
-    data = made_up(cfg.images, cfg.per_image, cfg.classes)
+    data = random_data(cfg.images, cfg.per_image, cfg.classes)
     seconds = []
     precision = np.zeros(0)
     for _ in range(1 if cfg.side == "pycocotools" else cfg.repeats):

@@ -28,7 +28,7 @@ DEFAULT_DATA = Path("data/treecrowns.yaml")
 
 
 def main(cfg: ValConfig) -> int:
-    """Evaluate, print the tables and write the run folder."""
+    """Evaluate weights or a results file, print the tables and write the run folder."""
     if cfg.task == "study":
         from engine.evaluation.study import run_study
 
@@ -39,7 +39,7 @@ def main(cfg: ValConfig) -> int:
 
 
 def run_evaluation(cfg: ValConfig) -> EvaluationResult | ClassificationResult:
-    """Evaluate weights or a results file; print the tables, write the run folder and return the numbers."""
+    """Evaluate weights or a results file; print the tables, write the run folder and return the result."""
     if cfg.task == "speed":  # as YOLOv5 measures it
         cfg = cfg.replace(task="val", conf_thres=0.25, iou_thres=0.45, plots=False)
     return score_file(cfg) if cfg.predictions else evaluate_weights(cfg)
@@ -161,7 +161,7 @@ def read_predictions(cfg: ValConfig) -> tuple[Predictions, Sequence[str]]:
     )
     detections, notes = read_results(cfg.predictions, known)
     for note in [*ground_truth.notes, *notes]:
-        LOG.warning(note)
+        LOG.warning("%s", note)
     if not cfg.single_cls:
         return Predictions(records, detections), ground_truth.names
     records = [replace(record, classes=record.classes * 0) for record in records]

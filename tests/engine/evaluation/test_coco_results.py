@@ -1,4 +1,4 @@
-"""utils/results_json.py: any layout of the file, unsorted, with other ids; and all that can be wrong."""
+"""COCO's results files: any layout, any order, any ids; and every fault that is named."""
 
 import json
 from pathlib import Path
@@ -32,14 +32,14 @@ def test_every_layout_is_read_in_pieces_of_any_size(tmp_path, monkeypatch, piece
         entry(image_id=[7, "b", 3][i % 3], bbox=rng.uniform(0, 20, 4).tolist(), score=i / 50, id=50 - i)
         for i in range(50)
     ]
-    found, notes = read_results(written(tmp_path, entries, **options), KNOWN)
+    detections, notes = read_results(written(tmp_path, entries, **options), KNOWN)
     assert notes == []
-    assert found.num_images == 3
-    assert found.image.tolist() == [0, 1, 2] * 16 + [0, 1]
-    assert set(found.classes) == {1}
+    assert detections.num_images == 3
+    assert detections.image.tolist() == [0, 1, 2] * 16 + [0, 1]
+    assert set(detections.classes) == {1}
     boxes = np.array([row["bbox"] for row in entries])
-    np.testing.assert_allclose(found.boxes_xyxy, np.hstack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:])))
-    np.testing.assert_allclose(found.scores, np.arange(50) / 50)
+    np.testing.assert_allclose(detections.boxes_xyxy, np.hstack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:])))
+    np.testing.assert_allclose(detections.scores, np.arange(50) / 50)
 
 
 @pytest.mark.parametrize("first", [0, 5])
@@ -47,17 +47,17 @@ def test_entries_that_hold_dicts_are_not_cut_apart(tmp_path, monkeypatch, first)
     monkeypatch.setattr(engine.evaluation.coco_results, "PIECE", 1)
     nested = {"segmentation": [{"counts": "a"}, {"counts": "}, {"}]}
     entries = [entry(score=i / 10, **(nested if i >= first else {})) for i in range(9)]
-    found, _ = read_results(written(tmp_path, entries), KNOWN)
-    np.testing.assert_allclose(found.scores, np.arange(9) / 10)
+    detections, _ = read_results(written(tmp_path, entries), KNOWN)
+    np.testing.assert_allclose(detections.scores, np.arange(9) / 10)
 
 
 def test_an_empty_list_is_no_detections(tmp_path):
-    found, notes = read_results(written(tmp_path, []), KNOWN)
-    assert len(found.image) == 0
+    detections, notes = read_results(written(tmp_path, []), KNOWN)
+    assert len(detections.image) == 0
     assert "holds no detections" in notes[0]
 
 
-def test_detections_there_twice_and_boxes_far_outside_are_noted(tmp_path):
+def test_duplicate_detections_and_boxes_far_outside_are_noted(tmp_path):
     rows = [entry(score=i / 20) for i in range(20)]
     _, notes = read_results(written(tmp_path, [*rows, rows[3], entry(bbox=[600, 0, 100, 10])]), KNOWN)
     assert "1 of 22 entries, first entry 21, reach more than 5% out of their image" in notes[0]

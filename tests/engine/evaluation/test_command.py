@@ -1,6 +1,7 @@
 """val.py: perfect predictors score 1, full images from tiles, the run folder, and wrong input."""
 
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -87,21 +88,23 @@ def test_perfect_boxes_score_one_whatever_the_input_size(data_yaml, imgsz, rect)
     assert evaluation.metrics.objects.sum() == 18
 
 
-def test_tiles_are_scored_and_merged_into_whole_images(data_yaml):
+def test_tiles_are_scored_and_merged_into_full_images(data_yaml):
     data_yaml.write_text(data_yaml.read_text() + "tile: {size: 64, overlap: .4, min_area: .4}\n")
     evaluation = evaluate_oracle(loader_of(data_yaml))
     assert evaluation.metrics.images > 6
     assert evaluation.metrics.values["AP"] == pytest.approx(1)
-    whole = evaluation.merged
-    assert [record.tile for record in whole.records] == [None] * 3
-    assert whole.metrics.objects.sum() == 18
-    assert whole.metrics.values["AP"] == pytest.approx(1)
+    merged = evaluation.merged
+    assert [record.tile for record in merged.records] == [None] * 3
+    assert merged.metrics.objects.sum() == 18
+    assert merged.metrics.values["AP"] == pytest.approx(1)
     text = report(evaluation)
     assert "original-image pixels: S <32²" in text
+    assert re.search(r"class +images +objects +P +R +AP ", text)
+    assert text.count("where the mean F1 is best (1.000)") == 2
     assert "per tile" in text and "per full image, tiles merged, at most 100" in text
 
 
-def test_limit_of_whole_images_is_that_of_the_fullest():
+def test_limit_of_full_images_is_the_most_objects_in_one():
     def draw_image(objects, crowds=0):
         return SimpleNamespace(crowd=np.arange(objects + crowds) < crowds)
 
@@ -122,7 +125,7 @@ def test_more_objects_than_the_limit_are_warned_about(data_yaml):
     assert "AR2" in evaluation.metrics.values
 
 
-def test_a_broken_image_is_left_out_of_truth_and_detections(data_yaml):
+def test_a_broken_image_is_left_out_of_ground_truth_and_detections(data_yaml):
     loader = loader_of(data_yaml)
     broken = loader.dataset.records[1].path
     broken.write_bytes(broken.read_bytes()[:50])
@@ -137,6 +140,9 @@ def test_metrics_json_keeps_the_order_of_the_twelve(data_yaml, tmp_path):
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert list(content)[:12] == TWELVE
     assert content["AP_L"] is None
+    assert [content[key] for key in ("P", "R", "F1")] == pytest.approx([1, 1, 1])
+    assert 0 <= content["confidence"] <= 0.9
+    assert content["classes"]["car"]["F1"] == pytest.approx(1)
     assert content["classes"]["car"]["objects"] + content["classes"]["person"]["objects"] == 18
 
 
@@ -185,27 +191,27 @@ def test_predictions_json_scores_like_the_run(weights, data_yaml, tmp_path):
     folder = tmp_path / "runs" / "exp"
     results = json.loads((folder / "predictions.json").read_text())
     assert results
-    views = read_split(read_dataset_yaml(data_yaml), "val")
+    records = read_split(read_dataset_yaml(data_yaml), "val")
     rows = [
         [
             [x, y, x + w, y + h, row["score"], row["category_id"]]
             for row in results
-            if row["image_id"] == view.image_id
+            if row["image_id"] == record.image_id
             for x, y, w, h in [row["bbox"]]
         ]
-        for view in views
+        for record in records
     ]
     from engine.evaluation.evaluator import ground_truth_of
 
     again = evaluate_detections(
-        ground_truth_of(views), DetectionColumns.stack(rows), ["car", "person"]
+        ground_truth_of(records), DetectionColumns.stack(rows), ["car", "person"]
     ).values
     for key, value in json.loads((folder / "metrics.json").read_text()).items():
         if key in TWELVE:
             assert again[key] == (None if value is None else pytest.approx(value, abs=1e-3)), key
 
 
-def test_coco_truth_gives_original_image_and_category_ids(weights, data_yaml, tmp_path):
+def test_coco_ground_truth_gives_original_image_and_category_ids(weights, data_yaml, tmp_path):
     boxes = [
         {"id": 1, "image_id": 139, "category_id": 90, "bbox": [10, 10, 20, 20], "area": 300, "iscrowd": 0}
     ]
@@ -226,7 +232,7 @@ def test_augmented_evaluation_runs(weights, data_yaml, tmp_path):
     assert (tmp_path / "runs/exp/metrics.json").exists()
 
 
-def test_single_class_forgets_the_classes(weights, data_yaml, tmp_path):
+def test_single_class_drops_the_classes(weights, data_yaml, tmp_path):
     val.main(config(weights, data_yaml, tmp_path, single_cls=True))
     content = json.loads((tmp_path / "runs/exp/metrics.json").read_text())
     assert list(content["classes"]) == ["object"]

@@ -22,7 +22,7 @@ TWELVE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR1", "AR10", "AR100", 
 
 def write_case(folder, seed=0, **changes):
     """Write a random case as gt.json and results.json, shuffled, with ids that are not consecutive."""
-    ground_truth, found = random_case(seed)
+    ground_truth, detections = random_case(seed)
     rng = np.random.default_rng(seed)
 
     def xywh(box):
@@ -48,12 +48,12 @@ def write_case(folder, seed=0, **changes):
     (folder / "gt.json").write_text(json.dumps(content))
     results = [
         {
-            "image_id": images[found.image[i]]["id"],
-            "category_id": IDS[found.classes[i]],
-            "bbox": xywh(found.boxes_xyxy[i].tolist()),
-            "score": float(found.scores[i] * 0.99 + 0.01 * rng.random()),
+            "image_id": images[detections.image[i]]["id"],
+            "category_id": IDS[detections.classes[i]],
+            "bbox": xywh(detections.boxes_xyxy[i].tolist()),
+            "score": float(detections.scores[i] * 0.99 + 0.01 * rng.random()),
         }
-        for i in rng.permutation(len(found.image))
+        for i in rng.permutation(len(detections.image))
     ]
     (folder / "results.json").write_text(json.dumps(results))
 
@@ -112,7 +112,7 @@ def test_protocol_sizes_and_limits_are_the_users(tmp_path):
     assert values["sizes"]["16-64"]["px2"] == [256, 4096]
 
 
-def test_single_class_forgets_the_categories(tmp_path):
+def test_single_class_drops_the_categories(tmp_path):
     write_case(tmp_path)
     assert list(metrics_of(tmp_path, single_cls=True)["classes"]) == ["object"]
 
@@ -127,7 +127,7 @@ def test_a_category_called_ignore_holds_regions(tmp_path, capsys):
     assert "boxes of 'ignored regions' are regions to ignore" in capsys.readouterr().err
 
 
-def test_annotation_ids_that_come_twice_are_noted_and_change_nothing(tmp_path, capsys):
+def test_annotation_ids_that_occur_twice_are_noted_and_change_nothing(tmp_path, capsys):
     write_case(tmp_path)
     before = metrics_of(tmp_path)
     content = json.loads((tmp_path / "gt.json").read_text())
@@ -135,10 +135,10 @@ def test_annotation_ids_that_come_twice_are_noted_and_change_nothing(tmp_path, c
         annotation["id"] = 1
     (tmp_path / "gt.json").write_text(json.dumps(content))
     assert metrics_of(tmp_path, exist_ok=True) == before
-    assert f"{len(content['annotations']) - 1} annotation id(s) come twice" in capsys.readouterr().err
+    assert f"{len(content['annotations']) - 1} annotation id(s) are repeated" in capsys.readouterr().err
 
 
-def test_tinyperson_honours_its_ignore_marks(tmp_path):
+def test_tinyperson_honors_its_ignore_marks(tmp_path):
     boxes = [[0, 0, 10, 10], [50, 50, 40, 40]]
     annotations = [
         {"id": i, "image_id": 1, "category_id": 1, "bbox": box, "ignore": i == 1}

@@ -1,4 +1,4 @@
-"""val.py --tile: what is scored is what detect.py finds."""
+"""val.py --tile: the detections that are scored are those of detect.py."""
 
 import json
 
@@ -56,11 +56,11 @@ def in_order(rows: np.ndarray) -> np.ndarray:
 )
 def test_detections_that_are_scored_equal_those_of_the_detector(data_yaml, tmp_path, finder, tile, options):
     finder.config |= {"imgsz": 160}
-    found, metrics = evaluate(data_yaml, tmp_path, tile=tile, **options)
+    detections, metrics = evaluate(data_yaml, tmp_path, tile=tile, **options)
     how = {"conf": 0.001, "iou": 0.6, "tile": tile if tile == "auto" else int(tile)} | options
     [result] = Detector("stub.pt", device="cpu")(tmp_path / "images" / "a.png", **how)
-    assert len(found) == len(result)
-    np.testing.assert_allclose(in_order(found), in_order(result.boxes.data.numpy()), atol=0.01)
+    assert len(detections) == len(result)
+    np.testing.assert_allclose(in_order(detections), in_order(result.boxes.data.numpy()), atol=0.01)
     assert "whole" not in metrics, "the full image is all there is to score"
     if tile != "0":
         assert metrics["AP"] == pytest.approx(1) and metrics["objects"] == 70
@@ -68,9 +68,9 @@ def test_detections_that_are_scored_equal_those_of_the_detector(data_yaml, tmp_p
 
 def test_file_of_a_fixed_oblong_size_is_evaluated_like_detection(data_yaml, tmp_path, finder, capsys):
     finder.imgsz = (160, 320)
-    found, metrics = evaluate(data_yaml, tmp_path)
+    detections, metrics = evaluate(data_yaml, tmp_path)
     assert {shape[2:] for shape in finder.shapes} == {(160, 320)}
-    assert len(found) == 70 and metrics["AP50"] == pytest.approx(1)
+    assert len(detections) == 70 and metrics["AP50"] == pytest.approx(1)
     assert "160x320 px, tiles of 320 px" in "".join(capsys.readouterr())
 
 

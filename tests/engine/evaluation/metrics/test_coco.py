@@ -15,9 +15,11 @@ TWELVE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR1", "AR10", "AR100", 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("seed", range(4))
 def test_hotcoco_matches_pycocotools(protocol, seed):
-    ground_truth, found = random_case(seed, scale=1.0 if protocol == "coco" else 0.3, regions=seed % 2 > 0)
+    ground_truth, detections = random_case(
+        seed, scale=1.0 if protocol == "coco" else 0.3, regions=seed % 2 > 0
+    )
     ours = [
-        evaluate_detections(ground_truth, found, NAMES, PROTOCOLS[protocol], evaluator=evaluator)
+        evaluate_detections(ground_truth, detections, NAMES, PROTOCOLS[protocol], evaluator=evaluator)
         for evaluator in ("hotcoco", "pycocotools")
     ]
     assert ours[0].values == ours[1].values
@@ -30,10 +32,10 @@ def test_hotcoco_matches_pycocotools(protocol, seed):
 def test_the_twelve_numbers_are_those_pycocotools_summarizes(capsys):
     from engine.evaluation.metrics.coco import _feed_pycocotools
 
-    ground_truth, found = random_case(7)
-    values = evaluate_detections(ground_truth, found, NAMES).values
+    ground_truth, detections = random_case(7)
+    values = evaluate_detections(ground_truth, detections, NAMES).values
     assert "".join(capsys.readouterr()) == ""
-    reference = _feed_pycocotools(ground_truth, found, len(NAMES))
+    reference = _feed_pycocotools(ground_truth, detections, len(NAMES))
     reference.evaluate()
     reference.accumulate()
     reference.summarize()
@@ -44,8 +46,8 @@ def test_the_twelve_numbers_are_those_pycocotools_summarizes(capsys):
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
 def test_perfect_boxes_score_one_and_sizes_without_objects_none(evaluator):
     boxes = [box(0, 0, 10), box(50, 50, 50)]
-    ground_truth, found = one_image(boxes, [[*row, 0.9, 0] for row in boxes])
-    values = evaluate_detections(ground_truth, found, ["tree"], evaluator=evaluator).values
+    ground_truth, detections = one_image(boxes, [[*row, 0.9, 0] for row in boxes])
+    values = evaluate_detections(ground_truth, detections, ["tree"], evaluator=evaluator).values
     for key in ("AP", "AP50", "AP_S", "AP_M", "AR100"):
         assert values[key] == pytest.approx(1), key
     assert values["AR1"] == pytest.approx(0.5)
@@ -54,13 +56,13 @@ def test_perfect_boxes_score_one_and_sizes_without_objects_none(evaluator):
 
 
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
-def test_nothing_found_is_zero_and_nothing_there_is_none(evaluator):
-    ground_truth, found = one_image([box(0, 0, 10)], [])
-    metrics = evaluate_detections(ground_truth, found, ["tree"], evaluator=evaluator)
+def test_no_detections_score_zero_and_no_objects_none(evaluator):
+    ground_truth, detections = one_image([box(0, 0, 10)], [])
+    metrics = evaluate_detections(ground_truth, detections, ["tree"], evaluator=evaluator)
     assert metrics.values["AP"] == 0
     assert metrics.fitness == 0
-    ground_truth, found = one_image([], [[0, 0, 10, 10, 0.9, 0]])
-    metrics = evaluate_detections(ground_truth, found, ["tree"], evaluator=evaluator)
+    ground_truth, detections = one_image([], [[0, 0, 10, 10, 0.9, 0]])
+    metrics = evaluate_detections(ground_truth, detections, ["tree"], evaluator=evaluator)
     assert metrics.values["AP"] is None
     assert metrics.fitness == 0
     assert metrics.objects.tolist() == [0]
@@ -68,21 +70,21 @@ def test_nothing_found_is_zero_and_nothing_there_is_none(evaluator):
 
 def test_detection_limit_caps_recall_and_a_larger_one_lifts_it():
     boxes = [box(20 * i, 20 * j, 10) for i, j in itertools.product(range(20), range(14))][:279]
-    ground_truth, found = one_image(boxes, [[*row, 0.9, 0] for row in boxes])
-    capped = evaluate_detections(ground_truth, found, ["tree"]).values
+    ground_truth, detections = one_image(boxes, [[*row, 0.9, 0] for row in boxes])
+    capped = evaluate_detections(ground_truth, detections, ["tree"]).values
     assert capped["AR100"] == pytest.approx(100 / 279)
     assert capped["AP"] == pytest.approx(36 / 101)
-    whole = evaluate_detections(ground_truth, found, ["tree"], max_dets=(1, 10, 100, 279)).values
+    lifted = evaluate_detections(ground_truth, detections, ["tree"], max_dets=(1, 10, 100, 279)).values
     for key in ("AP", "AR279", "AR_S"):
-        assert whole[key] == pytest.approx(1), key
-    assert whole["AR100"] == capped["AR100"]
+        assert lifted[key] == pytest.approx(1), key
+    assert lifted["AR100"] == capped["AR100"]
 
 
 def test_size_comes_from_the_given_area_not_the_box():
     boxes = [box(0, 0, 40)]
     rows = [[*boxes[0], 0.9, 0]]
-    ground_truth, found = one_image(boxes, rows, areas=[[900.0]])
-    values = evaluate_detections(ground_truth, found, ["tree"]).values
+    ground_truth, detections = one_image(boxes, rows, areas=[[900.0]])
+    values = evaluate_detections(ground_truth, detections, ["tree"]).values
     assert values["AP_S"] == pytest.approx(1)
     assert values["AP_M"] is None
 
@@ -90,15 +92,15 @@ def test_size_comes_from_the_given_area_not_the_box():
 def test_detections_in_a_crowd_do_not_count():
     boxes = [box(0, 0, 20), box(100, 100, 80)]
     rows = [[*boxes[0], 0.5, 0], [*box(110, 110, 10), 0.9, 0], [*box(130, 130, 10), 0.8, 0]]
-    ground_truth, found = one_image(boxes, rows, crowd=[[False, True]])
-    assert evaluate_detections(ground_truth, found, ["tree"]).values["AP"] == pytest.approx(1)
-    ground_truth, found = one_image(boxes[:1], rows)
-    assert evaluate_detections(ground_truth, found, ["tree"]).values["AP"] == pytest.approx(1 / 3)
+    ground_truth, detections = one_image(boxes, rows, crowd=[[False, True]])
+    assert evaluate_detections(ground_truth, detections, ["tree"]).values["AP"] == pytest.approx(1)
+    ground_truth, detections = one_image(boxes[:1], rows)
+    assert evaluate_detections(ground_truth, detections, ["tree"]).values["AP"] == pytest.approx(1 / 3)
 
 
 def test_fitness_is_a_tenth_ap50_and_nine_tenths_ap():
-    ground_truth, found = random_case(3)
-    metrics = evaluate_detections(ground_truth, found, NAMES)
+    ground_truth, detections = random_case(3)
+    metrics = evaluate_detections(ground_truth, detections, NAMES)
     assert metrics.fitness == pytest.approx(0.1 * metrics.values["AP50"] + 0.9 * metrics.values["AP"])
     assert metrics.per_class[3]["AP"] is None
     known = [values["AP"] for values in metrics.per_class if values["AP"] is not None]

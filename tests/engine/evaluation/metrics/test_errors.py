@@ -32,15 +32,15 @@ HOTCOCO = {"Cls": CLASSIFICATION, "Loc": LOCALIZATION, "Both": BOTH, "Dupe": DUP
 
 @pytest.mark.parametrize("seed", range(6))
 def test_counts_of_errors_are_those_of_tide_in_hotcoco(seed):
-    ground_truth, found = random_case(seed)
+    ground_truth, detections = random_case(seed)
     ground_truth = ground_truth.select(
         ~ground_truth.crowd
     )  # hotcoco blames a detection's place on a crowd near it, TIDE does not
-    reference = _feed_hotcoco(ground_truth, found, len(NAMES))
+    reference = _feed_hotcoco(ground_truth, detections, len(NAMES))
     reference.params.maxDets = [10_000]
     reference.evaluate()
     counts = reference.tide_errors()["counts"]
-    errors = find_errors(ground_truth, found)
+    errors = find_errors(ground_truth, detections)
     ours = {name: int((errors.kind == kind).sum()) for name, kind in HOTCOCO.items()}
     assert ours | {"Miss": int(errors.missed.sum())} == counts
     assert set(HOTCOCO.values()) == set(KINDS)
@@ -68,8 +68,8 @@ def test_each_kind_of_error():
 
 def test_gains_say_what_would_help():
     boxes = [box(0, 0, 20), box(100, 0, 20)]
-    ground_truth, found = one_image(boxes, [[*boxes[0], 0.5, 0], [*box(300, 0, 20), 0.9, 0]])
-    gains = error_gains(ground_truth, found, 1)
+    ground_truth, detections = one_image(boxes, [[*boxes[0], 0.5, 0], [*box(300, 0, 20), 0.9, 0]])
+    gains = error_gains(ground_truth, detections, 1)
     assert gains["Bkg"] == pytest.approx(51 / 101 / 2), "precision 1/2 becomes 1 up to recall 1/2"
     assert gains["Miss"] > 0
     assert gains["Cls"] == gains["Dupe"] == 0
@@ -87,36 +87,36 @@ def test_bins_hold_every_area_once():
     assert len(size_bins(np.zeros(0))) == 2
 
 
-def scored(ground_truth, found, names=NAMES, protocol="coco"):
-    metrics = evaluate_detections(ground_truth, found, names, PROTOCOLS[protocol])
-    return ScoringResult([], found, ground_truth, found, metrics)
+def scored(ground_truth, detections, names=NAMES, protocol="coco"):
+    metrics = evaluate_detections(ground_truth, detections, names, PROTOCOLS[protocol])
+    return ScoringResult([], detections, ground_truth, detections, metrics)
 
 
 def test_curves_over_size_equal_evaluations_of_each_size():
-    ground_truth, found = random_case(2, images=30)
-    curves = analyze(scored(ground_truth, found)).sizes
+    ground_truth, detections = random_case(2, images=30)
+    curves = analyze(scored(ground_truth, detections)).sizes
     assert curves.objects.sum() == (~ground_truth.crowd).sum()
     assert np.isnan(curves.ap[curves.objects == 0]).all()
     for i in np.flatnonzero(curves.objects):
         protocol = PROTOCOLS["coco"].with_sizes(curves.edges[i : i + 2] if i else [0, curves.edges[1]])
-        values = evaluate_detections(ground_truth, found, NAMES, protocol).values
+        values = evaluate_detections(ground_truth, detections, NAMES, protocol).values
         assert curves.ap[i] == pytest.approx(values[f"AP_{protocol.sizes[0].name}"])
 
 
-def test_the_share_found_is_counted_at_the_working_confidence():
+def test_the_share_detected_is_counted_at_the_working_confidence():
     boxes = [box(0, 0, 10), box(50, 0, 10), box(100, 0, 50), box(200, 0, 50)]
     rows = [[*boxes[0], 0.9, 0], [*boxes[2], 0.9, 0], [*boxes[3], 0.8, 0], [*box(400, 0, 10), 0.1, 0]]
     analysis = analyze(scored(*one_image(boxes, rows), names=["tree"]))
     assert 0.1 < analysis.confidence <= 0.8
     sides = np.round(analysis.sizes.middles).astype(int).tolist()
-    found = dict(zip(sides, analysis.sizes.detected, strict=True))
-    assert found[10] == 0.5
-    assert found[54] == 1.0
+    detections = dict(zip(sides, analysis.sizes.detected, strict=True))
+    assert detections[10] == 0.5
+    assert detections[54] == 1.0
     assert analysis.sizes.errors["missed"].sum() == 1
     assert analysis.sizes.errors["background"].sum() == 0, "it is below the working confidence"
 
 
 @pytest.mark.parametrize("case", [([], []), ([box(0, 0, 9)], []), ([], [[*box(0, 0, 9), 0.5, 0]])])
-def test_nothing_found_or_nothing_there_is_analyzed_too(case):
+def test_no_detections_or_no_objects_are_analyzed_too(case):
     analysis = analyze(scored(*one_image(*case), names=["tree"]))
     assert analysis.sizes.objects.sum() == len(case[0])

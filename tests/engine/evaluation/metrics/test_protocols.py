@@ -9,8 +9,10 @@ from tests.detection_cases import box, one_image, random_case
 pytestmark = pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
 
 
-def values_of(protocol, evaluator, ground_truth, found, names=("object",)):
-    return evaluate_detections(ground_truth, found, names, PROTOCOLS[protocol], evaluator=evaluator).values
+def values_of(protocol, evaluator, ground_truth, detections, names=("object",)):
+    return evaluate_detections(
+        ground_truth, detections, names, PROTOCOLS[protocol], evaluator=evaluator
+    ).values
 
 
 def row(corners, score=0.9, k=0):
@@ -25,7 +27,7 @@ def test_coco_medium_includes_both_its_ends(evaluator):
     boxes = [box(0, 0, 32), box(200, 0, 96)]
     values = values_of("coco", evaluator, *one_image(boxes, [row(boxes[0])]))
     assert values["AP_S"] == pytest.approx(1)
-    assert values["AP_M"] == pytest.approx(51 / 101), "one of two found: precision 1 up to recall .5"
+    assert values["AP_M"] == pytest.approx(51 / 101), "one of two detected: precision 1 up to recall .5"
     assert values["AP_L"] == 0
 
 
@@ -63,8 +65,8 @@ def test_tinyperson_gives_ap_of_each_size_at_each_iou(evaluator):
 def test_tinyperson_leaves_detections_in_ignored_boxes_alone(evaluator):
     boxes = [box(0, 0, 10), box(100, 100, 40)]
     rows = [row(boxes[0], 0.5), row(box(105, 105, 8), 0.9), row(box(135, 110, 8), 0.8)]  # the last 5/8 inside
-    ground_truth, found = one_image(boxes, rows, crowd=[[False, True]])
-    values = values_of("tinyperson", evaluator, ground_truth, found)
+    ground_truth, detections = one_image(boxes, rows, crowd=[[False, True]])
+    values = values_of("tinyperson", evaluator, ground_truth, detections)
     assert values["AP25"] == values["AP50"] == pytest.approx(1), "by its share of the detection, not IoU"
     assert values["AP75"] == pytest.approx(1 / 2), "5/8 inside is too little at .75"
 
@@ -77,7 +79,7 @@ def test_tinyperson_counts_200_detections(evaluator):
 
 @pytest.fixture
 def half_ignored():
-    """An object half inside a region, one outside it that is found, and false detections in the region."""
+    """An object half inside a region, one outside it that is detected, and false detections in the region."""
     boxes = [[90, 0, 110, 20], box(200, 0, 20)]
     rows = [row([90, 0, 110, 20], 0.95), row(box(20, 20, 30), 0.9), row(boxes[1], 0.5)]
     region = [[[0, 0, 100, 100]]]
@@ -92,10 +94,10 @@ def test_visdrone_drops_what_is_half_inside_a_region(half_ignored, evaluator):
 
 
 def test_elsewhere_a_region_only_excuses_detections(half_ignored, evaluator):
-    ground_truth, found = half_ignored
-    values = values_of("coco", evaluator, ground_truth, found)
-    assert values["AP"] == pytest.approx(1), "both objects found, the third lies in the region"
-    values = values_of("coco", evaluator, ground_truth, found.select(np.array([1, 2])))
+    ground_truth, detections = half_ignored
+    values = values_of("coco", evaluator, ground_truth, detections)
+    assert values["AP"] == pytest.approx(1), "both objects are detected, the third lies in the region"
+    values = values_of("coco", evaluator, ground_truth, detections.select(np.array([1, 2])))
     assert values["AP"] == pytest.approx(51 / 101), "the half-ignored object is missed"
 
 
@@ -110,9 +112,9 @@ def test_a_region_excuses_every_class(evaluator):
 
 
 def test_own_sizes_part_the_objects(evaluator):
-    ground_truth, found = random_case(1)
+    ground_truth, detections = random_case(1)
     protocol = PROTOCOLS["coco"].with_sizes([0, 16, 48])
-    metrics = evaluate_detections(ground_truth, found, list("abcd"), protocol, evaluator=evaluator)
+    metrics = evaluate_detections(ground_truth, detections, list("abcd"), protocol, evaluator=evaluator)
     assert [key for key in metrics.values if key.startswith("AP_")] == ["AP_0-16", "AP_16-48", "AP_48+"]
     assert metrics.objects_of_size.sum() == metrics.objects.sum()
     assert str(protocol.sizes[1]) == "16-48 16²-48²"

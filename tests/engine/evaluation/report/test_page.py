@@ -1,4 +1,4 @@
-"""report.html: whole in one file, safe, for every kind of run; and seen in a real browser."""
+"""report.html: one file, safe, for every kind of run; rendered by a real browser."""
 
 import contextlib
 import os
@@ -29,10 +29,12 @@ def draw_image(path):
     return np.random.default_rng(0).integers(60, 90, (600, 600, 3), np.uint8)
 
 
-def report_of(folder, ground_truth, found, protocol="coco", **options):
+def report_of(folder, ground_truth, detections, protocol="coco", **options):
     records = [SimpleNamespace(path=Path(f"{i}.jpg")) for i in range(ground_truth.num_images)]
-    metrics = evaluate_detections(ground_truth, found, NAMES, PROTOCOLS[protocol])
-    evaluation = EvaluationResult(ScoringResult(records, found, ground_truth, found, metrics), None, {}, None)
+    metrics = evaluate_detections(ground_truth, detections, NAMES, PROTOCOLS[protocol])
+    evaluation = EvaluationResult(
+        ScoringResult(records, detections, ground_truth, detections, metrics), None, {}, None
+    )
     analysis = plot(evaluation, folder)
     write_report(folder / "report.html", "<b>run</b>", evaluation, analysis, {"sizes": ["0", "8"]}, **options)
     return (folder / "report.html").read_text(encoding="utf-8")
@@ -89,16 +91,16 @@ def test_images_that_cannot_be_read_are_left_out():
         (([], [[*box(0, 0, 9), 0.5, 0]]), "coco"),
     ],
 )
-def test_there_is_a_report_of_nothing_found_and_of_nothing_there(tmp_path, case, protocol):
+def test_there_is_a_report_without_detections_and_without_objects(tmp_path, case, protocol):
     assert "</html>" in report_of(tmp_path, *one_image(*case), protocol, read_image=draw_image)
 
 
-def analysis_of(ground_truth, found):
+def analysis_of(ground_truth, detections):
     from engine.evaluation.analysis import analyze
 
-    metrics = evaluate_detections(ground_truth, found, NAMES)
+    metrics = evaluate_detections(ground_truth, detections, NAMES)
     records = [SimpleNamespace(path=Path(f"{i}.jpg")) for i in range(ground_truth.num_images)]
-    return analyze(ScoringResult(records, found, ground_truth, found, metrics))
+    return analyze(ScoringResult(records, detections, ground_truth, detections, metrics))
 
 
 def test_the_worst_misses_are_small_and_unseen_ones_first():

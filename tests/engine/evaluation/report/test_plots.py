@@ -21,22 +21,22 @@ def read(png):
     return image
 
 
-@pytest.mark.parametrize("case", ["random", "nothing found", "nothing there", "nothing at all"])
+@pytest.mark.parametrize("case", ["random", "no detections", "no objects", "neither"])
 def test_curves_and_confusion_are_drawn(tmp_path, case):
     box = [0, 0, 10, 10]
-    ground_truth, found = {
+    ground_truth, detections = {
         "random": lambda: random_case(0),
-        "nothing found": lambda: one_image([box], []),
-        "nothing there": lambda: one_image([], [[*box, 0.5, 0]]),
-        "nothing at all": lambda: one_image([], []),
+        "no detections": lambda: one_image([box], []),
+        "no objects": lambda: one_image([], [[*box, 0.5, 0]]),
+        "neither": lambda: one_image([], []),
     }[case]()
     png = tmp_path / "plot.png"
-    plot_precision_recall(evaluate_detections(ground_truth, found, NAMES), png)
+    plot_precision_recall(evaluate_detections(ground_truth, detections, NAMES), png)
     assert read(png).std() > 10
-    curves = confidence_curves(ground_truth, found, match(ground_truth, found), len(NAMES))
+    curves = confidence_curves(ground_truth, detections, match(ground_truth, detections), len(NAMES))
     plot_confidence_curve(curves, curves.f1, "F1", NAMES, png)
     assert read(png).std() > 10
-    plot_confusion(confusion_matrix(ground_truth, found, len(NAMES), 0.2), NAMES, 0.2, 0.5, png)
+    plot_confusion(confusion_matrix(ground_truth, detections, len(NAMES), 0.2), NAMES, 0.2, 0.5, png)
     assert read(png).std() > 10
 
 
