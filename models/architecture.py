@@ -26,6 +26,7 @@ KEYS = {
     "max_channels": "the most channels before width",
     "channel_multiple": "what channels are rounded up to",
     "activation": "such as nn.ReLU()",
+    "batchnorm": "eps and momentum of every BatchNorm",
     "backbone": "rows [from, number, block, arguments]",
     "head": "rows [from, number, block, arguments]",
     "surgery": "what models.surgery.replace replaced",
@@ -117,6 +118,9 @@ def _normalized(content: dict[str, Any], letter: str | None, where: str) -> Arch
             raise UserError(
                 f"{where}: {key}, {KEYS[key]}, must be a whole number above 0, got {result.get(key)!r}"
             )
+    if result["ch"] != 3:
+        raise UserError(f"{where}: ch is {result['ch']}, and detectors here take 3 channels, RGB")
+    _check_batchnorm(result.get("batchnorm"), f"{where}: batchnorm")
     for key in ("depth_multiple", "width_multiple", "max_channels", "channel_multiple"):
         _check_positive(result.get(key, 1), f"{where}: {key}")
     result["anchors"] = check_anchors(result.get("anchors"), f"{where}: anchors")
@@ -139,6 +143,15 @@ def _chosen_scale(scales: Any, letter: str | None, where: str) -> dict[str, floa
     if not isinstance(values, list) or len(values) not in (2, 3):
         raise UserError(f"{where}: scale {letter} must be [depth, width, max_channels], got {values!r}")
     return dict(zip(("depth_multiple", "width_multiple", "max_channels"), values, strict=False))
+
+
+def _check_batchnorm(value: Any, where: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict) or set(value) != {"eps", "momentum"}:
+        raise UserError(f"{where} must hold eps and momentum, got {value!r}")
+    for key, number in value.items():
+        _check_positive(number, f"{where}: {key}")
 
 
 def _check_positive(value: Any, where: str) -> None:
