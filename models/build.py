@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,13 @@ from models.classification.model import ClassificationModel, build_classifier
 from models.detection_architecture import scale_of
 from models.detection_model import DetectionModel, Inputs
 from models.downsample import check_downsampler
+from models.layers.activations import make_activation
+from models.layers.blocks import Conv
 from models.layers.head import Detect
 from models.registry import find_block, make_layer
 from models.surgery import repeat_surgery
 from models.yaml_checks import Architecture
-from utils.errors import UserError, suggest
+from utils.errors import UserError
 
 PROBE = 128  # pixels, side of the black image that each layer is run on as it is built
 
@@ -58,7 +59,13 @@ def build_model(
 
 def _detector(architecture: Architecture, where: str) -> DetectionModel:
     chain = _build_layers(architecture, where)
-    _set_activation(chain.layers, architecture.get("activation"), where)
+    if architecture.get("activation") is not None:
+        try:
+            _set_activation(chain.layers, architecture["activation"])
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    if architecture.get("batchnorm") is not None:
+        _set_batchnorm(chain.layers, architecture["batchnorm"])
     return chain.detector()
 
 
@@ -152,29 +159,17 @@ def _anchor_pixels(anchors: int | list[list[float]], stride: Tensor) -> Tensor:
     return pixels.flip(0) if largest_first else pixels
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "SiLU": nn.SiLU,
-    "ReLU": nn.ReLU,
-    "ReLU6": nn.ReLU6,
-    "LeakyReLU": nn.LeakyReLU,
-    "Hardswish": nn.Hardswish,
-    "Mish": nn.Mish,
-    "GELU": nn.GELU,
-    "Identity": nn.Identity,
-}
-
-
-def _set_activation(layers: list[nn.Module], text: str | None, where: str) -> None:
-    """Replace SiLU by what `activation:` says, such as nn.ReLU() or nn.LeakyReLU(0.1)."""
-    if text is None:
-        return
-    match = re.fullmatch(r"(?:torch\.)?(?:nn\.)?(\w+)(?:\(([\d.]*)\))?", str(text).strip())
-    if match is None or match[1] not in ACTIVATIONS:
-        raise UserError(
-            f"{where}: unknown activation '{text}'. {suggest(match[1] if match else '', ACTIVATIONS)}"
-        )
-    arguments = [float(match[2])] if match[2] else []
+def _set_activation(layers: list[nn.Module], text: str) -> None:
+    """Give every Conv that has one the activation that `activation:` names, as YOLOv5's default_act does."""
+    make_activation(text)
     for layer in layers:
         for module in layer.modules():
-            if isinstance(getattr(module, "act", None), nn.SiLU):
-                module.act = ACTIVATIONS[match[1]](*arguments)
+            if isinstance(module, Conv) and isinstance(module.act, nn.SiLU):
+                module.act = make_activation(text)
+
+
+def _set_batchnorm(layers: list[nn.Module], settings: dict[str, float]) -> None:
+    for layer in layers:
+        for module in layer.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = settings["eps"], settings["momentum"]

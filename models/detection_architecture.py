@@ -22,6 +22,7 @@ KEYS = {
     "max_channels": "the most channels, before width",
     "channel_multiple": "what channels are rounded up to",
     "activation": "such as nn.ReLU()",
+    "batchnorm": "eps and momentum of every BatchNorm",
     "backbone": "rows [from, number, block, arguments]",
     "head": "rows [from, number, block, arguments]",
     "surgery": "what models.surgery replaced",
@@ -52,6 +53,9 @@ def check_detector(content: Architecture, letter: str | None, where: str) -> Arc
     result.setdefault("ch", 3)
     for key in ("nc", "ch"):
         check_whole(result.get(key), f"{where}: {key}, {KEYS[key]},")
+    if result["ch"] != 3:
+        raise UserError(f"{where}: ch is {result['ch']}, and detectors here take 3 channels, RGB")
+    _check_batchnorm(result.get("batchnorm"), f"{where}: batchnorm")
     for key in ("depth_multiple", "width_multiple", "max_channels", "channel_multiple"):
         check_positive(result.get(key, 1), f"{where}: {key}")
     result["anchors"] = check_anchors(result.get("anchors"), f"{where}: anchors")
@@ -59,6 +63,15 @@ def check_detector(content: Architecture, letter: str | None, where: str) -> Arc
         for number, row in enumerate(_rows_of(result, section, where), 1):
             _check_row(row, f"{where}: {section} row {number}")
     return result
+
+
+def _check_batchnorm(value: Any, where: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict) or set(value) != {"eps", "momentum"}:
+        raise UserError(f"{where} must hold eps and momentum, got {value!r}")
+    for key, number in value.items():
+        check_positive(number, f"{where}: {key}")
 
 
 def _chosen_scale(scales: Any, letter: str | None, where: str) -> dict[str, float]:

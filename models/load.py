@@ -14,6 +14,7 @@ from models.checkpoint import read_checkpoint
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from models.fuse import fuse_detector
+from models.module_settings import built_settings, difference
 from utils.errors import UserError
 
 
@@ -54,6 +55,11 @@ def from_checkpoint(
         raise UserError(f"{where}: its architecture cannot be built: {error}") from error
     weights = {key: value for key, value in content["weights"].items() if not key.endswith("anchor_grid")}
     problem = _mismatch(model.state_dict(), weights)
+    if not problem and "modules" in content:
+        problem = difference(content["modules"], built_settings(model))
+        if problem:
+            raise UserError(f"{where}: the network is not what its architecture says: {problem}")
+        problem = _other_strides(model, content.get("strides"))
     if problem:
         raise UserError(f"{where}: the weights do not fit the architecture: {problem}")
     model.load_state_dict(weights)
@@ -63,6 +69,11 @@ def from_checkpoint(
         raise UserError(f"{where}: {len(content['names'])} names for {len(model.names)} classes")
     model.names = list(content["names"])
     return model.eval()
+
+
+def _other_strides(model: nn.Module, given: list[float] | None) -> str:
+    built = model.stride.tolist() if isinstance(model, DetectionModel) else None
+    return "" if given in (None, built) else f"strides {given} in the file, {built} as built"
 
 
 def _mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.module_settings import Settings, described_by, plain_settings
 from utils.errors import UserError
 
 # Parts of networks, and the paths and NumPy values that an unfinished YOLOv5 training leaves in a checkpoint.
@@ -114,7 +115,10 @@ def _first_line(error: Exception) -> str:
 
 
 def read_pickled_model(path: Path, named: list[str], map_location: str | torch.device) -> dict[str, Any]:
-    """Return model (architecture), names and weights of a pickled network; of the average (`ema`), if stored.
+    """Return model (architecture), names, weights and modules of a pickled network; its average, if stored.
+
+    "modules" are the settings of every module by its path, with which the network that is built is compared;
+    "strides" those of the levels, in pixels.
 
     Args:
         path: the file.
@@ -122,7 +126,7 @@ def read_pickled_model(path: Path, named: list[str], map_location: str | torch.d
         map_location: where to put the tensors.
 
     Raises:
-        UserError: the file is damaged, or holds no network.
+        UserError: the file is damaged, or holds no network, or one of modules that are not known here.
     """
     with torch.serialization.safe_globals([_stand_in(name) for name in named]):
         content = load_plain(path, map_location)
@@ -133,16 +137,38 @@ def read_pickled_model(path: Path, named: list[str], map_location: str | torch.d
     if not isinstance(network, _Inert) or not isinstance(architecture, dict):
         raise UserError(f"{path} holds no YOLOv5 network")
     names = getattr(network, "names", None) or []
+    modules = _modules(network, "")
+    try:
+        described = described_by(modules)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    kept = {key: value for key, value in architecture.items() if key not in ("activation", "batchnorm")}
     return {
-        "model": {**architecture, "nc": getattr(network, "nc", architecture.get("nc"))},
+        "model": {**kept, "nc": getattr(network, "nc", architecture.get("nc")), **described},
         "names": [str(name) for name in (names.values() if isinstance(names, dict) else names)],
         "weights": _state_dict(network, ""),
+        "modules": modules,
+        "strides": _strides(network),
     }
 
 
 def _stand_in(name: str) -> type:
     module, _, attribute = name.rpartition(".")
     return type(attribute, (_Inert,), {"__module__": module, "__qualname__": attribute})
+
+
+def _modules(module: Any, path: str) -> dict[str, Settings]:
+    """Return the settings of an inert nn.Module and of all in it, by their paths."""
+    settings = {path: plain_settings(type(module), vars(module))}
+    for name, child in (vars(module).get("_modules") or {}).items():
+        if isinstance(child, _Inert):
+            settings.update(_modules(child, f"{path}.{name}" if path else name))
+    return settings
+
+
+def _strides(network: Any) -> list[float] | None:
+    stride = getattr(network, "stride", None)
+    return [float(value) for value in stride] if isinstance(stride, Tensor) else None
 
 
 def _state_dict(module: Any, prefix: str) -> dict[str, Tensor]:

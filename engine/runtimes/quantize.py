@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from engine.runtimes.onnx_export import quiet
+from engine.runtimes.tracing import quiet
 from utils.errors import UserError
 
 
