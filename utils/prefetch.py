@@ -12,10 +12,10 @@ _END = object()
 
 
 def prefetch(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
-    """Iterate over `items` in a thread, at most `depth` finished items ahead of who takes them.
+    """Iterate over `items` in a thread, at most `depth` finished items ahead of the consumer.
 
     Chained, every stage of a pipeline runs while the others do, and memory stays flat:
-    `ahead(write(ahead(compute(ahead(read())))))`. What the thread raises is raised here. Closing the
+    `prefetch(write(prefetch(compute(prefetch(read())))))`. What the thread raises is raised here. Closing the
     generator stops the thread after the item it works on, and closes `items`.
     """
     finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
