@@ -1,4 +1,4 @@
-"""Training with merged convolutions has the values, gradients, statistics and state dict of plain training."""
+"""Training with merged convolutions equals plain training: values, gradients, statistics, state dict."""
 
 from __future__ import annotations
 
