@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -112,8 +112,13 @@ def _check_arguments(build: Builder, arguments: list[Any]) -> None:
                 raise UserError(f"argument {position}, '{parameter.name}', is missing")
             continue
         value, hint = arguments[position - 1], hints[parameter.name]
-        union = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-        kinds = [get_origin(kind) or kind for kind in union]  # list[int] is checked as a list
+        kinds = _kinds_of(hint)
         if type(value) not in kinds and not (float in kinds and type(value) is int):
             expected = " or ".join(_KINDS.get(kind, "None") for kind in kinds)
             raise UserError(f"argument {position}, '{parameter.name}', takes {expected}, got {value!r}")
+
+
+def _kinds_of(hint: Any) -> list[type]:
+    """Return the plain types of an annotation: int | list[float] -> int, list."""
+    hints = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return [get_origin(each) or each for each in hints]

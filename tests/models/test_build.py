@@ -161,6 +161,8 @@ MISTAKES = [
         "backbone row 2 (Conv): argument 2, 'kernel', takes a whole number, got '3'",
     ),
     ("[-1, 1, Conv, [64, True]]", "argument 2, 'kernel', takes a whole number, got True"),
+    ("[-1, 1, SPP, [64, 5]]", "argument 2, 'kernels', takes a list or None, got 5"),
+    ("[-1, 1, nn.ZeroPad2d, [x]]", "argument 1, 'sides', takes a whole number or a list, got 'x'"),
     ("[-1, 1, Conv, [-64]]", "backbone row 2 (Conv): the number of channels must be at least 1, got -64"),
     ("[7, 1, Conv, [64]]", "backbone row 2 (Conv): 'from' 7 is not an earlier layer (0 to 0)"),
     ("[-3, 1, Conv, [64]]", "'from' -3 is not an earlier layer (0 to 0)"),

@@ -1,4 +1,4 @@
-"""The same network, trained in less time: same weights, same numbers to float rounding."""
+"""Training with merged convolutions equals plain training: values, gradients, statistics, state dict."""
 
 from __future__ import annotations
 
