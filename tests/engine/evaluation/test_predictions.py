@@ -135,7 +135,7 @@ def test_annotation_ids_that_come_twice_are_noted_and_change_nothing(tmp_path, c
         annotation["id"] = 1
     (tmp_path / "gt.json").write_text(json.dumps(content))
     assert metrics_of(tmp_path, exist_ok=True) == before
-    assert f"{len(content['annotations']) - 1} annotation id(s) come twice" in capsys.readouterr().err
+    assert f"{len(content['annotations']) - 1} annotation id(s) are repeated" in capsys.readouterr().err
 
 
 def test_tinyperson_honours_its_ignore_marks(tmp_path):
