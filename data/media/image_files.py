@@ -8,10 +8,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
 _EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
+_UNBOUNDED = {"F": "32-bit floating-point pixels", "I": "32-bit whole-number pixels"}  # Pillow's modes
 _COMPLETE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -36,7 +41,12 @@ def read_size(path: Path) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                width, height = image.size
+                if image.format == "TIFF" and image.mode in _UNBOUNDED:
+                    raise ImageReadError(
+                        f"{path}: holds {_UNBOUNDED[image.mode]}, whose range is not known; "
+                        "save it with 8 or 16 bits per channel"
+                    )
+                width, height = _stored_size(image)
                 turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
                 if not _ends_well(path, image.format):
                     image.load()
@@ -47,9 +57,18 @@ def read_size(path: Path) -> tuple[int, int]:
         raise ImageReadError(f"{path}: no such image") from error
     except UnidentifiedImageError as error:
         raise ImageReadError(f"{path}: cannot be read as an image") from error
+    except ImageReadError:
+        raise
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageReadError(f"{path}: broken image ({error})") from error
     return (height, width) if turned else (width, height)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as stored: some releases of Pillow give a TIFF's after rotation."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(image.tag_v2[_TIFF_WIDTH]), int(image.tag_v2[_TIFF_HEIGHT])
+    return image.size
 
 
 def _ends_well(path: Path, kind: str | None) -> bool:

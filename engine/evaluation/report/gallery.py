@@ -138,12 +138,16 @@ def _cut_out(
     side = int(np.ceil(max(CONTEXT * (box[2:] - box[:2]).max(), LEAST)))
     corner = np.round((box[:2] + box[2:] - side) / 2).astype(int)
     zoom = SHOWN / side
-    canvas = np.full((side, side, 3), GRAY, np.uint8)
     size = np.array(pixels.shape[1::-1])
     low, high = np.clip(corner, 0, size), np.clip(corner + side, 0, size)
-    (x0, y0), (x1, y1) = low - corner, high - corner
-    canvas[y0:y1, x0:x1] = pixels[low[1] : high[1], low[0] : high[0]]
-    crop = cv2.resize(canvas, (SHOWN, SHOWN), interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+    crop = np.full((SHOWN, SHOWN, 3), GRAY, np.uint8)
+    if (high > low).all():  # only what is in the image is scaled: the crop may be far larger than the image
+        start = np.minimum(((low - corner) * zoom).astype(int), SHOWN - 1)
+        end = np.clip(np.round((high - corner) * zoom).astype(int), start + 1, SHOWN)
+        inside = pixels[low[1] : high[1], low[0] : high[0]]
+        how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+        (x0, y0), (x1, y1) = start.tolist(), end.tolist()
+        crop[y0:y1, x0:x1] = cv2.resize(inside, (x1 - x0, y1 - y0), interpolation=how)
     for boxes, color, is_ground_truth in ((ground_truth, GROUND_TRUTH, True), (detected, DETECTION, False)):
         for corners in boxes:
             ends = np.round((corners.reshape(2, 2) - corner) * zoom).astype(int).tolist()

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,6 +128,23 @@ def test_a_crop_has_its_subject_in_the_middle_also_at_the_border(corner):
     rows, columns = np.nonzero((view == (80, 200, 60)).all(2))
     assert abs((rows.min() + rows.max()) / 2 - view.shape[0] / 2) < 4
     assert abs((columns.min() + columns.max()) / 2 - view.shape[1] / 2) < 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "corners"),
+    [((50, 20000), (0, 0, 20000, 50)), ((20000, 50), (0, 0, 50, 20000)), ((1, 1), (0, 0, 1, 1))],
+)
+def test_a_crop_of_a_box_as_long_as_the_image_takes_no_more_memory_than_the_image(shape, corners):
+    subject = SimpleNamespace(box_xyxy=np.array(corners, float), is_truth=True)
+    pixels = np.full((*shape, 3), 250, np.uint8)
+    tracemalloc.start()
+    crop = _cut_out(pixels, subject, np.zeros((0, 4)), np.zeros((0, 4)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+    assert crop.shape == (192, 192, 3)
+    bright = np.argwhere((crop > 240).all(2))  # the image is there, in the middle
+    assert len(bright) and abs(bright.mean(0) - 95.5).max() < 4
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
