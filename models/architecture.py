@@ -113,13 +113,7 @@ def _normalized(content: dict[str, Any], letter: str | None, where: str) -> Arch
     if result.pop("task", "detect") != "detect":
         raise UserError(f"{where}: task must be detect or classify, got {content['task']!r}")
     result.setdefault("ch", 3)
-    for key in ("nc", "ch"):
-        if type(result.get(key)) is not int or result[key] < 1:
-            raise UserError(
-                f"{where}: {key}, {KEYS[key]}, must be a whole number above 0, got {result.get(key)!r}"
-            )
-    if result["ch"] != 3:
-        raise UserError(f"{where}: ch is {result['ch']}, and detectors here take 3 channels, RGB")
+    _check_counts(result, where)
     _check_batchnorm(result.get("batchnorm"), f"{where}: batchnorm")
     for key in ("depth_multiple", "width_multiple", "max_channels", "channel_multiple"):
         _check_positive(result.get(key, 1), f"{where}: {key}")
@@ -143,6 +137,15 @@ def _chosen_scale(scales: Any, letter: str | None, where: str) -> dict[str, floa
     if not isinstance(values, list) or len(values) not in (2, 3):
         raise UserError(f"{where}: scale {letter} must be [depth, width, max_channels], got {values!r}")
     return dict(zip(("depth_multiple", "width_multiple", "max_channels"), values, strict=False))
+
+
+def _check_counts(content: Architecture, where: str) -> None:
+    for key in ("nc", "ch"):
+        value = content.get(key)
+        if type(value) is not int or value < 1:
+            raise UserError(f"{where}: {key}, {KEYS[key]}, must be a whole number above 0, got {value!r}")
+    if content["ch"] != 3:
+        raise UserError(f"{where}: ch is {content['ch']}, and detectors here take 3 channels, RGB")
 
 
 def _check_batchnorm(value: Any, where: str) -> None:

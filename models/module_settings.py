@@ -60,7 +60,7 @@ def described_by(modules: Mapping[str, Settings]) -> dict[str, Any]:
     )
     if any(name == "Conv" and f"{path}.bn" not in modules for path, (name, _) in modules.items()):
         raise UserError("the network is fused (its BatchNorm is folded away); give the file from before that")
-    found = {}
+    found: dict[str, Any] = {}
     activation = _activation(modules)
     if activation != "nn.SiLU()":
         found["activation"] = activation
