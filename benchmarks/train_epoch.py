@@ -96,7 +96,7 @@ def our_parts(epoch: Epoch) -> tuple[Any, Any, Any]:
     )
     task = choose_task(data, epoch.cfg)
     settings = resolve(options, task, data, select_device(epoch.device), World())
-    loaders = task.loaders(settings)
+    loaders = task.loaders(settings, epoch.cfg)
     model = task.new_model(settings, None, loaders).to(settings.device)
     state = make_state(settings, model, len(loaders.train))
     return state, loaders.train, task.loss(settings, model)

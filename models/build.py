@@ -69,6 +69,13 @@ def _detector(architecture: Architecture, where: str) -> DetectionModel:
     return chain.detector()
 
 
+def largest_stride(cfg: str | Path | dict[str, Any]) -> int:
+    """Return the pixels that height and width of a detector's images are multiples of; 1 for classifiers."""
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(cfg)
+    return model.max_stride if isinstance(model, DetectionModel) else 1
+
+
 class _Chain:
     """The layers built so far, and the output of each for a black image."""
 

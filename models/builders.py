@@ -13,7 +13,8 @@ from torch import nn
 from models.downsample import make_downsampler
 from models.downsample.spd import Focus, SpaceToDepth
 from models.layers.blocks import C3, SPP, SPPF, Bottleneck, Concat, Conv
-from models.layers.ghost import C3Ghost, GhostConv
+from models.layers.cross_stage import C3SPP, BottleneckCSP, C3x, Contract, CrossConv, Expand
+from models.layers.ghost import C3Ghost, GhostBottleneck, GhostConv
 from models.layers.head import Detect
 from models.layers.transformer import C3TR
 from models.registry import Scale, block
@@ -78,11 +79,105 @@ def ghost_conv(
     return GhostConv(c_in[0], c_out, kernel, stride, groups), c_out
 
 
-@block("C3Ghost")
-def c3_ghost(c_in: list[int], scale: Scale, out: int, *, repeat: int) -> Layer:
-    """[out]; the bottlenecks repeat."""
+@block("GhostBottleneck")
+def ghost_bottleneck(c_in: list[int], scale: Scale, out: int, kernel: int = 3, stride: int = 1) -> Layer:
+    """[out, kernel, stride]."""
     c_out = scale.channels(out)
-    return C3Ghost(c_in[0], c_out, repeat), c_out
+    return GhostBottleneck(c_in[0], c_out, kernel, stride), c_out
+
+
+@block("C3Ghost")
+def c3_ghost(
+    c_in: list[int],
+    scale: Scale,
+    out: int,
+    shortcut: bool = True,
+    groups: int = 1,
+    expansion: float = 0.5,
+    *,
+    repeat: int,
+) -> Layer:
+    """[out, shortcut, groups, expansion]; the bottlenecks repeat."""
+    c_out = scale.channels(out)  # YOLOv5 takes shortcut and groups here, and makes no use of them
+    return C3Ghost(c_in[0], c_out, repeat, expansion), c_out
+
+
+@block("BottleneckCSP")
+def bottleneck_csp(
+    c_in: list[int],
+    scale: Scale,
+    out: int,
+    shortcut: bool = True,
+    groups: int = 1,
+    expansion: float = 0.5,
+    *,
+    repeat: int,
+) -> Layer:
+    """[out, shortcut, groups, expansion]; the bottlenecks repeat."""
+    c_out = scale.channels(out)
+    return BottleneckCSP(c_in[0], c_out, repeat, shortcut, groups, expansion), c_out
+
+
+@block("C3x")
+def c3x(
+    c_in: list[int],
+    scale: Scale,
+    out: int,
+    shortcut: bool = True,
+    groups: int = 1,
+    expansion: float = 0.5,
+    *,
+    repeat: int,
+) -> Layer:
+    """[out, shortcut, groups, expansion]; the bottlenecks repeat."""
+    c_out = scale.channels(out)
+    return C3x(c_in[0], c_out, repeat, shortcut, groups, expansion), c_out
+
+
+@block("C3SPP")
+def c3_spp(c_in: list[int], scale: Scale, out: int, kernels: list[int] | None = None) -> Layer:
+    """[out, kernels]."""
+    c_out = scale.channels(out)
+    return C3SPP(c_in[0], c_out, kernels or (5, 9, 13)), c_out
+
+
+@block("CrossConv")
+def cross_conv(
+    c_in: list[int],
+    scale: Scale,
+    out: int,
+    kernel: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    expansion: float = 1.0,
+    shortcut: bool = False,
+) -> Layer:
+    """[out, kernel, stride, groups, expansion, shortcut]."""
+    c_out = scale.channels(out)
+    return CrossConv(c_in[0], c_out, kernel, stride, groups, expansion, shortcut), c_out
+
+
+@block("Contract")
+def contract(c_in: list[int], scale: Scale, gain: int = 2) -> Layer:
+    """[gain]."""
+    return Contract(gain), c_in[0] * gain**2
+
+
+@block("Expand")
+def expand(c_in: list[int], scale: Scale, gain: int = 2) -> Layer:
+    """[gain]."""
+    if c_in[0] % gain**2:
+        raise UserError(f"{c_in[0]} channels cannot be divided by {gain}²")
+    return Expand(gain), c_in[0] // gain**2
+
+
+@block("nn.ConvTranspose2d")
+def conv_transpose(
+    c_in: list[int], scale: Scale, out: int, kernel: int, stride: int = 1, padding: int = 0
+) -> Layer:
+    """[out, kernel, stride, padding]."""
+    c_out = scale.channels(out)
+    return nn.ConvTranspose2d(c_in[0], c_out, kernel, stride, padding), c_out
 
 
 @block("C3TR")

@@ -57,7 +57,7 @@ def train(cfg: TrainConfig, world: World) -> tuple[int, TrainRun | None]:
         settings = settings.replace(batch_size=fitting_batch(settings, task, pretrained))
         LOG.info("--batch-size %d is what fits", settings.batch_size)
 
-    loaders = task.loaders(settings)
+    loaders = task.loaders(settings, architecture or task.default_model)
     model = make_model(settings, task, loaders, pretrained, checkpoint).to(settings.device)
     state = make_state(settings, model, len(loaders.train), checkpoint)
     run = None
@@ -143,6 +143,7 @@ def make_state(
     from engine.training.multi_scale import rescaled, scaled_side
     from engine.training.optimizer import schedule_of
     from engine.training.state import TrainState
+    from models.detection_model import DetectionModel
     from models.fast_training import fast_training
     from models.layers.sync_norm import synchronize_norms
 
@@ -154,8 +155,10 @@ def make_state(
     )
     fast_training(model)
 
+    stride = model.max_stride if isinstance(model, DetectionModel) else 32
+
     def resize(images: Tensor, iteration: int) -> Tensor:
-        return rescaled(images, scaled_side(imgsz, 32, seed, iteration // batches, iteration % batches))
+        return rescaled(images, scaled_side(imgsz, stride, seed, iteration // batches, iteration % batches))
 
     scale = resize if options.image.multi_scale else None
     amp, compiled = options.optimization.amp, options.optimization.compile
@@ -174,7 +177,8 @@ def fitting_batch(settings: TrainSettings, task: Task, pretrained: dict[str, Any
 
     options = settings.options.replace(workers=0)
     probe = settings.replace(options=options, batch_size=2 * settings.world.size)
-    loaders = task.loaders(probe)
+    architecture = options.cfg or (pretrained["model"] if pretrained else task.default_model)
+    loaders = task.loaders(probe, architecture)
     model = task.new_model(probe, pretrained, loaders).to(settings.device)
     loss_fn = task.loss(probe, model)
     state = make_state(probe.replace(world=World()), model, 1)

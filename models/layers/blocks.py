@@ -20,15 +20,16 @@ class Conv(nn.Module):
         self,
         c_in: int,
         c_out: int,
-        kernel: int = 1,
-        stride: int = 1,
+        kernel: int | tuple[int, int] = 1,
+        stride: int | tuple[int, int] = 1,
         padding: int | None = None,
         groups: int = 1,
         activation: bool = True,
     ):
         super().__init__()
-        padding = kernel // 2 if padding is None else padding
-        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, groups=groups, bias=False)
+        half = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
+        same = half if padding is None else padding
+        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, same, groups=groups, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.03)
         self.act: nn.Module = nn.SiLU(inplace=True) if activation else nn.Identity()
 

@@ -35,23 +35,32 @@ class GhostConv(nn.Module):
 
 
 class GhostBottleneck(nn.Module):
-    """Two 1x1 ghost convolutions beside a shortcut, at stride 1."""
+    """Two 1x1 ghost convolutions beside a shortcut; at stride 2 both branches halve the map depthwise."""
 
-    def __init__(self, channels: int):
+    def __init__(self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1):
         super().__init__()
-        hidden = channels // 2
-        self.conv = nn.Sequential(
-            GhostConv(channels, hidden), nn.Identity(), GhostConv(hidden, channels, activation=False)
-        )
+        if stride not in (1, 2) or (stride == 1 and c_in != c_out):
+            raise ValueError(f"a ghost bottleneck of stride {stride} cannot map {c_in} channels to {c_out}")
+        hidden = c_out // 2
+        halve: nn.Module = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride == 2:
+            halve = Conv(hidden, hidden, kernel, stride, groups=hidden, activation=False)
+            self.shortcut = nn.Sequential(
+                Conv(c_in, c_in, kernel, stride, groups=c_in, activation=False),
+                Conv(c_in, c_out, activation=False),
+            )
+        self.conv = nn.Sequential(GhostConv(c_in, hidden), halve, GhostConv(hidden, c_out, activation=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        return self.conv(x) + x
+        """(B, c_in, H, W) -> (B, c_out, H/stride, W/stride)."""
+        return self.conv(x) + self.shortcut(x)
 
 
 class C3Ghost(C3):
-    """A C3 of ghost bottlenecks."""
+    """A C3 of ghost bottlenecks; as in YOLOv5, they always have their shortcut."""
 
-    def __init__(self, c_in: int, c_out: int, repeat: int = 1):
-        super().__init__(c_in, c_out, 0)
-        self.m = nn.Sequential(*(GhostBottleneck(c_out // 2) for _ in range(repeat)))
+    def __init__(self, c_in: int, c_out: int, repeat: int = 1, expansion: float = 0.5):
+        super().__init__(c_in, c_out, 0, expansion=expansion)
+        hidden = int(c_out * expansion)
+        self.m = nn.Sequential(*(GhostBottleneck(hidden, hidden) for _ in range(repeat)))

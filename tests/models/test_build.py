@@ -6,8 +6,10 @@ import yaml
 
 from models import build_model, fuse_detector
 from models.architecture import CONFIGS, model_names, read_architecture
+from models.build import largest_stride
 from models.fuse import fold_batchnorm
 from models.layers.blocks import Conv
+from models.layers.cross_stage import Contract, Expand
 from models.summary import count_gflops, count_parameters, summarize
 from utils.errors import UserError
 
@@ -120,6 +122,17 @@ def _rows(text):
         "[-1, 1, Focus, [128, 3]]",
         "[-1, 1, GhostConv, [128, 3, 2]]",
         "[-1, 3, C3Ghost, [128]]",
+        "[-1, 3, C3Ghost, [128, False]]",
+        "[-1, 1, GhostBottleneck, [128, 3, 2]]",
+        "[-1, 2, GhostBottleneck, [64]]",
+        "[-1, 3, BottleneckCSP, [128, False]]",
+        "[-1, 3, C3x, [128]]",
+        "[-1, 1, C3SPP, [128, [3, 5]]]",
+        "[-1, 1, CrossConv, [128, 3, 2]]",
+        "[-1, 1, CrossConv, [64, 3, 1, 1, 1.0, True]]",
+        "[-1, 1, Contract, [2]]",
+        "[-1, 1, Contract, [4]], [-1, 1, Expand, [2]]",
+        "[-1, 1, nn.ConvTranspose2d, [128, 4, 2, 1]]",
         "[-1, 2, C3TR, [128]]",
         "[-1, 1, nn.MaxPool2d, [2, 2, 0]]",
         "[-1, 1, nn.ZeroPad2d, [[0, 2, 0, 2]]], [-1, 1, nn.MaxPool2d, [3, 2, 0]]",
@@ -136,6 +149,42 @@ def test_every_common_block_of_yolov5_trains_and_fuses(row):
     with torch.no_grad():
         before, after = model(images)[0], fuse_detector(model)(images)[0]
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-5)
+
+
+def test_the_largest_stride_is_that_of_the_last_level_and_leaves_the_random_numbers_alone():
+    rows = [[-1, 1, "Conv", [16, 3, 2]] for _ in range(6)]
+    head = [[[-2, -1], 1, "Detect", ["nc", "anchors"]]]
+    before = torch.random.get_rng_state()
+    assert largest_stride({"nc": 1, "anchors": 3, "backbone": rows, "head": head}) == 64
+    assert (largest_stride("yolov5n"), largest_stride("resnet18")) == (32, 1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_expand_undoes_contract():
+    x = torch.rand(2, 3, 8, 12)
+    contracted = Contract(2)(x)
+    for j, i in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        group = 2 * j + i
+        assert torch.equal(contracted[:, 3 * group : 3 * group + 3], x[..., j::2, i::2])
+    assert torch.equal(Expand(2)(contracted), x)
+
+
+def test_rarer_blocks_have_yolov5s_names():
+    def keys(row):
+        names = build_model(_rows(row)).model[1].state_dict()
+        return {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
+
+    bottleneck = {f"m.0.{conv}.{part}" for conv in ("cv1", "cv2") for part in ("conv", "bn")}
+    convs = {f"{conv}.{part}" for conv in ("cv1", "cv2", "cv3") for part in ("conv", "bn")}
+    spp = {f"m.{conv}.{part}" for conv in ("cv1", "cv2") for part in ("conv", "bn")}
+    csp = {"cv1.conv", "cv1.bn", "cv2", "cv3", "cv4.conv", "cv4.bn", "bn"}
+    assert keys("[-1, 1, BottleneckCSP, [64]]") == bottleneck | csp
+    assert keys("[-1, 1, C3x, [64]]") == bottleneck | convs
+    assert keys("[-1, 1, C3SPP, [64]]") == spp | convs
+    ghosts = {f"conv.{i}.{conv}.{part}" for i in (0, 2) for conv in ("cv1", "cv2") for part in ("conv", "bn")}
+    halves = {f"{path}.{part}" for path in ("conv.1", "shortcut.0", "shortcut.1") for part in ("conv", "bn")}
+    assert keys("[-1, 1, GhostBottleneck, [64]]") == ghosts
+    assert keys("[-1, 1, GhostBottleneck, [64, 3, 2]]") == ghosts | halves
 
 
 def test_activation_replaces_silu_everywhere():

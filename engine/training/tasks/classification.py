@@ -63,7 +63,7 @@ class ClassificationTask(Task):
         """Return the hyperparameters of a file."""
         return read_hyp(path, ClassifierHyperparameters)
 
-    def loaders(self, settings: TrainSettings) -> Loaders:
+    def loaders(self, settings: TrainSettings, architecture: str | Path | dict[str, Any]) -> Loaders:
         """Return the augmented batches to train on and the plain ones to validate on.
 
         Raises:

@@ -26,7 +26,7 @@ from engine.training.autoanchor import suit_anchors
 from engine.training.hyperparameters import Hyperparameters, read_hyp
 from engine.training.losses.detection import DetectionLoss
 from engine.training.tasks.task import Loader, Loaders, Task, TrainBatch
-from models.build import build_model
+from models.build import build_model, largest_stride
 from models.detection_model import DetectionModel, require_detector
 from models.load import load_model, transfer_weights
 from utils.errors import UserError
@@ -71,36 +71,39 @@ class DetectionTask(Task):
         """Return the hyperparameters of a file."""
         return read_hyp(path)
 
-    def loaders(self, settings: TrainSettings) -> Loaders:
+    def loaders(self, settings: TrainSettings, architecture: str | Path | dict[str, Any]) -> Loaders:
         """Return the augmented batches to train on and the plain ones to validate on.
 
         Raises:
-            UserError: the size is no multiple of 32, or the data cannot be used.
+            UserError: the size is no multiple of the network's largest stride, or the data cannot be used.
         """
         imgsz, options = settings.imgsz, settings.options.image
-        if imgsz % 32:
-            raise UserError(f"--imgsz must be a multiple of 32, got {imgsz}; try {imgsz // 32 * 32 + 32}")
+        stride = largest_stride(architecture)
+        if imgsz % stride:
+            nearest = imgsz // stride * stride + stride
+            raise UserError(f"--imgsz must be a multiple of {stride}, got {imgsz}; try {nearest}")
         names = ("object",) if options.single_cls else self.description.names
         workers = default_workers(settings.device) if options.workers is None else options.workers
         on = options.augment_on
         if on == "auto":
-            on = self._faster(settings, workers)
+            on = self._faster(settings, workers, stride)
         records = read_split(self.description, "val", options.single_cls)
-        val = validation_set(records, imgsz, cache=options.cache)
+        val = validation_set(records, imgsz, stride, cache=options.cache)
         return Loaders(
-            self._train_loader(settings, workers, on),
+            self._train_loader(settings, workers, on, stride),
             build_loader(val, settings.batch_size * 2, False, workers, world=settings.world),
             names,
             settings.world,
         )
 
-    def _train_loader(self, settings: TrainSettings, workers: int, on: AugmentOn) -> BatchLoader:
+    def _train_loader(self, settings: TrainSettings, workers: int, on: AugmentOn, stride: int) -> BatchLoader:
         hyp, options = _of_detector(settings), settings.options.image
         strengths = {name: getattr(hyp, name) for name in AugmentationSettings.model_fields}
         dataset = DetectionDataset(
             read_split(self.description, "train", options.single_cls),
             settings.imgsz,
             AugmentationSettings(**strengths),
+            stride=stride,
             rect=options.rect,
             cache=options.cache,
             seed=settings.options.seed,
@@ -110,12 +113,12 @@ class DetectionTask(Task):
         seed, world, device = settings.options.seed, settings.world, settings.device
         return build_loader(dataset, settings.batch_size, True, workers, seed, world, device)
 
-    def _faster(self, settings: TrainSettings, workers: int) -> AugmentOn:
+    def _faster(self, settings: TrainSettings, workers: int, stride: int) -> AugmentOn:
         """Where images are made faster, by measurement; beside a network on the CPU always in workers."""
         if settings.device.type != "cuda":
             return "cpu"
         forms: tuple[AugmentOn, ...] = ("cpu", "device")
-        seconds = {on: seconds_per_batch(self._train_loader(settings, workers, on)) for on in forms}
+        seconds = {on: seconds_per_batch(self._train_loader(settings, workers, on, stride)) for on in forms}
         chosen = min(forms, key=lambda on: seconds[on])
         shown = ", ".join(f"{on} {1000 * seconds[on]:.1f} ms" for on in forms)
         LOG.info("--augment-on %s: a batch takes %s", chosen, shown)

@@ -104,7 +104,7 @@ class Task(ABC):
         """Return the hyperparameters of a file."""
 
     @abstractmethod
-    def loaders(self, settings: TrainSettings) -> Loaders:
+    def loaders(self, settings: TrainSettings, architecture: str | Path | dict[str, Any]) -> Loaders:
         """Return the augmented batches to train on and the plain ones to validate on."""
 
     @abstractmethod
