@@ -1,4 +1,4 @@
-"""Shared set-up: one torch thread a test process, and where golden values lie."""
+"""Shared set-up: the torch threads of a test process, and where golden values lie."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.dataset_fixtures import coco_root, yolo_set  # noqa: F401  (fixtures)
 from tests.rectangles import RectangleFinder
 from utils.log import setup_logging
 
-torch.set_num_threads(1)
+if "OMP_NUM_THREADS" not in os.environ:  # else as many as it says, which torch itself reads
+    torch.set_num_threads(1)
 os.environ.setdefault(
     "OPENCV_FFMPEG_LOGLEVEL", "-8"
 )  # read once, when a process first opens or writes a video
