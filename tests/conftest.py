@@ -1,8 +1,9 @@
-"""Shared set-up: one torch thread a test process, and where golden values lie."""
+"""Shared set-up: the torch threads of a test process, and where golden values lie."""
 
 from __future__ import annotations
 
 import os
+import random
 import socket
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from tests.dataset_fixtures import coco_root, yolo_set  # noqa: F401  (fixtures)
 from tests.rectangles import RectangleFinder
 from utils.log import setup_logging
 
-torch.set_num_threads(1)
+if "OMP_NUM_THREADS" not in os.environ:  # else as many as it says, which torch itself reads
+    torch.set_num_threads(1)
 os.environ.setdefault(
     "OPENCV_FFMPEG_LOGLEVEL", "-8"
 )  # read once, when a process first opens or writes a video
@@ -26,6 +28,14 @@ os.environ.setdefault(
 def console() -> None:
     """Messages are seen by tests as users see them."""
     setup_logging()
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Every test draws the same numbers, whatever ran before it in its process."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,7 @@ def test_results_are_ultralytics_own(detector, tmp_path):
 
 
 def test_video_streams_frame_by_frame_and_is_followed(tmp_path, detector):
+    pytest.importorskip("lap", reason="following objects needs the package lap: pip install lap")
     video = save_video(tmp_path / "walk.avi", frames=9)
     frames = detector.stream(video, track="bytetrack")
     first = next(frames)

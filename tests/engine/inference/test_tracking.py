@@ -18,6 +18,12 @@ from utils.errors import UserError
 from utils.ultralytics_adapter import make_tracker
 
 
+@pytest.fixture
+def lap():
+    """What Ultralytics' trackers match with."""
+    return pytest.importorskip("lap", reason="following objects needs the package lap: pip install lap")
+
+
 def crossing(path, frames=20):
     """A white square goes right, a red one left; a second red one comes later."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (320, 240))
@@ -31,6 +37,7 @@ def crossing(path, frames=20):
     return path
 
 
+@pytest.mark.usefixtures("lap")
 @pytest.mark.parametrize("kind", ["bytetrack", "botsort"])
 def test_objects_keep_their_numbers_and_are_counted_once(tmp_path, finder, capsys, kind):
     chosen = {"save_txt": True, "save_json": True, "save_csv": True, "save_frames": True}
@@ -56,6 +63,7 @@ def test_images_cannot_be_followed(tmp_path, finder):
         run(tmp_path / "a.png", tmp_path, track="bytetrack")
 
 
+@pytest.mark.usefixtures("lap")
 def test_each_video_has_numbers_of_its_own(tmp_path, finder):
     (tmp_path / "in").mkdir()
     for name in ("a.avi", "b.avi"):
@@ -65,6 +73,7 @@ def test_each_video_has_numbers_of_its_own(tmp_path, finder):
     assert sorted(int(row["id"]) for row in tracks) == [1, 1, 2, 2, 3, 3]
 
 
+@pytest.mark.usefixtures("lap")
 def test_unsure_box_goes_on_with_a_known_object_but_starts_none():
     follow = make_tracker("bytetrack", 0.5, 0.1)
     image = np.zeros((100, 100, 3), np.uint8)
