@@ -31,6 +31,18 @@ _TENSORS = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.(\w+Storage|Size|device|\w+\d+)"
 )
 
+_OTHER = {
+    "models.yolo.SegmentationModel": "segmentation",
+    "models.yolo.Segment": "segmentation",
+    "models.yolo.ClassificationModel": "classification",
+    "models.common.Classify": "classification",
+    "torchvision.models.resnet.ResNet": "classification",
+    "torchvision.models.efficientnet.EfficientNet": "classification",
+}
+_TRANSFORMS = re.compile(
+    r"(torchvision|albumentations)(\.\w+)+|utils\.augmentations\.\w+"
+)  # kept by classifiers
+
 
 class _Inert:
     """Keeps the state of a pickled object in `__dict__` and does nothing."""
@@ -63,6 +75,11 @@ def classes_named_in(path: Path) -> list[str]:
         raise UserError(
             f"{path} is a checkpoint of the ultralytics package, not of YOLOv5: its head is none of ours. "
             "Use it there: call models.ultralytics_bridge.enable(), then YOLO(), see docs/spd.md"
+        )
+    other = next((_OTHER[name] for name in named if name in _OTHER), None)
+    if other and not [name for name in refused if not _TRANSFORMS.fullmatch(name)]:
+        raise UserError(
+            f"{path} is a YOLOv5 {other} checkpoint; YOLOv5's detectors are read here, no other kind"
         )
     if refused:
         raise UserError(f"{path} is refused: it names {', '.join(refused)}, and loading would run that code")

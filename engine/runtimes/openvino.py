@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from engine.runtimes.exported_file import FilePredictor, check_file, output_dimensions, read_metadata
 from engine.runtimes.metadata import Metadata
 from utils.errors import UserError
+from utils.files import read_yaml
 
 SECTION = "yolov5_spd"  # of the file's run-time information, where its metadata is
 
@@ -36,7 +39,7 @@ def load(
     try:
         model = core.read_model(file)
         batch, imgsz, columns = _check_graph(model, file)
-        metadata = read_metadata(_strings(model), names, columns, file)
+        metadata = read_metadata(_strings(model) or _beside(file), names, columns, file)
         options = {
             "INFERENCE_PRECISION_HINT": "f32",  # left to itself it takes bf16 where the processor has it
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -66,6 +69,17 @@ def _strings(model: Any) -> dict[str, str]:
     }
 
 
+def _beside(file: Path) -> dict[str, str]:
+    """Read the stride and names that YOLOv5's export writes to a YAML file of the same name."""
+    path = file.with_suffix(".yaml")
+    if not path.is_file():
+        return {}
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold stride and names, as YOLOv5's export writes them")
+    return {str(key): json.dumps(value, default=str) for key, value in content.items()}
+
+
 def _check_graph(model: Any, file: Path) -> tuple[int | None, tuple[int, int] | None, int | None]:
     """Return the batch size, height and width, and the numbers in a row, where the graph fixes them."""
     shape, last = model.inputs[0].partial_shape, model.outputs[0].partial_shape
@@ -78,7 +92,7 @@ def _check_graph(model: Any, file: Path) -> tuple[int | None, tuple[int, int] | 
 
 
 def export_openvino(onnx_file: Path, folder: Path, metadata: Metadata) -> Path:
-    """Write `folder`/<its name>.xml and .bin and return the .xml.
+    """Write `folder`/model.xml, .bin and .yaml and return the .xml.
 
     Args:
         onnx_file: the graph, of whatever precision; int8 stays int8.
@@ -103,5 +117,8 @@ def export_openvino(onnx_file: Path, folder: Path, metadata: Metadata) -> Path:
         model.set_rt_info(value, [SECTION, key])
     folder.mkdir(exist_ok=True)
     file = folder / "model.xml"
+    beside = {"stride": metadata.stride, "names": dict(enumerate(metadata.names))}
+    text = yaml.safe_dump(beside, sort_keys=False, allow_unicode=True)
+    file.with_suffix(".yaml").write_text(text, encoding="utf-8")  # which YOLOv5's detect.py reads
     openvino.save_model(model, file, compress_to_fp16=metadata.precision == "fp16")
     return file

@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def load(
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(str(file), map_location=device, _extra_files=extra).eval()
         written = json.loads(extra[CONFIG] or "{}")
-        strings = {key: json.dumps(value) for key, value in written.items()}
+        strings = {key: json.dumps(value) for key, value in _with_size(written).items()}
     except (RuntimeError, ValueError, AttributeError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"{file}: not a TorchScript file that can be read ({reason})") from error
@@ -52,6 +53,14 @@ def load(
     imgsz = metadata.imgsz if fixed or metadata.task == "classify" else None
     batch, overlaps = metadata.batch if fixed else None, device.type != "cpu"
     return FilePredictor(run, metadata, device, batch, imgsz, overlaps)
+
+
+def _with_size(written: dict[str, Any]) -> dict[str, Any]:
+    """Say batch and size as ours do; YOLOv5 traces for one `shape`, (B, 3, H, W), and says that only."""
+    shape = written.get("shape")
+    if "imgsz" in written or not isinstance(shape, list) or len(shape) != 4:
+        return written
+    return {**written, "batch": shape[0], "imgsz": shape[2:]}
 
 
 def export_torchscript(model: DetectionModel | ClassificationModel, file: Path, metadata: Metadata) -> None:

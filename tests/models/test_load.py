@@ -193,6 +193,31 @@ def test_an_ultralytics_checkpoint_is_named_as_one(tmp_path):
         load_model(tmp_path / "yolov8n.pt")
 
 
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["models.yolo.SegmentationModel", "models.yolo.Segment"], "segmentation"),
+        (
+            [
+                "models.yolo.ClassificationModel",
+                "torchvision.transforms.transforms.Compose",
+                "utils.augmentations.CenterCrop",
+            ],
+            "classification",
+        ),
+        (["torchvision.models.resnet.ResNet", "torchvision.models.resnet.Bottleneck"], "classification"),
+    ],
+)
+def test_other_checkpoints_of_yolov5_are_refused_as_what_they_are(tmp_path, names, kind):
+    globals_ = b"".join(b"c%s\n%s\n0" % tuple(n.encode() for n in name.rsplit(".", 1)) for name in names)
+    write_pickled(tmp_path / "best.pt", b"\x80\x02" + globals_ + b"}.")
+    with pytest.raises(UserError, match=f"best.pt is a YOLOv5 {kind} checkpoint; YOLOv5's detectors are"):
+        load_model(tmp_path / "best.pt")
+    write_pickled(tmp_path / "evil.pt", b"\x80\x02" + globals_ + b"cos\nsystem\n0}.")
+    with pytest.raises(UserError, match=r"evil.pt is refused: it names os.system"):
+        load_model(tmp_path / "evil.pt")
+
+
 def test_names_may_be_a_dict_or_a_list(released):
     assert (
         read_checkpoint(GOLDEN / "yolov5n.pt")["names"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +235,35 @@ def test_onnx_output_is_float32_whatever_the_input(tmp_path):
     images = torch.rand(1, 3, 64, 32).half()[..., ::2]  # another type, not contiguous
     assert predictor(images).dtype == torch.float32
     assert np.isfinite(predictor(images).numpy()).all()
+
+
+def test_yolov5s_torchscript_takes_the_size_it_was_traced_for(tmp_path):
+    class Traced(torch.nn.Module):
+        def forward(self, images: Tensor) -> tuple[Tensor]:
+            return (images.new_zeros(2, 12, 7),)
+
+    file = tmp_path / "yolov5n.torchscript"
+    config = json.dumps({"shape": [2, 3, 64, 96], "stride": 32, "names": {"0": "cat", "1": "dog"}})
+    traced = torch.jit.trace(Traced(), torch.zeros(2, 3, 64, 96))
+    torch.jit.save(traced, str(file), _extra_files={"config.txt": config})
+    predictor = load_predictor(file)
+    assert (predictor.names, predictor.stride, predictor.imgsz) == (["cat", "dog"], 32, (64, 96))
+    assert predictor(torch.rand(3, 3, 64, 96)).shape == (3, 12, 7)
+    with pytest.raises(ValueError, match=r"takes images of \(64, 96\)"):
+        predictor(torch.rand(1, 3, 96, 96))
+
+
+def test_openvino_metadata_are_also_read_from_the_yaml_that_yolov5_writes(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    graph = write_onnx(tmp_path / "plain.onnx", (1, 3, 64, 96))
+    folder = tmp_path / "yolov5n_openvino_model"
+    folder.mkdir()
+    openvino.save_model(openvino.Core().read_model(graph), folder / "yolov5n.xml", compress_to_fp16=False)
+    with pytest.raises(UserError, match="no metadata 'names' in the file"):
+        load_predictor(folder)
+    (folder / "yolov5n.yaml").write_text("stride: 64\nnames:\n  0: a\n  1: b\n  2: c\n  3: d\n  4: e\n")
+    predictor = load_predictor(folder)
+    assert (predictor.names, predictor.stride, predictor.imgsz) == (list("abcde"), 64, (64, 96))
+    (folder / "yolov5n.yaml").write_text("- cat\n")
+    with pytest.raises(UserError, match=r"yolov5n.yaml: must hold stride and names"):
+        load_predictor(folder)
