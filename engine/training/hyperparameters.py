@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from typing_extensions import Self
 
 from data.augment.settings import AugmentationSettings, Share
+from data.paths import in_project
 from engine.training.choices import BoxLoss, OptimizerName
 from engine.training.config import TrainConfig
 from utils.errors import UserError
@@ -109,6 +110,7 @@ def read_hyp(path: Path, kind: type[Settings] = Hyperparameters) -> Settings:  #
     Raises:
         UserError: a missing file, an unknown key or a value out of range; it names file, key and choices.
     """
+    path = in_project(path)
     if not path.is_file():
         there = sorted(path.parent.glob("*.yaml")) or sorted(HYPS.glob("*.yaml"))
         raise UserError(f"no hyperparameter file {path}. Choose from: {', '.join(map(str, there))}")
