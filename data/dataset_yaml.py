@@ -22,12 +22,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from typing_extensions import Self
 
+from data.paths import PROJECT, places, resolve
 from data.tiling import Tiling
 from utils.errors import UserError, suggest
 from utils.files import read_yaml
 from utils.validation import Checked, kind_of, must_be
 
 SPLITS = ("train", "val", "test")
+MOST_CLASSES = 10_000
 SHIPPED = Path(__file__).resolve().parent  # the data sets that ship are described here
 
 
@@ -91,13 +93,14 @@ class DatasetYaml(Checked):
     @field_validator("names", mode="before")
     @classmethod
     def _numbered_names(cls, names: Any) -> Any:
-        """Sort names that are numbered, and take numbers for text."""
+        """Sort names that are numbered, name those left out after their number, take numbers for text."""
         if isinstance(names, dict):
-            if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-                found = ", ".join(map(str, names))
-                raise ValueError(f"the keys of 'names' must count 0 to {len(names) - 1}, found {found}")
-            by_number = {int(key): name for key, name in names.items()}
-            names = [by_number[number] for number in range(len(by_number))]
+            numbers = {str(key): name for key, name in names.items()}
+            if not all(key.isdecimal() and int(key) < MOST_CLASSES for key in numbers):
+                found = ", ".join(numbers)
+                raise ValueError(f"the keys of 'names' must be numbers of classes from 0, found {found}")
+            count = max(map(int, numbers), default=-1) + 1
+            names = [numbers.get(str(number), f"class{number}") for number in range(count)]
         if not isinstance(names, list):
             return names
         for number, name in enumerate(names):
@@ -203,11 +206,7 @@ def read_dataset_yaml(path: str | Path) -> DatasetConfig:
         annotations=_of_splits(written.annotations, written.splits),
         images=_of_splits(written.images, written.splits),
         recipe=resolved_recipe(file, written.recipe),
-        notes=tuple(
-            f"{file}: key '{key}' ignored" + (" (nothing is downloaded or run)" if key == "download" else "")
-            for key in content
-            if key not in known
-        ),
+        notes=(*_unnamed(file, content["names"]), *_ignored(file, content, known)),
     )
 
 
@@ -222,6 +221,21 @@ def read_class_names(path: str | Path) -> tuple[tuple[str, ...], tuple[int, ...]
     known = {key: content[key] for key in ("names", "category_ids") if key in content}
     written = DetectionYaml.of({**known, "val": "."}, file)
     return written.names, written.category_ids
+
+
+def _unnamed(file: Path, names: Any) -> list[str]:
+    """A note on numbers that are left out among numbered names."""
+    gaps = max(map(int, names)) + 1 - len(names) if isinstance(names, dict) else 0
+    return [f"{file}: 'names' leaves out {gaps} number(s); called class1 and so on"] if gaps else []
+
+
+def _ignored(file: Path, content: Mapping[Any, Any], known: Mapping[str, Any]) -> list[str]:
+    """A note on each key that means nothing here."""
+    return [
+        f"{file}: key '{key}' ignored" + (" (nothing is downloaded or run)" if key == "download" else "")
+        for key in content
+        if key not in known
+    ]
 
 
 def find_dataset_yaml(path: str | Path) -> Path:
@@ -262,14 +276,13 @@ def root_folder(file: Path, written: str | None) -> Path:
     """
     if written is None:
         return file.resolve().parent
-    root = Path(written).expanduser()
-    tried = [root] if root.is_absolute() else [file.resolve().parent / root, Path.cwd() / root]
-    for folder in tried:
-        if folder.is_dir():
-            return folder.resolve()
-    places = " and ".join(dict.fromkeys(str(folder.resolve()) for folder in tried))
+    folders = [file.resolve().parent, Path.cwd()]
+    root = resolve(written, folders, Path.is_dir)
+    if root is not None:
+        return root.resolve()
+    tried = " and ".join(dict.fromkeys(str(folder.resolve()) for folder in places(written, folders)))
     hint = "; the file's first lines say where to get the data" if file.parent.resolve() == SHIPPED else ""
-    raise UserError(f"{file}: the folder of 'path: {written}' is not there; looked at {places}{hint}")
+    raise UserError(f"{file}: the folder of 'path: {written}' is not there; looked at {tried}{hint}")
 
 
 def resolved_recipe(file: Path, recipe: Recipe | None) -> dict[str, Any]:
@@ -278,8 +291,8 @@ def resolved_recipe(file: Path, recipe: Recipe | None) -> dict[str, Any]:
         return {}
     options = recipe.model_dump(exclude_none=True)
     if recipe.hyp is not None:
-        places = [Path(recipe.hyp), file.parent / recipe.hyp, SHIPPED.parent / recipe.hyp]
-        options["hyp"] = str(next((place for place in places if place.is_file()), places[0]))
+        hyp = resolve(recipe.hyp, [Path(), file.parent, PROJECT], Path.is_file)
+        options["hyp"] = str(hyp or recipe.hyp)
     return options
 
 

@@ -13,6 +13,7 @@ from data.detection.record_cache import fingerprint, load_cache, save_cache
 from data.detection.yolo_labels import Labels, label_path, read_labels
 from data.image_record import ImageRecord, TileBox, ground_truth_arrays
 from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_size
+from data.paths import list_folder, places, read_lines, resolve
 from utils.errors import UserError
 
 __all__ = ["ImageRecord", "Survey", "TileBox", "coco_category_ids", "read_records", "survey_records"]
@@ -54,15 +55,21 @@ def read_records(
     """
     sources = split_sources(description, split)
     cache_file = description.path / f"{description.file.stem}-{split}.cache.npz"
+    images, skipped = _list_all(description, sources)
     about = json.dumps(
-        [description.names, description.category_ids, dict(description.images), list(map(str, sources))]
+        [
+            description.names,
+            description.category_ids,
+            dict(description.images),
+            list(map(str, sources)),
+            skipped,
+        ]
     )
-    images = None if _is_coco(sources) else _list_all(sources)
     files = None if images is None else _yolo_files(images)
     saved = load_cache(cache_file, about, files) if cache else None
     if saved is not None:
         return saved
-    survey = _survey(description, split, sources, images)
+    survey = _survey(description, split, sources, images, skipped)
     if survey.bad_rows:
         others = len(survey.bad_rows) - 1
         more = f" ({others} more bad rows in the data set; python -m tools.doctor lists them)"
@@ -84,21 +91,44 @@ def survey_records(description: DatasetConfig, split: str) -> Survey:
         UserError: the split is missing, or its COCO file is not one.
     """
     sources = split_sources(description, split)
-    return _survey(description, split, sources, None if _is_coco(sources) else _list_all(sources))
+    images, skipped = _list_all(description, sources)
+    return _survey(description, split, sources, images, skipped)
 
 
-def _survey(description: DatasetConfig, split: str, sources: list[Path], images: list[Path] | None) -> Survey:
+def _survey(
+    description: DatasetConfig,
+    split: str,
+    sources: list[Path],
+    images: list[Path] | None,
+    skipped: list[str],
+) -> Survey:
     if images is None:  # the images of a COCO file are known only once it has been read
         return _survey_coco(description, split, sources)
-    return _survey_yolo(images, description.names)
+    survey = _survey_yolo(images, description.names)
+    survey.notes += skipped
+    return survey
 
 
 def _is_coco(sources: list[Path]) -> bool:
     return sources[0].suffix.lower() == ".json"
 
 
-def _list_all(sources: list[Path]) -> list[Path]:
-    return [image for source in sources for image in _list_images(source)]
+def _list_all(description: DatasetConfig, sources: list[Path]) -> tuple[list[Path] | None, list[str]]:
+    """The images of all sources, each once (None: of COCO files), and a line on what was skipped."""
+    if _is_coco(sources):
+        return None, []
+    images: list[Path] = []
+    notes: list[str] = []
+    for source in sources:
+        listed, skipped = _list_images(source, _folders(description))
+        images += listed
+        notes += skipped
+    return list(dict.fromkeys(images)), notes
+
+
+def _folders(description: DatasetConfig) -> list[Path]:
+    """The folders that the paths of a data set may be relative to."""
+    return [description.path, description.file.resolve().parent, Path.cwd()]
 
 
 def _yolo_files(images: list[Path]) -> list[Path]:
@@ -114,17 +144,20 @@ def split_sources(description: DatasetConfig, split: str) -> list[Path]:
     if split not in description.splits:
         known = ", ".join(description.splits)
         raise UserError(f"{description.file}: no key '{split}'; it describes {known}")
-    tried = []
+    tried: list[Path] = []
     if split in description.annotations:
-        coco_file = description.path / description.annotations[split]
-        if coco_file.is_file():
+        coco_file = resolve(description.annotations[split], _folders(description), Path.is_file)
+        if coco_file is not None:
             return [coco_file]
-        tried.append(coco_file)
-    sources = [description.path / source for source in description.splits[split]]
-    for source in sources:
-        if not source.exists():
-            places = " and ".join(map(str, [source, *tried]))
-            raise UserError(f"{description.file}: '{split}' is not there; looked for {places}")
+        tried = places(description.annotations[split], [description.path])
+    sources = []
+    for written in description.splits[split]:
+        source = resolve(written, _folders(description))
+        if source is None:
+            looked = [*places(written, _folders(description)), *tried]
+            where = " and ".join(map(str, looked))
+            raise UserError(f"{description.file}: '{split}' is not there; looked for {where}")
+        sources.append(source)
     if len({source.suffix.lower() == ".json" for source in sources}) > 1:
         raise UserError(f"{description.file}: '{split}' mixes COCO files and images; use one form")
     return sources
@@ -138,27 +171,27 @@ def coco_category_ids(description: DatasetConfig, split: str) -> tuple[int, ...]
     return read_category_ids(source, description.names) if source.suffix.lower() == ".json" else None
 
 
-def _list_images(source: Path) -> list[Path]:
-    """The images of a folder (and its subfolders), or those named by a list file."""
+def _list_images(source: Path, folders: list[Path]) -> tuple[list[Path], list[str]]:
+    """The images of a folder (and its subfolders), or those named by a list file; and what was skipped."""
     if source.is_dir():
-        images = sorted(path for path in source.rglob("*") if is_image(path))
-        if not images:
+        listing = list_folder(source, is_image)
+        notes = listing.notes(source)
+        if not listing.files:
             suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-            raise UserError(f"no images in the folder {source}; looked for {suffixes}")
-        return images
+            aside = f" ({notes[-1]})" if notes else ""
+            raise UserError(f"no images in the folder {source}; looked for {suffixes}{aside}")
+        return listing.files, notes
     if is_image(source):
-        return [source]
-    try:
-        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not a list of images: {error}") from error
-    images = [source.parent / line for line in dict.fromkeys(lines) if line]
-    if not images:
+        return [source], []
+    lines = read_lines(source)
+    if not lines:
         raise UserError(f"the list {source} is empty; it takes the path of an image on each line")
+    near = [source.parent, *folders]
+    images = [resolve(line, near) or places(line, near)[0] for line in lines]
     other = next((path for path in images if not is_image(path)), None)
     if other is not None:
         raise UserError(f"the list {source} names {other}, which is not an image by its name")
-    return images
+    return images, []
 
 
 def _survey_yolo(images: list[Path], names: tuple[str, ...]) -> Survey:
@@ -234,7 +267,7 @@ def _open_coco_image(folder: Path, image: CocoImage) -> ImageRecord | str:
 def _image_folder(description: DatasetConfig, split: str, source: Path, images: list[CocoImage]) -> Path:
     """The folder of a COCO file's images: the one under `images` in the YAML, else a usual place near it."""
     if split in description.images:
-        tried = [description.path / description.images[split]]
+        tried = places(description.images[split], _folders(description))
     else:
         stem = source.stem.removeprefix("instances_").removeprefix("image_info_")
         roots = dict.fromkeys([description.path, source.parent.parent, source.parent])
@@ -243,6 +276,6 @@ def _image_folder(description: DatasetConfig, split: str, source: Path, images: 
     for folder in tried:
         if any((folder / name).is_file() for name in probes):
             return folder
-    places = ", ".join(str(folder) for folder in tried)
+    looked = ", ".join(str(folder) for folder in tried)
     hint = f"'images: {{{split}: folder}}' in {description.file} says where they are"
-    raise UserError(f"{source}: its images (such as {probes[0]}) are not in {places}; {hint}")
+    raise UserError(f"{source}: its images (such as {probes[0]}) are not in {looked}; {hint}")

@@ -17,6 +17,7 @@ from data.media.frame import BrokenVideo, Frame
 from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_image, read_size
 from data.media.large_image import open_large
 from data.media.streams import Streams, is_stream, without_password
+from data.paths import in_project
 from utils.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def _entries(source: str) -> list[tuple[str, bool]]:
 
 
 def _find(source: str) -> list[Path]:
-    path = Path(source)
+    path = in_project(Path(source))
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():

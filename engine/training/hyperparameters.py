@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from typing_extensions import Self
 
 from data.augment.settings import AugmentationSettings, Share
+from data.paths import in_project
 from engine.training.choices import BoxLoss, OptimizerName
 from engine.training.config import TrainConfig
 from utils.errors import UserError, suggest
@@ -110,7 +111,7 @@ def read_hyp(path: Path, kind: type[Settings] = Hyperparameters) -> Settings:  #
     Raises:
         UserError: a missing file, an unknown key or a value out of range; it names file, key and choices.
     """
-    path = find_hyp(path)
+    path = find_hyp(in_project(path))
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines")

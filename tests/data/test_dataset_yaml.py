@@ -61,7 +61,7 @@ def test_a_missing_root_names_every_place_tried(tmp_path: Path, monkeypatch: pyt
         ("train: 3\nnames: [car]", "'train' must be"),
         ("train: a\nnames: car", "'names' must be a list"),
         ("train: a\nnames: [no]", "put it in quotes"),
-        ("train: a\nnames: {0: car, 2: bus}", "must count 0 to 1"),
+        ("train: a\nnames: {0: car, -2: bus}", "must be numbers of classes from 0"),
         ("train: a\nnames: [car]\ntile: 640", "'tile' must be like"),
         ("train: a\nnames: [car]\ntile: {size: 640, overlp: .2}", "Did you mean 'overlap'"),
         ("train: a\nnames: [car]\ntile: {size: 640, overlap: 1}", "from 0 to below 1"),

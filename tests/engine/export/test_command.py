@@ -223,7 +223,7 @@ def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
         ({"imgsz": (60,)}, "try --imgsz 64"),
         ({"weights": "missing.pt"}, "missing.pt"),
         ({"weights": "x.onnx"}, "is no checkpoint"),
-        ({"opset": 9}, "at least 17"),
+        ({"opset": 9}, "writes opset 17 and later"),
         ({"include": ("tflite",)}, "Choose from: engine, onnx, openvino, torchscript"),
         ({"half": True, "int8": True}, "exclude each other"),
         ({"nms": True, "include": ("torchscript",)}, "not for torchscript"),
