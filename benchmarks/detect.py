@@ -42,7 +42,7 @@ class DetectBenchmark(Options):
     other: str = opt("yolo11n", "Ultralytics' network")
     video: Path | None = opt(None, "video (default: one made of the sample full images)")
     frames: int = opt(300, "frames of the video", min=2)
-    full_images: int = opt(64, "full images", min=2)
+    images: int = opt(64, "images", min=2)
     side: int = opt(8000, "side of the image that is cut into tiles, px", min=640)
     runtimes: tuple[Literal["torch", "onnx", "openvino"], ...] = opt(
         ("torch", "onnx", "openvino"), "runtimes"
@@ -54,7 +54,7 @@ class DetectBenchmark(Options):
 def main(cfg: DetectBenchmark) -> int:
     """Print the tables."""
     if cfg.quick:
-        cfg = replace(cfg, frames=16, full_images=4, side=1600, runtimes=cfg.runtimes[:1])
+        cfg = replace(cfg, frames=16, images=4, side=1600, runtimes=cfg.runtimes[:1])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = cfg.weights or _save_random(cfg.cfg, folder)
@@ -83,7 +83,7 @@ def _media(cfg: DetectBenchmark, weights: Path, folder: Path) -> None:
     from benchmarks.others import yolo
     from models.load import load_model
 
-    sources = {"video": _video(cfg, folder), "full images": _full_images(cfg, folder)}
+    sources = {"video": _video(cfg, folder), "images": _images(cfg, folder)}
     flops = (_gigaflops(load_model(weights, fuse=True)), _gigaflops(yolo(cfg.other).model))
     print(f"{weights.stem} {flops[0]:.1f} GFLOP, {cfg.other} {flops[1]:.1f} GFLOP at {SIDE} x {SIDE}\n")
     rows = []
@@ -116,15 +116,15 @@ def _video(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
     return path, cfg.frames
 
 
-def _full_images(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
+def _images(cfg: DetectBenchmark, folder: Path) -> tuple[Path, int]:
     import cv2
 
     image = _read(next((SAMPLES / "val").glob("*.jpg")))
     where = folder / "full images"
     where.mkdir()
-    for i in range(cfg.full_images):
+    for i in range(cfg.images):
         cv2.imwrite(str(where / f"{i:03}.jpg"), image[i : i + 960, i : i + 1200])
-    return where, cfg.full_images
+    return where, cfg.images
 
 
 def _gigaflops(model: Any) -> float:
