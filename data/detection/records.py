@@ -114,7 +114,7 @@ def _is_coco(sources: list[Path]) -> bool:
 
 
 def _list_all(description: DatasetConfig, sources: list[Path]) -> tuple[list[Path] | None, list[str]]:
-    """The images of all sources, each once (None: of COCO files), and a line on what was skipped."""
+    """The images of all sources (None: of COCO files), as often as sources repeat, and what was skipped."""
     if _is_coco(sources):
         return None, []
     images: list[Path] = []
@@ -123,7 +123,7 @@ def _list_all(description: DatasetConfig, sources: list[Path]) -> tuple[list[Pat
         listed, skipped = _list_images(source, _folders(description))
         images += listed
         notes += skipped
-    return list(dict.fromkeys(images)), notes
+    return images, notes
 
 
 def _folders(description: DatasetConfig) -> list[Path]:
