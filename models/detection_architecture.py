@@ -58,10 +58,13 @@ def check_detector(content: Architecture, letter: str | None, where: str) -> Arc
     _check_batchnorm(result.get("batchnorm"), f"{where}: batchnorm")
     for key in ("depth_multiple", "width_multiple", "max_channels", "channel_multiple"):
         check_positive(result.get(key, 1), f"{where}: {key}")
-    result["anchors"] = check_anchors(result.get("anchors"), f"{where}: anchors")
     for section in ("backbone", "head"):
         for number, row in enumerate(_rows_of(result, section, where), 1):
             _check_row(row, f"{where}: {section} row {number}")
+    if result["head"][-1][2] == "AnchorFreeDetect":
+        result.pop("anchors", None)
+    else:
+        result["anchors"] = check_anchors(result.get("anchors"), f"{where}: anchors")
     return result
 
 

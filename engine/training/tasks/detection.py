@@ -25,9 +25,12 @@ from engine.evaluation.predictions import predict_loader
 from engine.training.autoanchor import suit_anchors
 from engine.training.hyperparameters import Hyperparameters, read_hyp
 from engine.training.losses.detection import DetectionLoss
+from engine.training.losses.task_aligned import TaskAlignedLoss
 from engine.training.tasks.task import Loader, Loaders, Task, TrainBatch
 from models.build import build_model, largest_stride
 from models.detection_model import DetectionModel, require_detector
+from models.layers.anchor_free import AnchorFreeDetect
+from models.layers.head import Detect
 from models.load import load_model, transfer_weights
 from utils.errors import UserError
 from utils.log import RESULT
@@ -144,9 +147,22 @@ class DetectionTask(Task):
             LOG.info("%s", suit_anchors(model, sizes, hyp.anchor_t, hyp.anchor_recall, options.seed))
         return model
 
-    def loss(self, settings: TrainSettings, model: nn.Module) -> DetectionLoss:
-        """Return the loss with gains scaled to levels, classes and input size, as YOLOv5 trains."""
+    def loss(self, settings: TrainSettings, model: nn.Module) -> DetectionLoss | TaskAlignedLoss:
+        """Return the loss of the head; with anchors, its gains are scaled as YOLOv5 trains."""
         hyp, head = _of_detector(settings), require_detector(model, settings.architecture).head
+        if isinstance(head, AnchorFreeDetect):
+            return TaskAlignedLoss(
+                head,
+                box=hyp.tal_box,
+                cls=hyp.tal_cls,
+                dfl=hyp.tal_dfl,
+                topk=hyp.tal_topk,
+                alpha=hyp.tal_alpha,
+                beta=hyp.tal_beta,
+                mask_ignored=settings.options.optimization.mask_ignored,
+                world=settings.world,
+            )
+        assert isinstance(head, Detect)
         per_level = 3 / head.nl
         return DetectionLoss(
             head.anchors,
