@@ -125,8 +125,10 @@ def _build_layers(architecture: Architecture, where: str) -> _Chain:
         for number, row in enumerate(architecture[section], 1):
             name = row[2]
             try:
-                if (name in HEADS) != (len(chain.layers) == total - 1):
-                    raise UserError(f"{' or '.join(HEADS)} must be the last row, and only that")
+                if name in HEADS and len(chain.layers) < total - 1:
+                    raise UserError(f"{name} must be the last row, and only that")
+                if name not in HEADS and len(chain.layers) == total - 1:
+                    raise UserError("Detect must be the last row, and only that")
                 chain.add(*row)
             except (ValueError, RuntimeError, TypeError) as error:
                 reason = str(error).strip().splitlines()[0]

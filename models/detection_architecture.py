@@ -143,6 +143,15 @@ def check_anchors(anchors: Any, where: str = "anchors") -> int | list[list[float
     return [[float(value) if value % 1 else int(value) for value in row] for row in anchors]
 
 
+def swap_head(architecture: Architecture) -> Architecture:
+    """Return a copy whose last row is an anchor-free head on the same levels."""
+    result = copy.deepcopy(architecture)
+    result.pop("anchors", None)
+    row = result["head"][-1]
+    row[2:] = ["AnchorFreeDetect", ["nc"]]
+    return result
+
+
 def swap_strided_rows(architecture: Architecture, name: str) -> Architecture:
     """Return a copy in which every Conv row of kernel 3 and stride 2 downsamples by `name`.
 

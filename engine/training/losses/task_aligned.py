@@ -60,7 +60,7 @@ class Objects:
 
     @classmethod
     def of(cls, targets: Tensor, images: int, size: Tensor) -> Objects:
-        """Return the objects of targets (N, 6): image, class, cx, cy, w, h as fractions of `size`, (4,) px."""
+        """Targets (N, 6): image, class, cx, cy, w, h as fractions of `size` (4,), pixels."""
         image = targets[:, 0].long()
         counts = torch.bincount(image, minlength=images)
         order = torch.argsort(image, stable=True)
@@ -106,9 +106,9 @@ def assign(
 ) -> Assignment:
     """Assign to each object the `topk` cells inside it whose score^alpha · IoU^beta is largest.
 
-    A cell that several objects claim goes to the one that the cell's box overlaps most. An object narrower or lower
-    than two cells of the finest level counts as that large when cells inside it are looked for: else the
-    smallest objects would have none.
+    A cell that several objects claim goes to the one that the cell's box overlaps most. An object narrower or
+    lower than two cells of the finest level counts as that large when cells inside it are looked for: else
+    the smallest objects would have none.
 
     Args:
         scores: (B, K, nc) predicted, 0..1.
@@ -119,8 +119,7 @@ def assign(
         alpha: weight of the score.
         beta: weight of the overlap.
     """
-    batch, count = objects.classes.shape
-    if not count:
+    if not objects.classes.shape[1]:
         none = torch.zeros(scores.shape[:2], dtype=torch.long, device=scores.device)
         return Assignment(none.bool(), none, none.to(scores.dtype))
     center = (objects.boxes_xyxy[..., :2] + objects.boxes_xyxy[..., 2:]) / 2  # (B, G, 2)
@@ -190,7 +189,8 @@ class TaskAlignedLoss:
         Args:
             raw: per level (B, 1, H_i, W_i, 4·bins + classes), the head's output in training mode.
             targets: (N, 6) image, class, cx, cy, w, h as fractions of the image.
-            ignores: (K, 5) image, cx, cy, w, h: regions, such as crowds, where unlabeled objects are expected.
+            ignores: (n, 5) image, cx, cy, w, h: regions, such as crowds, where unlabeled objects are
+                expected.
 
         Returns:
             The scalar to minimize, and (3,) its box, class and distribution terms per image, detached.
@@ -232,7 +232,9 @@ class TaskAlignedLoss:
         goal_scores = torch.zeros_like(logits)
         weights = None
         if self.mask_ignored and ignores is not None and len(ignores):
-            weights = (matched.positive | ~_inside(cells.centers, ignores, len(logits), size))[..., None].float()
+            weights = (matched.positive | ~_inside(cells.centers, ignores, len(logits), size))[
+                ..., None
+            ].float()
         box_term = dfl_term = logits.new_zeros(())
         if len(image):
             goal_scores[image, cell, objects.classes[image, number]] = weight
