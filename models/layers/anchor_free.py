@@ -56,8 +56,9 @@ class AnchorFreeDetect(DetectionHead):
         """
         with torch.no_grad():
             for box, score, stride in zip(self.boxes, self.scores, self.stride.tolist(), strict=True):
-                box[-1].bias.copy_(torch.arange(self.bins).mul(-START_DECAY).repeat(4))
-                score[-1].bias.fill_(math.log(8 / self.nc / (640 / stride) ** 2))
+                last_box, last_score = list(box.children())[-1], list(score.children())[-1]
+                last_box.bias.copy_(torch.arange(self.bins).mul(-START_DECAY).repeat(4))
+                last_score.bias.fill_(math.log(8 / self.nc / (640 / stride) ** 2))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Training: the raw maps, a list of (B, 1, H_i, W_i, 4·bins + nc). Eval: (decoded, raw maps)."""
