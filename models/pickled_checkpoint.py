@@ -81,6 +81,11 @@ def classes_named_in(path: Path) -> list[str]:
         raise UserError(
             f"{path} is a YOLOv5 {other} checkpoint; YOLOv5's detectors are read here, no other kind"
         )
+    if refused == ["builtins.getattr"] and "models.common.Conv" in named:  # a method stored as an attribute
+        raise UserError(
+            f"{path} is refused: it names builtins.getattr, as networks do that YOLOv5 has fused for "
+            "inference; give the file from before that"
+        )
     if refused:
         raise UserError(f"{path} is refused: it names {', '.join(refused)}, and loading would run that code")
     if problem:

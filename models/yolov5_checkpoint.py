@@ -26,7 +26,9 @@ from models.yolov5_architecture import yolov5_architecture
 from utils.errors import UserError
 from utils.files import write_atomically
 
-NETWORK = "models.yolo.Model"  # which v6.0 and SPD's release call it; in later versions it means DetectionModel
+NETWORK = (
+    "models.yolo.Model"  # which v6.0 and SPD's release call it; in later versions it means DetectionModel
+)
 _CLASSES: dict[type[nn.Module], str] = {
     Detect: "models.yolo.Detect",
     Focus: "models.common.Focus",
@@ -116,8 +118,7 @@ def _network(model: DetectionModel, hyp: Mapping[str, Any]) -> _Named:
     architecture = yolov5_architecture(model.yaml)
     rows = architecture["backbone"] + architecture["head"]
     layers = [
-        _layer(layer, index, row[0])
-        for index, (layer, row) in enumerate(zip(model.model, rows, strict=True))
+        _layer(layer, index, row[0]) for index, (layer, row) in enumerate(zip(model.model, rows, strict=True))
     ]
     chain = _state(model.model, "model")
     chain["_modules"] = OrderedDict((str(index), layer) for index, layer in enumerate(layers))
@@ -240,5 +241,7 @@ def _half(tensor: Tensor, path: str, key: str) -> Tensor:
         return copy
     half = copy.half()
     if not torch.equal(half.isfinite(), copy.isfinite()):
-        raise UserError(f"{path}.{key} has values above 65,504, which the 16 bits of YOLOv5's files cannot hold")
+        raise UserError(
+            f"{path}.{key} has values above 65,504, which the 16 bits of YOLOv5's files cannot hold"
+        )
     return half

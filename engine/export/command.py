@@ -120,7 +120,9 @@ def _export(
         start = time.perf_counter()
         draft = _write(attempt, format, predictor, metadata, drafts)
         if attempt is attempts[0]:  # the long part; a second threshold takes no time
-            size = sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
+            size = (
+                sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
+            )
             LOG.info("%s: %.1f MB, exported in %.1f s", format, size, time.perf_counter() - start)
         if not agrees_with_pytorch(attempt, format, predictor, _reload(draft, format), metadata):
             LOG.error("%s: the outputs differ, so %s was not written", format, target)
@@ -128,6 +130,10 @@ def _export(
     move_into_place(draft, target)
     LOG.log(RESULT, f"{format}: saved {target}; try: python detect.py --weights {target}")
     return target
+
+
+def _megabytes(draft: Path) -> float:
+    return sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
 
 
 def _target(cfg: ExportConfig, format: str) -> Path:

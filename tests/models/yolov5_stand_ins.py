@@ -1,7 +1,7 @@
-"""The nearest to YOLOv5's own code that there is here: modules of its names, which run what a pickle gives them.
+"""The nearest to YOLOv5's own code that there is here: modules of its names that run what a pickle holds.
 
-A module has no `__init__` of its own: all that it knows comes from the pickle. `forward` is written by YOLOv5's
-contract of each module, and `run` by that of its network: the layers in order, with `f`, `i` and `save`.
+They have no `__init__`: all that a module knows comes from the pickle. `forward` follows YOLOv5's contract of
+each module, and that of `Model` the contract of its networks: layers in order, with `f`, `i` and `save`.
 """
 
 from __future__ import annotations
@@ -177,6 +177,23 @@ def load_as_yolov5(path: Path) -> dict[str, Any]:
     content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=naming)
     content["model"] = (content.get("ema") or content["model"]).float().eval()
     return content
+
+
+class _Pickler(pickle._Pickler):
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        pickler: Any = self
+        names = [key for key, kind in CLASSES.items() if kind is obj]
+        if names:
+            pickler.write(pickle.GLOBAL + "{}\n{}\n".format(*names[0].rsplit(".", 1)).encode())
+            pickler.memoize(obj)
+        else:
+            super().save_global(obj, name)
+
+
+def save_as_yolov5(path: Path, model: nn.Module) -> None:
+    """Pickle a network of these modules by YOLOv5's names, as `torch.save` does there."""
+    naming = SimpleNamespace(__name__="pickle", Pickler=_Pickler)
+    torch.save({"model": model, "ema": None}, path, pickle_module=naming)
 
 
 class Attributes:
