@@ -108,8 +108,11 @@ def save_yolov5_checkpoint(
         "date": datetime.datetime.now().isoformat(timespec="seconds"),
     }
     naming = SimpleNamespace(__name__="pickle", Pickler=_NamingPickler)
-    with write_atomically(Path(path), "wb", sync=True) as file:
-        torch.save(content, file, pickle_module=naming)
+    try:
+        with write_atomically(Path(path), "wb", sync=True) as file:
+            torch.save(content, file, pickle_module=naming)
+    except RuntimeError as error:  # how torch reports a failed write
+        raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
 
 
 def _network(model: DetectionModel, hyp: Mapping[str, Any]) -> _Named:
@@ -175,7 +178,7 @@ def _written(module: nn.Module, path: str) -> _Named:
     state = _state(module, path)
     state["_modules"] = OrderedDict(
         (key, child if child is None else _written(child, f"{path}.{key}"))
-        for key, child in module.named_children()
+        for key, child in module._modules.items()
     )
     return _named(name, state | _further_attributes(module))
 
