@@ -81,6 +81,11 @@ def classes_named_in(path: Path) -> list[str]:
         raise UserError(
             f"{path} is a YOLOv5 {other} checkpoint; YOLOv5's detectors are read here, no other kind"
         )
+    if refused == ["builtins.getattr"] and "models.common.Conv" in named:  # a method stored as an attribute
+        raise UserError(
+            f"{path} is refused: it names builtins.getattr, as networks do that YOLOv5 has fused for "
+            "inference; give the file from before that"
+        )
     if refused:
         raise UserError(f"{path} is refused: it names {', '.join(refused)}, and loading would run that code")
     if problem:
@@ -135,7 +140,7 @@ def read_pickled_model(path: Path, named: list[str], map_location: str | torch.d
     """Return model (architecture), names, weights and modules of a pickled network; its average, if stored.
 
     "modules" are the settings of every module by its path, with which the network that is built is compared;
-    "strides" those of the levels, in pixels.
+    "strides" those of the levels, in pixels; "hyp" the hyperparameters of its training, as far as known.
 
     Args:
         path: the file.
@@ -166,6 +171,7 @@ def read_pickled_model(path: Path, named: list[str], map_location: str | torch.d
         "weights": _state_dict(network, ""),
         "modules": modules,
         "strides": _strides(network),
+        "hyp": _hyperparameters(network),
     }
 
 
@@ -186,6 +192,13 @@ def _modules(module: Any, path: str) -> dict[str, Settings]:
 def _strides(network: Any) -> list[float] | None:
     stride = getattr(network, "stride", None)
     return [float(value) for value in stride] if isinstance(stride, Tensor) else None
+
+
+def _hyperparameters(network: Any) -> dict[str, float]:
+    hyp = getattr(network, "hyp", None)
+    if not isinstance(hyp, dict):
+        return {}
+    return {str(key): value for key, value in hyp.items() if isinstance(value, int | float)}
 
 
 def _state_dict(module: Any, prefix: str) -> dict[str, Tensor]:

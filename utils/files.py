@@ -113,3 +113,32 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {error.strerror or error}{where}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_into_place(finished: Path, target: Path) -> None:
+    """Move a finished file or folder to `target`; an older one is there until then, and after a failure.
+
+    A folder cannot take another's place in one step: the older one steps aside, to `.<name>.<random>.old`,
+    for the moment between two renames. A process that is killed in that moment leaves it there, whole.
+
+    Args:
+        finished: on the same file system.
+        target: nothing, or a file for a file, or a folder for a folder.
+
+    Raises:
+        UserError: it cannot be written, or is of the other kind.
+    """
+    try:
+        if not target.is_dir() or not finished.is_dir():
+            os.replace(finished, target)
+            return
+        aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.old")
+        os.replace(target, aside)
+        try:
+            os.replace(finished, target)
+        except BaseException:
+            os.replace(aside, target)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""export.py: from a checkpoint to files for other runtimes, each proved equal before it is kept."""
+"""export.py: from a checkpoint to files for other runtimes, each compared with PyTorch before it is kept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.export.comparison import agrees_with_pytorch
 from engine.export.config import ExportConfig
 from utils.errors import UserError
+from utils.files import move_into_place
 from utils.log import RESULT
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
     import torch
 
     from engine.runtimes import load_predictor
-    from engine.runtimes.pytorch import TorchPredictor
+    from engine.runtimes.pytorch import TorchPredictor, check_yolov5
     from engine.runtimes.tensorrt import import_tensorrt
     from utils.device import select_device
     from utils.run_folders import newest_weights
@@ -48,21 +50,30 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
     assert isinstance(predictor, TorchPredictor)
     if predictor.task == "classify":
         cfg.refuse_other_tasks("classify", str(cfg.weights))
+    if "yolov5" in cfg.include:
+        check_yolov5(predictor.model, cfg.weights)
     if cfg.int8 and cfg.data is None:
         cfg = replace(cfg, data=_trained_on(predictor))
     metadata = _metadata(cfg, predictor)
-    height, width = metadata.imgsz or (0, 0)
-    batch = "any batch" if cfg.dynamic else f"batch {cfg.batch_size}"
-    any_size = cfg.dynamic and predictor.task == "detect"
-    size = f"any size (multiples of {predictor.stride})" if any_size else f"{height}x{width} pixels"
-    classes = len(predictor.names)
-    LOG.info("%s: %d classes, %s, %s, %s", cfg.weights, classes, batch, size, metadata.precision)
+    LOG.info("%s: %s", cfg.weights, _summary(cfg, predictor, metadata))
     drafts = cfg.weights.with_name(f".{cfg.weights.stem}.{os.getpid()}.drafts")
     try:
         drafts.mkdir()  # before the long part: can it be written at all?
         return [_export(cfg, format, predictor, metadata, drafts) for format in cfg.include]
     finally:
         shutil.rmtree(drafts, ignore_errors=True)
+
+
+def _summary(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata) -> str:
+    """Return in one line what the files take and compute in."""
+    classes = f"{len(predictor.names)} classes"
+    if cfg.include == ("yolov5",):  # a checkpoint, which takes any input
+        return classes
+    height, width = metadata.imgsz or (0, 0)
+    batch = "any batch" if cfg.dynamic else f"batch {cfg.batch_size}"
+    any_size = cfg.dynamic and predictor.task == "detect"
+    size = f"any size (multiples of {predictor.stride})" if any_size else f"{height}x{width} pixels"
+    return f"{classes}, {batch}, {size}, {metadata.precision}"
 
 
 def _names(data: Path | None) -> tuple[str, ...] | None:
@@ -100,25 +111,38 @@ def _metadata(cfg: ExportConfig, predictor: TorchPredictor) -> Metadata:
 def _export(
     cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
 ) -> Path | None:
-    """Write one format among the drafts; it gets its own place once it is proved equal."""
-    from engine.runtimes import FORMATS
-
-    marks = f"{'_int8' if cfg.int8 else '_fp16' if cfg.half else ''}{'_nms' if cfg.nms else ''}"
-    target = cfg.weights.with_name(f"{cfg.weights.stem}{marks}{FORMATS[format].written_as}")
-    start = time.perf_counter()
-    draft = _write(cfg, format, predictor, metadata, drafts)  # the long part
-    seconds = time.perf_counter() - start
-    size = sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
-    LOG.info("%s: %.1f MB, exported in %.1f s", format, size, seconds)
-    probes = [cfg.replace(conf_thres=PROBED)] if cfg.nms and not cfg.int8 else []
-    for probe in (*probes, cfg):
-        draft = _write(probe, format, predictor, metadata, drafts)
-        if not _proved(probe, format, predictor, _reload(draft, format), metadata):
+    """Write one format among the drafts; it gets its own place once it agrees with PyTorch."""
+    if format == "yolov5":  # its weights are stored in 16 bits
+        metadata = replace(metadata, precision="fp16")
+    target = _target(cfg, format)
+    attempts = [cfg.replace(conf_thres=PROBED), cfg] if cfg.nms and not cfg.int8 else [cfg]
+    for attempt in attempts:
+        start = time.perf_counter()
+        draft = _write(attempt, format, predictor, metadata, drafts)
+        if attempt is attempts[0]:  # the long part; a second threshold takes no time
+            size = (
+                sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
+            )
+            LOG.info("%s: %.1f MB, exported in %.1f s", format, size, time.perf_counter() - start)
+        if not agrees_with_pytorch(attempt, format, predictor, _reload(draft, format), metadata):
             LOG.error("%s: the outputs differ, so %s was not written", format, target)
             return None
-    _replace(draft, target)
+    move_into_place(draft, target)
     LOG.log(RESULT, f"{format}: saved {target}; try: python detect.py --weights {target}")
     return target
+
+
+def _megabytes(draft: Path) -> float:
+    return sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
+
+
+def _target(cfg: ExportConfig, format: str) -> Path:
+    """Return where a format goes, beside the checkpoint."""
+    from engine.runtimes import FORMATS
+
+    precision = "_int8" if cfg.int8 else "_fp16" if cfg.half and format != "yolov5" else ""
+    nms = "_nms" if cfg.nms else ""
+    return cfg.weights.with_name(f"{cfg.weights.stem}{precision}{nms}{FORMATS[format].written_as}")
 
 
 def _write(
@@ -126,6 +150,7 @@ def _write(
 ) -> Path:
     """Write one format and return its file, or its folder."""
     from engine.runtimes.openvino import export_openvino
+    from engine.runtimes.pytorch import export_yolov5
     from engine.runtimes.tensorrt import export_tensorrt
     from engine.runtimes.torchscript import export_torchscript
 
@@ -137,6 +162,10 @@ def _write(
         if format == "engine":
             return export_tensorrt(graph, drafts / "draft.engine", metadata)
         return export_openvino(graph, drafts / "openvino", metadata).parent
+    if format == "yolov5":
+        file = drafts / "draft.pt"
+        export_yolov5(cfg.weights, file, metadata)
+        return file
     file = drafts / "draft.torchscript"
     export_torchscript(predictor.model, file, metadata)
     return file
@@ -163,13 +192,6 @@ def _write_onnx(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata
     return with_nms
 
 
-def _replace(draft: Path, target: Path) -> None:
-    """Put a file or folder where an older one may be."""
-    if target.is_dir():
-        shutil.rmtree(target)
-    os.replace(draft, target)
-
-
 def _reload(draft: Path, format: str) -> Predictor:
     from engine.runtimes import load_predictor
 
@@ -177,71 +199,3 @@ def _reload(draft: Path, format: str) -> Predictor:
         return load_predictor(draft, "cuda:0" if format == "engine" else "cpu", task=None)
     except UserError as error:
         raise UserError(f"the {format} file does not run here, so it was not kept: {error}") from error
-
-
-def _proved(
-    cfg: ExportConfig, format: str, predictor: TorchPredictor, other: Predictor, metadata: Metadata
-) -> bool:
-    """Compare what the file and PyTorch give, number by number, box by box or, in 8 bits, by their AP."""
-    from engine.runtimes.parity import TOLERANCES, compare, compare_detections, compare_logits
-
-    shapes = _shapes(cfg, metadata)
-    settings = cfg.nms_settings
-    if cfg.int8:
-        return _score(cfg, predictor, other, metadata)
-    tolerance = TOLERANCES[metadata.precision]
-    if settings is not None:
-        agreement = compare_detections(predictor, other, shapes, settings)
-        LOG.log(
-            RESULT,
-            f"{format}: {agreement.both} of PyTorch's {agreement.first} objects are also among its "
-            f"{agreement.second}",
-        )
-        return agreement.agree(tolerance)
-    if predictor.task == "classify":
-        gap = compare_logits(predictor, other, shapes, tolerance)
-        LOG.log(
-            RESULT,
-            f"{format}: largest difference from PyTorch on {gap.inputs} inputs: {gap.scores:.2g} in logits "
-            f"(allowed: {tolerance.scores:g} and as much of the value)",
-        )
-        return gap.agree
-    gap = compare(predictor, other, shapes, tolerance)
-    LOG.log(
-        RESULT,
-        f"{format}: largest difference from PyTorch on {gap.inputs} inputs: {gap.pixels:.2g} pixels, "
-        f"{gap.scores:.2g} in scores (allowed: {tolerance})",
-    )
-    return gap.agree
-
-
-def _shapes(cfg: ExportConfig, metadata: Metadata) -> list[tuple[int, int, int]]:
-    """Batch, height and width of the inputs to compare; a dynamic file must take others than its example."""
-    assert metadata.imgsz is not None
-    height, width = metadata.imgsz
-    if not cfg.dynamic:
-        return [(cfg.batch_size, height, width)]
-    if metadata.task == "classify":
-        return [(1, height, width), (3, height, width)]
-    stride = metadata.stride
-    return [(1, height, width), (3, height + stride, width), (2, 3 * stride, 5 * stride)]
-
-
-def _score(cfg: ExportConfig, predictor: TorchPredictor, other: Predictor, metadata: Metadata) -> bool:
-    """Print the AP of both on the validation images; whether at least half of it is left."""
-    from data.detection.calibration import validation_loader
-    from engine.evaluation.evaluator import evaluate
-    from engine.evaluation.predictions import predict_loader
-
-    assert cfg.data is not None and metadata.imgsz is not None
-    values = []
-    for predict in (predictor, other):
-        loader = validation_loader(cfg.data, metadata.imgsz, predictor.stride)
-        predictions = predict_loader(predict, loader, progress=False)
-        values.append(evaluate(predictions, predictor.names).metrics.values)
-    before, after = values
-    for key in ("AP", "AP50", "AP_S"):
-        full, small = before.get(key), after.get(key)
-        if full is not None and small is not None:
-            LOG.log(RESULT, f"int8: {key} {full:.4f} -> {small:.4f} ({small - full:+.4f})")
-    return (after["AP"] or 0) >= 0.5 * (before["AP"] or 0)

@@ -37,8 +37,8 @@ class ExportConfig(Options):
     data: Path | None = opt(
         None, "data-set YAML: class names that go into the file, and the images for --int8", task="detect"
     )
-    include: tuple[Literal["onnx", "openvino", "torchscript", "engine"], ...] = opt(
-        ("onnx",), "formats (engine: TensorRT, on an Nvidia GPU)"
+    include: tuple[Literal["onnx", "openvino", "torchscript", "engine", "yolov5"], ...] = opt(
+        ("onnx",), "formats (engine: TensorRT, on an Nvidia GPU; yolov5: a .pt that YOLOv5's own code loads)"
     )
     imgsz: tuple[int, ...] | None = opt(
         None, "side or height and width, pixels (default: the training's)", "--img", "--img-size", min=4
@@ -69,8 +69,8 @@ class ExportConfig(Options):
             raise UserError(f"--opset {self.opset}: {reason}")
         if self.half and self.int8:
             raise UserError("--half and --int8 exclude each other")
-        for format in {"torchscript", "engine"} & set(self.include):
-            if self.nms or self.int8:
+        for format in self.include:
+            if format in ("torchscript", "engine", "yolov5") and (self.nms or self.int8):
                 raise UserError(f"--nms and --int8 are for onnx and openvino, not for {format}")
         if self.nms and self.opset < 18:
             raise UserError("--nms needs --opset 18 or later")

@@ -39,6 +39,7 @@ FORMATS = {
         Format("openvino", ".xml", "_openvino_model", "engine.runtimes.openvino"),
         Format("torchscript", ".torchscript", ".torchscript", "engine.runtimes.torchscript"),
         Format("engine", ".engine", ".engine", "engine.runtimes.tensorrt"),
+        Format("yolov5", ".pt", "_yolov5.pt", "engine.runtimes.pytorch"),
     )
 }
 
@@ -103,10 +104,10 @@ def load_predictor(
     if half and device.type == "cpu":
         raise UserError("16-bit inference needs a GPU; leave out --half or choose a --device")
     loaded = [_load(file, device, fuse, half, names, nameless) for file in files]
-    wanted = task or ("classify" if loaded[0].task == "classify" else "detect")
+    expected = task or ("classify" if loaded[0].task == "classify" else "detect")
     for file, predictor in zip(files, loaded, strict=True):
-        if predictor.task != wanted:
-            what = {"detect": "detection", "classify": "classification"}[wanted]
+        if predictor.task != expected:
+            what = {"detect": "detection", "classify": "classification"}[expected]
             raise UserError(f"{file}: weights for the task '{predictor.task}', not for {what}")
     return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 

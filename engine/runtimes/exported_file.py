@@ -92,8 +92,8 @@ def read_metadata(
         metadata = Metadata.from_strings(strings, str(file))
     besides = 0 if metadata.task == "classify" else 5
     if columns is not None and not metadata.nms and columns != besides + len(metadata.names):
-        found = columns - besides
-        raise UserError(f"{file}: the graph has {found} classes, but {len(metadata.names)} are named")
+        classes = columns - besides
+        raise UserError(f"{file}: the graph has {classes} classes, but {len(metadata.names)} are named")
     return metadata
 
 
@@ -106,7 +106,7 @@ def check_file(file: Path, half: bool) -> None:
     """Check what all exported files have in common.
 
     Raises:
-        UserError: no such file, or `half` is wanted of it.
+        UserError: no such file, or it is asked for `half`.
     """
     if not file.is_file():
         made = "python export.py --weights best.pt --include onnx openvino torchscript"

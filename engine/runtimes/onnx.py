@@ -86,9 +86,9 @@ def _check_graph(session: onnxruntime.InferenceSession, file: Path) -> int | Non
     inputs, output = session.get_inputs(), session.get_outputs()[0]
     task = session.get_modelmeta().custom_metadata_map.get("task", "")
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(output.shape) != output_dimensions(task):
-        found = f"inputs {[i.shape for i in inputs]}, first output {output.shape}"
+        shapes = f"inputs {[i.shape for i in inputs]}, first output {output.shape}"
         raise UserError(
-            f"{file}: not a YOLOv5 graph, which maps (B, 3, H, W) to (B, N, 5 + classes); it has {found}"
+            f"{file}: not a YOLOv5 graph, which maps (B, 3, H, W) to (B, N, 5 + classes); it has {shapes}"
         )
     last = output.shape[-1]
     return last if isinstance(last, int) else None

@@ -38,7 +38,7 @@ TOLERANCES = {"fp32": FP32, "fp16": FP16}
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest absolute differences found.
+    """The largest absolute differences.
 
     Attributes:
         pixels: of box centers and sides.
@@ -62,10 +62,10 @@ def compare(
     """Run both on noise and on image-like input of each shape (batch, height, width)."""
     pixels, scores, agree, inputs = 0.0, 0.0, True, 0
     for images in _inputs(shapes):
-        expected, found = reference(images).cpu(), other(images).cpu()
-        if expected.shape != found.shape:
-            raise ValueError(f"outputs of shape {tuple(expected.shape)} and {tuple(found.shape)}")
-        gap = (expected - found).abs()
+        expected, actual = reference(images).cpu(), other(images).cpu()
+        if expected.shape != actual.shape:
+            raise ValueError(f"outputs of shape {tuple(expected.shape)} and {tuple(actual.shape)}")
+        gap = (expected - actual).abs()
         allowed = torch.full_like(gap, tolerance.scores)
         allowed[..., :4] = tolerance.pixels + tolerance.relative * expected[..., :4].abs()
         agree = agree and bool((gap <= allowed).all())  # false for NaN
@@ -83,8 +83,8 @@ def compare_logits(
     """Run two classifiers likewise; each logit may differ by `scores`, and as much of its own size."""
     scores, agree, inputs = 0.0, True, 0
     for images in _inputs(shapes):
-        expected, found = reference(images).cpu(), other(images).cpu()
-        gap = (expected - found).abs()
+        expected, actual = reference(images).cpu(), other(images).cpu()
+        gap = (expected - actual).abs()
         agree = agree and bool((gap <= tolerance.scores * (1 + expected.abs())).all())  # false for NaN
         scores = max(scores, gap.max().item())
         inputs += 1
@@ -93,7 +93,7 @@ def compare_logits(
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many objects two runtimes found, and how many of them both."""
+    """How many objects each of two runtimes detects, and how many both do."""
 
     first: int
     second: int

@@ -1,4 +1,4 @@
-"""PyTorch."""
+"""PyTorch: running checkpoints, and writing those that YOLOv5's own code loads."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.runtimes.metadata import Metadata
 from models.checkpoint import read_checkpoint
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from models.fuse import fuse_detector
 from models.load import from_checkpoint
+from models.yolov5_architecture import yolov5_architecture
+from models.yolov5_checkpoint import save_yolov5_checkpoint
+from utils.errors import UserError
 
 
 class TorchPredictor:
@@ -59,3 +63,40 @@ def load(
         if content.get(key):
             config[key] = content[key]
     return TorchPredictor(model, device, half, config)
+
+
+def check_yolov5(model: DetectionModel | ClassificationModel, where: Path) -> None:
+    """Raise a UserError that says why, unless YOLOv5's own code can build this network.
+
+    Args:
+        model: may be fused.
+        where: how the message names it.
+    """
+    if not isinstance(model, DetectionModel):
+        raise UserError(f"--include yolov5 writes detectors, and {where} is a classifier")
+    try:
+        yolov5_architecture(model.yaml)
+    except UserError as error:
+        raise UserError(f"--include yolov5: {where}: {error}") from error
+
+
+def export_yolov5(weights: Path, file: Path, metadata: Metadata) -> None:
+    """Write a detector as a checkpoint that YOLOv5's own code loads, its weights in 16 bits.
+
+    Args:
+        weights: our checkpoint or YOLOv5's, from which it is read again, since a fused network will not do.
+        file: is overwritten.
+        metadata: its names go into the file, and the training's configuration as YOLOv5's `opt`.
+
+    Raises:
+        UserError: YOLOv5's code cannot build this network, or 16 bits cannot hold it.
+    """
+    content = read_checkpoint(weights)
+    model = from_checkpoint(content, str(weights))
+    check_yolov5(model, weights)
+    assert isinstance(model, DetectionModel)
+    model.names = list(metadata.names)
+    try:
+        save_yolov5_checkpoint(file, model, content.get("hyp"), metadata.config)
+    except UserError as error:
+        raise UserError(f"--include yolov5: {weights}: {error}") from error

@@ -10,6 +10,7 @@ from models.layers.blocks import Conv
 from models.load import from_checkpoint, to_checkpoint
 from models.module_settings import built_settings, described_by, difference
 from tests.golden_values import GOLDEN
+from tests.models.yolov5_stand_ins import load_as_yolov5, save_as_yolov5
 from utils.errors import UserError
 
 SILU = b"ctorch.nn.modules.activation\nSiLU\n"
@@ -63,6 +64,16 @@ def test_batchnorm_has_the_eps_and_momentum_of_the_file(tmp_path):
     assert not torch.equal(model(images)[0], load_model(GOLDEN / "yolov5n.pt")(images)[0])
     save_checkpoint(tmp_path / "ours.pt", to_checkpoint(model))
     assert torch.equal(load_model(tmp_path / "ours.pt")(images)[0], model(images)[0])
+
+
+def test_batchnorm_has_the_momentum_of_the_file(tmp_path):
+    model = load_model(change_pickle(tmp_path, a_float(0.03), a_float(0.1)))
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.1)}
+    save_checkpoint(tmp_path / "ours.pt", to_checkpoint(model))
+    assert {
+        m.momentum for m in load_model(tmp_path / "ours.pt").modules() if isinstance(m, torch.nn.BatchNorm2d)
+    } == {0.1}
 
 
 def test_one_batchnorm_unlike_the_others_is_refused_by_name(tmp_path):
@@ -125,6 +136,34 @@ def test_a_fused_network_is_refused_as_such():
     del given.model[0].bn
     with pytest.raises(UserError, match="the network is fused"):
         described_by(built_settings(given))
+
+
+def test_a_fused_file_of_yolov5_is_refused_as_such(tmp_path):
+    """YOLOv5 folds BatchNorm into the convolution and, in place of `forward`, stores another method."""
+    network = load_as_yolov5(GOLDEN / "yolov5n.pt")["model"]
+    convs = [module for module in network.modules() if hasattr(module, "bn")]
+    for module in convs:
+        module.conv.bias = torch.nn.Parameter(torch.zeros(module.conv.out_channels))
+        del module.bn
+    save_as_yolov5(tmp_path / "fused.pt", network)
+    with pytest.raises(UserError, match=r"fused.pt: the network is fused .* give the file from before that"):
+        load_model(tmp_path / "fused.pt")
+    for module in convs:
+        module.forward = module.forward
+    save_as_yolov5(tmp_path / "fused.pt", network)
+    with pytest.raises(
+        UserError, match=r"fused.pt is refused: .*getattr, as networks do that YOLOv5 has fused"
+    ):
+        load_model(tmp_path / "fused.pt")
+
+
+def test_a_bfloat16_file_of_yolov5_is_read_with_its_values(tmp_path):
+    network = load_as_yolov5(GOLDEN / "yolov5n.pt")["model"].bfloat16()
+    save_as_yolov5(tmp_path / "bf16.pt", network)
+    loaded = load_model(tmp_path / "bf16.pt").state_dict()
+    for key, value in network.state_dict().items():
+        assert loaded[key].dtype in (torch.float32, torch.int64)
+        assert torch.equal(loaded[key], value.to(loaded[key].dtype)), key
 
 
 def test_16_bit_weights_of_either_kind_are_widened_exactly(tmp_path):

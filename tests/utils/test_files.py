@@ -8,7 +8,7 @@ import pytest
 
 import utils.files
 from utils.errors import UserError
-from utils.files import read_yaml, write_atomically, write_folder_atomically
+from utils.files import move_into_place, read_yaml, write_atomically, write_folder_atomically
 
 
 def test_yaml_is_read_with_a_byte_order_mark_and_without(tmp_path: Path) -> None:
@@ -126,3 +126,70 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     ):
         (folder / "b.txt").write_text("never")
     assert [path.name for path in target.iterdir()] == ["a.txt"]
+
+
+def folder_with(path: Path, text: str) -> Path:
+    path.mkdir()
+    (path / "a.txt").write_text(text)
+    return path
+
+
+def test_a_finished_file_or_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    for _ in range(2):
+        file = tmp_path / "draft"
+        file.write_text("new")
+        move_into_place(file, tmp_path / "file")
+        move_into_place(folder_with(tmp_path / "drafts", "new"), tmp_path / "folder")
+        assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+        assert (tmp_path / "file").read_text() == (tmp_path / "folder/a.txt").read_text() == "new"
+
+
+class Killed(BaseException):
+    """The process ends here: nothing that stands after this runs."""
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_an_older_folder_outlives_a_kill_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    target, finished = folder_with(tmp_path / "target", "old"), folder_with(tmp_path / "draft", "new")
+    steps, replace = [], os.replace
+
+    def kill(source: Path, place: Path) -> None:
+        steps.append(place)
+        if len(steps) > step:
+            raise Killed
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", kill)
+    with pytest.raises(Killed):
+        move_into_place(finished, target)
+    texts = {path.read_text() for path in tmp_path.glob("*/a.txt")}
+    assert texts == {"old", "new"}, "neither is lost"
+
+
+def test_an_older_folder_comes_back_where_the_new_one_cannot_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, finished = folder_with(tmp_path / "target", "old"), folder_with(tmp_path / "draft", "new")
+    replace = os.replace
+
+    def refuse(source: Path, place: Path) -> None:
+        if source == finished:
+            raise OSError(28, "No space left on device")
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*target: No space left on device"):
+        move_into_place(finished, target)
+    assert (target / "a.txt").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"target", "draft"}
+
+
+def test_a_file_takes_no_folders_place_and_a_folder_no_files(tmp_path: Path) -> None:
+    folder, file = folder_with(tmp_path / "folder", "old"), tmp_path / "file"
+    file.write_text("old")
+    for finished, target in ((file, folder), (folder, file)):
+        with pytest.raises(UserError, match=f"cannot write {target}: "):
+            move_into_place(finished, target)
+    assert (folder / "a.txt").read_text() == file.read_text() == "old"

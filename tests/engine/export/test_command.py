@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from engine.runtimes import FORMATS, load_predictor, parity
 from models import build_model
 from models.checkpoint import save_checkpoint
 from models.load import to_checkpoint
+from tests.models.yolov5_stand_ins import load_as_yolov5
 from tests.rectangles import save
 from utils.errors import UserError
 from utils.nms import non_max_suppression
@@ -126,8 +128,8 @@ def test_one_file_may_be_used_by_several_threads(others, format):
     images = [torch.rand(1, 3, 64, 96) for _ in range(12)]
     expected = [predictor(image) for image in images]
     with ThreadPoolExecutor(4) as pool:
-        for found, wanted in zip(pool.map(predictor, images), expected, strict=True):
-            torch.testing.assert_close(found, wanted)
+        for output, alone in zip(pool.map(predictor, images), expected, strict=True):
+            torch.testing.assert_close(output, alone)
 
 
 def test_16_bits_halve_the_file_and_keep_32_at_both_ends(tiny):
@@ -137,9 +139,9 @@ def test_16_bits_halve_the_file_and_keep_32_at_both_ends(tiny):
     images = torch.rand(1, 3, 64, 64)
     expected = load_predictor(tiny)(images)
     for format in formats:
-        found = load_predictor(by_format(tiny, format, "_fp16"))(images)
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found, expected, atol=0.5, rtol=2e-2)
+        actual = load_predictor(by_format(tiny, format, "_fp16"))(images)
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual, expected, atol=0.5, rtol=2e-2)
     stored = onnx.load(str(by_format(tiny, "onnx", "_fp16"))).graph.initializer
     assert sum(value.data_type == onnx.TensorProto.FLOAT16 and len(value.dims) == 4 for value in stored) > 5
 
@@ -195,6 +197,66 @@ def test_released_spd_network_exports(tmp_path):
     assert export.main(ExportConfig.of(weights=tmp_path / "yolov5n_spd.pt", imgsz=(64, 64))) == 0
 
 
+def test_a_checkpoint_for_yolov5_is_compared_and_says_what_it_is(tiny, capsys):
+    options = {"include": ("yolov5", "torchscript"), "imgsz": (64,), "half": True}
+    assert export.main(ExportConfig.of(weights=tiny, **options)) == 0
+    assert "yolov5: largest difference from PyTorch on 2 inputs" in capsys.readouterr().out
+    assert only_files(tiny.parent) == {"best.pt", "best_yolov5.pt", "best_fp16.torchscript"}
+    ours, theirs = load_predictor(tiny), load_predictor(tiny.with_name("best_yolov5.pt"))
+    assert (theirs.names, theirs.stride, theirs.imgsz) == (ours.names, ours.stride, None)
+    images = torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(theirs(images), ours(images), atol=0.5, rtol=2e-2)
+    content = load_as_yolov5(tiny.with_name("best_yolov5.pt"))
+    assert (content["opt"]["imgsz"], content["model"].names) == (64, ours.names)
+
+
+def test_class_names_of_a_data_set_go_into_the_checkpoint_for_yolov5(tiny, tmp_path):
+    (tmp_path / "d.yaml").write_text("train: a\nval: b\nnames: [x, y, z]\n")
+    assert export.main(ExportConfig.of(weights=tiny, include=("yolov5",), data=tmp_path / "d.yaml")) == 0
+    assert load_predictor(tiny.with_name("best_yolov5.pt")).names == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("downsample", ["spd", "spectral", "diffstride"])
+def test_what_yolov5_cannot_build_is_refused_before_anything_is_written(tmp_path, downsample):
+    model = build_model(TINY, downsample=downsample)
+    save_checkpoint(tmp_path / "best.pt", to_checkpoint(model))
+    cfg = ExportConfig.of(weights=tmp_path / "best.pt", include=("torchscript", "yolov5"), imgsz=(64,))
+    message = (
+        rf"--include yolov5: .*best.pt: layer 4 downsamples by '{downsample}', which YOLOv5's code does not"
+    )
+    with pytest.raises(UserError, match=message):
+        export.main(cfg)
+    assert only_files(tmp_path) == {"best.pt"}
+
+
+def test_a_classifier_is_not_written_for_yolov5(tmp_path):
+    small = {"task": "classify", "nc": 2, "block": "basic", "depths": [1], "widths": [8, 8]}
+    save_checkpoint(
+        tmp_path / "best.pt", to_checkpoint(build_model(small | {"downsample": ["none", "none"]}))
+    )
+    with pytest.raises(UserError, match=r"--include yolov5 writes detectors, and .*best.pt is a classifier"):
+        export.main(ExportConfig.of(weights=tmp_path / "best.pt", include=("yolov5",)))
+
+
+def test_an_export_that_cannot_be_moved_leaves_the_older_folder(tiny, monkeypatch):
+    pytest.importorskip("openvino")
+    older = tiny.with_name("best_openvino_model")
+    older.mkdir()
+    (older / "model.xml").write_text("old")
+    replace = os.replace
+
+    def refuse(source, place):
+        if Path(source).name == "openvino":
+            raise OSError(28, "No space left on device")
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*best_openvino_model: No space left"):
+        export.main(ExportConfig.of(weights=tiny, include=("openvino",), imgsz=(64,)))
+    assert (older / "model.xml").read_text() == "old"
+    assert only_files(tiny.parent) == {"best.pt", "best_openvino_model"}
+
+
 def test_file_that_differs_is_not_kept_and_the_old_one_stays(tiny, monkeypatch, capsys):
     tiny.with_suffix(".onnx").write_text("old")
     monkeypatch.setattr(parity, "compare", lambda *_: parity.Difference(3.0, 0.5, False, 2))
@@ -224,9 +286,12 @@ def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
         ({"weights": "missing.pt"}, "missing.pt"),
         ({"weights": "x.onnx"}, "is no checkpoint"),
         ({"opset": 9}, "writes opset 17 and later"),
-        ({"include": ("tflite",)}, "Choose from: engine, onnx, openvino, torchscript"),
+        ({"opset": 12}, "--opset 12: PyTorch's exporter writes opset 17 and later"),
+        ({"include": ("tflite",)}, "Choose from: engine, onnx, openvino, torchscript, yolov5"),
         ({"half": True, "int8": True}, "exclude each other"),
         ({"nms": True, "include": ("torchscript",)}, "not for torchscript"),
+        ({"nms": True, "include": ("yolov5",)}, "not for yolov5"),
+        ({"int8": True, "include": ("onnx", "yolov5")}, "not for yolov5"),
         ({"nms": True, "opset": 17}, "opset 18"),
         ({"int8": True}, "give the data set with --data"),
         ({"data": "data/treecrowns.yaml"}, "3 classes, but the data set names 1"),

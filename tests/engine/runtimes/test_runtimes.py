@@ -208,7 +208,7 @@ def test_parity_finds_a_difference_and_not_a_number():
 
 
 @pytest.mark.parametrize(
-    "wanted, fixed, config, expected",
+    "given, fixed, config, expected",
     [
         (None, None, {}, (640, 640)),
         (None, None, {"imgsz": 416}, (416, 416)),
@@ -220,14 +220,14 @@ def test_parity_finds_a_difference_and_not_a_number():
         ((128,), (96, 64), {}, "fixed to --imgsz 96 64"),
     ],
 )
-def test_input_size_is_as_wanted_as_fixed_or_as_trained(wanted, fixed, config, expected):
+def test_input_size_is_as_given_as_fixed_or_as_trained(given, fixed, config, expected):
     scene = Scene()
     scene.imgsz, scene.config = fixed, config
     if isinstance(expected, str):
         with pytest.raises(UserError, match=expected):
-            input_size(wanted, scene)
+            input_size(given, scene)
     else:
-        assert input_size(wanted, scene) == expected
+        assert input_size(given, scene) == expected
 
 
 def test_onnx_output_is_float32_whatever_the_input(tmp_path):

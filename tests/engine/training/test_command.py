@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from engine.runtimes import load_predictor
 from engine.training import command as train
 from engine.training.config import TrainConfig
 from engine.training.resolve import resolve
@@ -74,6 +75,46 @@ def test_an_interrupted_run_resumes_to_the_same_losses_and_weights(
     assert_same_end(stopped, tmp_path / "whole")
     with pytest.raises(UserError, match="finished run"):
         train.main(TrainConfig.of(resume=last))
+
+
+# As YOLOv5's models/hub/yolov5s-ghost.yaml and yolov5n6.yaml build their networks, with fewer layers.
+GHOST = """
+nc: 80
+depth_multiple: 0.33
+width_multiple: 0.125
+anchors: [[10,13, 16,30, 33,23], [30,61, 62,45, 59,119]]
+backbone: [[-1, 1, Conv, [64, 6, 2, 2]], [-1, 1, GhostConv, [128, 3, 2]], [-1, 3, C3Ghost, [128]],
+  [-1, 1, GhostConv, [256, 3, 2]], [-1, 1, SPPF, [256, 5]]]
+head: [[-1, 1, GhostConv, [128, 1, 1]], [-1, 1, nn.Upsample, [None, 2, 'nearest']], [[-1, 2], 1, Concat, [1]],
+  [-1, 3, C3Ghost, [128, False]], [[8, 5], 1, Detect, [nc, anchors]]]
+"""
+P6 = """
+nc: 80
+depth_multiple: 0.33
+width_multiple: 0.0625
+anchors: [[19,27, 44,40, 38,94], [436,615, 739,380, 925,792]]
+backbone: [[-1, 1, Conv, [64, 6, 2, 2]], [-1, 1, Conv, [128, 3, 2]], [-1, 1, Conv, [256, 3, 2]],
+  [-1, 1, Conv, [256, 3, 2]], [-1, 1, Conv, [256, 3, 2]], [-1, 1, Conv, [256, 3, 2]], [-1, 3, C3, [256]]]
+head: [[[2, 6], 1, Detect, [nc, anchors]]]
+"""
+
+
+@pytest.mark.parametrize(("yaml_text", "stride"), [(GHOST, 8), (P6, 64)], ids=["ghost", "p6"])
+def test_hub_networks_of_yolov5_train_and_evaluate(
+    squares: Path, tmp_path: Path, yaml_text: str, stride: int
+) -> None:
+    (tmp_path / "hub.yaml").write_text(yaml_text)
+    options = {"cfg": str(tmp_path / "hub.yaml"), "imgsz": 128, "epochs": 1}
+    assert train.main(config(squares, tmp_path, **options)) == 0
+    (results,) = results_of(tmp_path / "exp")
+    assert results["AP"] != "" and float(results["box"]) > 0
+    assert load_predictor(tmp_path / "exp/weights/best.pt").stride == stride
+
+
+def test_a_size_that_is_no_multiple_of_stride_64_is_one_line(squares: Path, tmp_path: Path) -> None:
+    (tmp_path / "p6.yaml").write_text(P6)
+    with pytest.raises(UserError, match="--imgsz must be a multiple of 64, got 96; try 128"):
+        train.main(config(squares, tmp_path, cfg=str(tmp_path / "p6.yaml"), imgsz=96))
 
 
 def test_weights_that_fit_are_copied_and_counted(
