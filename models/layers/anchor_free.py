@@ -56,9 +56,8 @@ class AnchorFreeDetect(DetectionHead):
         """
         with torch.no_grad():
             for box, score, stride in zip(self.boxes, self.scores, self.stride.tolist(), strict=True):
-                last_box, last_score = list(box.children())[-1], list(score.children())[-1]
-                last_box.bias.copy_(torch.arange(self.bins).mul(-START_DECAY).repeat(4))
-                last_score.bias.fill_(math.log(8 / self.nc / (640 / stride) ** 2))
+                _last_bias(box).copy_(torch.arange(self.bins).mul(-START_DECAY).repeat(4))
+                _last_bias(score).fill_(math.log(8 / self.nc / (640 / stride) ** 2))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Training: the raw maps, a list of (B, 1, H_i, W_i, 4·bins + nc). Eval: (decoded, raw maps)."""
@@ -81,6 +80,12 @@ class AnchorFreeDetect(DetectionHead):
         boxes = torch.cat((center, low + high), -1) * self.stride[level]
         scores = flat[..., 4 * self.bins :].sigmoid()
         return torch.cat((boxes, torch.ones_like(scores[..., :1]), scores), -1)  # (B, H·W, 5 + nc)
+
+
+def _last_bias(branch: nn.Module) -> Tensor:
+    last = list(branch.children())[-1]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    return last.bias
 
 
 def cell_centers(height: int, width: int, like: Tensor) -> Tensor:
