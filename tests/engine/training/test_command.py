@@ -39,8 +39,8 @@ def test_a_few_epochs_learn_four_images(squares: Path, tmp_path: Path) -> None:
     assert train.main(config(squares, tmp_path, batch_size=4, epochs=15, noval=True, **options)) == 0
     results = results_of(tmp_path / "exp")
     assert len(results) == 15
-    assert float(results[-1]["box"]) < 0.5 * float(results[0]["box"])
-    assert float(results[-1]["AP50"]) > 0.8
+    assert float(results[-1]["train/box_loss"]) < 0.5 * float(results[0]["train/box_loss"])
+    assert float(results[-1]["metrics/mAP_0.5"]) > 0.8
 
 
 def test_a_run_leaves_its_config_results_weights_and_images(squares: Path, tmp_path: Path) -> None:
