@@ -34,10 +34,10 @@ def is_out_of_memory(error: BaseException) -> bool:
         text = str(seen).lower()
         if isinstance(seen, MemoryError) or getattr(seen, "errno", None) == errno.ENOMEM:
             return True
-        from_library = (
-            isinstance(seen, RuntimeError | OSError | ImportError) or type(seen).__module__ == "cv2"
-        )
-        if from_library and any(words in text for words in NO_MEMORY):
+        is_cv2 = type(seen).__module__ == "cv2"
+        if (is_cv2 or isinstance(seen, RuntimeError | OSError | ImportError)) and any(
+            words in text for words in NO_MEMORY
+        ):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

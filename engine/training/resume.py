@@ -37,8 +37,8 @@ class Interrupted:
         try:
             yield
         except UserError as error:
-            hint = f"if the data set has moved: --resume {self.config.resume} --data YAML"
-            raise UserError(f"{error}; {hint}") from error
+            hint = "if the data set has moved, --data beside --resume says where it is"
+            raise UserError(f"the data set of the run to resume cannot be read; {hint} ({error})") from error
 
     def check_names(self, names: Sequence[str] | None, data: Path) -> None:
         """Check that the classes are those of the interrupted run.
