@@ -111,8 +111,8 @@ def kind_of(value: Any) -> str:
         return f"the keys {_SHORT.repr([str(key) for key in value][:4])}"
     if isinstance(value, bool):
         return str(value).lower()
-    kinds = {list: "the list", str: "the text"}
-    return f"{kinds.get(type(value), f'the {type(value).__name__}')} {_SHORT.repr(value)}"
+    kind = "text" if isinstance(value, str) else type(value).__name__
+    return f"the {kind} {_SHORT.repr(value)}"
 
 
 class _Invalid(UserError):
