@@ -1,8 +1,21 @@
-"""How much memory is free."""
+"""How much memory is free, and whether an error says that none is."""
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+
+NO_MEMORY = (  # how libraries say it in errors of no kind of its own, in lower case
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "insufficient memory",
+    "unable to allocate",
+    "alloc_failed",
+    "bad_alloc",
+    "is killed by signal: killed",  # a worker process, by the system that has run out of it
+)
 
 
 def free_memory() -> int | None:
@@ -12,3 +25,19 @@ def free_memory() -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, is that memory ran out: of the system or of a GPU."""
+    seen: BaseException | None = error
+    while seen is not None:
+        text = str(seen).lower()
+        if isinstance(seen, MemoryError) or getattr(seen, "errno", None) == errno.ENOMEM:
+            return True
+        is_cv2 = type(seen).__module__ == "cv2"
+        if (is_cv2 or isinstance(seen, RuntimeError | OSError | ImportError)) and any(
+            words in text for words in NO_MEMORY
+        ):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def make_run_folder(project: Path, name: str, exist_ok: bool = False) -> Path:
@@ -31,6 +40,46 @@ def make_run_folder(project: Path, name: str, exist_ok: bool = False) -> Path:
         message = f"cannot write the run folder {folder}: {error.strerror}; choose another --project"
         raise UserError(message) from error
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Check that a folder can be written, or can be created where it is not there yet; nothing is left.
+
+    Raises:
+        UserError: it cannot.
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=".write-test", dir=there):
+            pass
+    except OSError as error:
+        message = f"cannot write the run folder {folder}: {error.strerror}; choose another --project"
+        raise UserError(message) from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of a run folder; the system frees it when this process ends.
+
+    Raises:
+        UserError: another process has it.
+    """
+    if fcntl is None:
+        yield
+        return
+    file = folder / ".lock"
+    with file.open("w") as held:
+        try:
+            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not inherited by workers
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                hint = "wait for its end, or choose another --name"
+                raise UserError(f"another process is training into {folder}; {hint}") from error
+            # a file system without locks: as before there were any
+        yield
+        file.unlink(missing_ok=True)
 
 
 def newest_weights(project: Path = Path("runs/train")) -> Path:

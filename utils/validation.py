@@ -10,6 +10,7 @@ Recipe(imgzs=640)          # UserError: unknown key 'imgzs'. Did you mean 'imgsz
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ _KINDS = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+
+
+_SHORT = reprlib.Repr()  # what a file holds may be long, or refer to itself without end
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 class Checked(BaseModel):
@@ -100,8 +105,14 @@ def must_be(what: str) -> WrapValidator:
 
 def kind_of(value: Any) -> str:
     """Return what a value of a YAML is, for messages."""
-    kinds = {dict: "keys", list: "a list", str: "text", type(None): "nothing", bool: "true/false"}
-    return kinds.get(type(value), f"the {type(value).__name__} {value!r}")
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return f"the keys {_SHORT.repr([str(key) for key in value][:4])}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    kind = "text" if isinstance(value, str) else type(value).__name__
+    return f"the {kind} {_SHORT.repr(value)}"
 
 
 class _Invalid(UserError):

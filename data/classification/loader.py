@@ -82,6 +82,9 @@ class ClassificationLoader:
         """Choose the epoch that the next iteration will load, and the batch it starts with."""
         self.epoch, self.start = epoch, start
 
+    def close(self) -> None:
+        """Do nothing: there are no worker processes."""
+
     def __len__(self) -> int:
         count = len(self.dataset)
         return count // self.batch_size if self.augmentation else -(-count // self.batch_size)

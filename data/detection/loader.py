@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import logging
 import signal
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +64,8 @@ class BatchLoader:
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+        if workers:
+            _close_at_exit().add(self)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Choose the epoch that the next iteration will load, and the batch it starts with."""
@@ -81,6 +86,18 @@ class BatchLoader:
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    def close(self) -> None:
+        """End the worker processes; iterating again starts new ones."""
+        iterator: Any = self._loader._iterator
+        if iterator is None:
+            return
+        self._loader._iterator = None
+        iterator._shutdown_workers()
+        for worker in iterator._workers:
+            if worker.is_alive():  # busy for longer than the loader waits, and deaf to its SIGTERM
+                worker.kill()
+                worker.join()
 
     def __iter__(self) -> Iterator[Any]:
         """Yield each `Batch`, or `PlannedBatch` where no device makes its images."""
@@ -170,6 +187,19 @@ class _Batches(Sampler[list[Request]]):
         strides = self.dataset.imgsz * sides / self.dataset.stride + self.dataset.rect_pad
         height, width = (np.ceil(strides - 1e-6).astype(int) * self.dataset.stride).tolist()
         return height, width
+
+
+@functools.cache
+def _close_at_exit() -> weakref.WeakSet[BatchLoader]:
+    """The loaders whose workers have to be ended before Python's exit waits for them, for ever."""
+    loaders: weakref.WeakSet[BatchLoader] = weakref.WeakSet()
+
+    def close() -> None:
+        for loader in list(loaders):
+            loader.close()
+
+    atexit.register(close)
+    return loaders
 
 
 def _prepare_worker(_worker: int) -> None:

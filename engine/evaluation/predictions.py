@@ -69,6 +69,7 @@ def predict_loader(
     max_det: int = 300,
     progress: bool = True,
     gather: Gather = lambda own: [own],
+    on_batch: Callable[[Any, Any], None] | None = None,
 ) -> Predictions:
     """Detect on every record of a loader of letterboxed batches, images or tiles.
 
@@ -82,6 +83,7 @@ def predict_loader(
         max_det: largest number of detections per record.
         progress: show a progress bar.
         gather: from this process's detections to those of all processes.
+        on_batch: is called with the output of `predict` and the batch, without gradients.
     """
     import torch
     from tqdm import tqdm
@@ -103,6 +105,9 @@ def predict_loader(
         kept = [boxes.cpu() for boxes in kept]
         seconds["inference"] += middle - start
         seconds["nms"] += _now(device) - middle
+        if on_batch is not None:
+            with torch.no_grad():
+                on_batch(output, batch)
         for index, placed, boxes in zip(batch.indices, batch.letterboxes, kept, strict=True):
             own[index] = Detections.from_array(placed.to_image(boxes).numpy())
         if first_batch is None:

@@ -42,6 +42,6 @@ def train(**options: Any) -> TrainingResult:
     from engine.training.config import TrainConfig
     from utils.distributed import World
 
-    code, run = run_training(TrainConfig.of(**options), World())
+    _, run = run_training(TrainConfig.of(**options), World())
     assert run is not None
-    return TrainingResult(run.folder, run.best, run.last, dict(run.state.metrics), code == 0)
+    return TrainingResult(run.folder, run.best, run.last, dict(run.state.metrics), run.finished)

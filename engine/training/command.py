@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine.training.config import TrainConfig
+from utils.errors import UserError
 from utils.log import RESULT, setup_logging
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from engine.training.resume import Interrupted
     from engine.training.run_folder import TrainRun
     from engine.training.settings import TrainSettings
     from engine.training.state import TrainState
@@ -35,41 +39,88 @@ def train(cfg: TrainConfig, world: World) -> tuple[int, TrainRun | None]:
 
     Returns:
         The exit code, and the run's folder in the first process.
+
+    Raises:
+        UserError: options, data or weights cannot be used, files cannot be written, or memory runs out.
     """
     from engine.training.resolve import resolve
     from engine.training.resume import interrupted_run
-    from engine.training.run_folder import TrainRun
     from engine.training.tasks import choose_task, default_data
     from models.checkpoint import read_checkpoint
     from utils.device import seed_everything, select_device
-    from utils.run_folders import make_run_folder
+    from utils.run_folders import check_writable
 
     resumed = interrupted_run(cfg) if cfg.resume else None
     cfg = resumed.config if resumed else cfg
+    if world.is_main:
+        check_writable(resumed.folder if resumed else cfg.run.project)
     checkpoint = resumed.checkpoint if resumed else None
     pretrained = checkpoint or (read_checkpoint(cfg.weights) if cfg.weights else None)
     architecture = checkpoint["model"] if checkpoint else cfg.cfg or (pretrained and pretrained["model"])
     data = cfg.data or default_data(architecture)
-    task = choose_task(data, architecture)
-    settings = resolve(cfg, task, data, select_device(world.device(cfg.device)), world)
+    with resumed.finding_data() if resumed else contextlib.nullcontext():
+        task = choose_task(data, architecture)
+    if resumed:
+        resumed.check_names(task.known_names(cfg), data)
+    settings = resolve(cfg, task, data, select_device(world.device(cfg.device)), world, checkpoint)
     seed_everything(cfg.seed)
+    with explained_lack_of_memory(settings):
+        return _train(settings, task, architecture or task.default_model, pretrained, resumed)
+
+
+def _train(
+    settings: TrainSettings,
+    task: Task,
+    architecture: str | dict[str, Any],
+    pretrained: dict[str, Any] | None,
+    resumed: Interrupted | None,
+) -> tuple[int, TrainRun | None]:
+    """Read the data, make network and run folder, and train; worker processes end with this function."""
+    from engine.training.run_folder import TrainRun
+    from utils.run_folders import locked, make_run_folder
+
+    checkpoint, options = resumed.checkpoint if resumed else None, settings.options
     if settings.batch_size == -1:
         settings = settings.replace(batch_size=fitting_batch(settings, task, pretrained))
         LOG.info("--batch-size %d is what fits", settings.batch_size)
+    with contextlib.ExitStack() as ending:
+        with resumed.finding_data() if resumed else contextlib.nullcontext():
+            loaders = task.loaders(settings, architecture)
+        ending.callback(loaders.close)
+        if resumed:
+            resumed.check_names(loaders.names, settings.data)
+        model = make_model(settings, task, loaders, pretrained, checkpoint).to(settings.device)
+        state = make_state(settings, model, len(loaders.train), checkpoint)
+        run = None
+        if settings.world.is_main:
+            place = options.run.project, options.run.name, options.run.exist_ok
+            folder = resumed.folder if resumed else make_run_folder(*place)
+            ending.enter_context(locked(folder))
+            run = TrainRun(folder, settings, state, task)
+            if options.saving.plots and not (folder / "train_batch0.png").exists():
+                task.plot_data(folder, loaders)
+        LOG.info("%s", _title(settings, len(loaders.train.dataset), run))
+        return run_to_the_end(settings, task, state, run, loaders), run
 
-    loaders = task.loaders(settings, architecture or task.default_model)
-    model = make_model(settings, task, loaders, pretrained, checkpoint).to(settings.device)
-    state = make_state(settings, model, len(loaders.train), checkpoint)
-    run = None
-    if world.is_main:
-        folder = (
-            resumed.folder if resumed else make_run_folder(cfg.run.project, cfg.run.name, cfg.run.exist_ok)
-        )
-        run = TrainRun(folder, settings, state, task)
-        if cfg.saving.plots and not checkpoint:
-            task.plot_data(folder, loaders)
-    LOG.info("%s", _title(settings, len(loaders.train.dataset), run))
-    return run_to_the_end(settings, task, state, run, loaders), run
+
+@contextlib.contextmanager
+def explained_lack_of_memory(settings: TrainSettings) -> Iterator[None]:
+    """Make one line of running out of memory, which says what to lower.
+
+    Raises:
+        UserError: memory ran out.
+    """
+    from utils.memory import is_out_of_memory
+
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        cached = settings.options.image.cache == "ram"
+        where, batch, side = settings.device, settings.batch_size, settings.imgsz
+        message = f"out of memory on {where}: lower --batch-size, now {batch}, or --imgsz, now {side}"
+        raise UserError(message + (", or leave --cache out" if cached else "")) from error
 
 
 def _title(settings: TrainSettings, images: int, run: TrainRun | None) -> str:
@@ -83,13 +134,13 @@ def run_to_the_end(
     settings: TrainSettings, task: Task, state: TrainState, run: TrainRun | None, loaders: Loaders
 ) -> int:
     """Fit and report; return the exit code. What is interrupted can be resumed."""
-    from engine.training.loop import fit, stop_on_sigterm
+    from engine.training.loop import fit, stop_on_signals
     from engine.training.plots import plot_results
     from engine.training.state import StopRequested, TrainingDivergedError
 
     last = run.last if run else None
     try:
-        with stop_on_sigterm(state):
+        with stop_on_signals(state):
             fit(settings, task, state, run, task.loss(settings, state.model), loaders)
     except StopRequested:
         if run:
@@ -97,7 +148,7 @@ def run_to_the_end(
         LOG.warning(
             "saved in epoch %d, as asked; continue with: python train.py --resume %s", state.epoch + 1, last
         )
-        return 0
+        return 130 if state.interrupted else 0
     except KeyboardInterrupt:
         LOG.warning("stopped in epoch %d; continue with: python train.py --resume %s", state.epoch + 1, last)
         return 130
@@ -105,11 +156,12 @@ def run_to_the_end(
         LOG.error("%s; the last good weights are in %s; try a lower lr0 or another --seed", error, last)
         return 1
     if run:
-        run.finish()
+        run.end_training()
         LOG.log(RESULT, f"\nbest epoch: {state.best_epoch + 1}")
         task.report(settings, run, loaders)
         if settings.options.saving.plots:
             plot_results(run.csv, run.folder / "results.png")
+        run.finish()  # only now: a report that is killed midway is written when the run is resumed
         LOG.log(RESULT, f"\neverything is in {run.folder}; try: python detect.py --weights {run.best}")
     return 0
 

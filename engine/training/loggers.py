@@ -81,7 +81,8 @@ class MlflowLogger:
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record the metrics of an epoch."""
-        self.mlflow.log_metrics(dict(values), step=epoch)
+        allowed = {name.replace(":", "-"): value for name, value in values.items()}
+        self.mlflow.log_metrics(allowed, step=epoch)
 
     def close(self) -> None:
         """Write what is pending."""

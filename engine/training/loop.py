@@ -6,14 +6,18 @@ import contextlib
 import functools
 import logging
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from engine.training.freeze import set_train_mode
 from engine.training.state import LossFunction, StopRequested, TrainState
+from engine.training.validation_loss import ValidationLoss
+from utils.distributed import World
 from utils.log import RESULT
 
 if TYPE_CHECKING:
@@ -33,12 +37,19 @@ def fit(
     loss_fn: Loss,
     loaders: Loaders,
 ) -> None:
-    """Train until the last epoch, or until `patience` epochs brought nothing better."""
+    """Train until the last epoch, or until `patience` epochs brought nothing better.
+
+    Raises:
+        StopRequested: the run was asked to stop, and can be saved.
+        TrainingDivergedError: losses or weights are not finite.
+    """
     start, first = time.perf_counter(), state.epoch
     patience = settings.options.optimization.patience
-    header = ("epoch", *loss_fn.names, "img/s", *task.shown, "time", "left")
-    LOG.log(RESULT, "".join(f"{cell:>11}" for cell in header))
+    LOG.log(RESULT, table_row(["epoch", *loss_fn.names, "img/s", *task.shown, "time", "left"]))
     while state.epoch < settings.epochs:
+        if state.epoch - 1 - state.best_epoch >= patience:
+            LOG.info("no better fitness in %d epochs: stopped", patience)
+            return
         task.before_epoch(settings, loaders, state.metrics)
         loaders.train.set_epoch(state.epoch, state.batch)
         title = f"{state.epoch + 1}/{settings.epochs}"
@@ -47,7 +58,7 @@ def fit(
         metrics: dict[str, Any] = {}
         fitness = None
         if not settings.options.saving.noval or state.epoch + 1 == settings.epochs:
-            metrics, fitness = task.evaluate(state.ema.model, loaders)
+            metrics, fitness = evaluate_average(settings, task, state, loaders)
         if run:
             run.end_epoch(losses, metrics, fitness)
             task.after_epoch(state.model, run.folder, state.epoch - 1)
@@ -55,35 +66,72 @@ def fit(
             state.end_epoch(metrics, fitness)
         spent = time.perf_counter() - start
         left = spent / (state.epoch - first) * (settings.epochs - state.epoch)
-        LOG.log(RESULT, epoch_row(title, losses, [metrics.get(key) for key in task.shown], spent, left))
-        if state.epoch - 1 - state.best_epoch >= patience:
-            LOG.info("no better fitness in %d epochs: stopped", patience)
-            return
+        shown = {name: metrics.get(name) for name in task.shown.values()}
+        LOG.log(RESULT, epoch_row(title, losses, shown, spent, left))
+        if state.stop_asked and state.world.size == 1:  # several processes agree in the next step
+            raise StopRequested
 
 
-def epoch_row(title: str, losses: dict[str, float], metrics: Sequence[float | None], *seconds: float) -> str:
-    """Return one epoch as a row under fit's header."""
-    cells = [f"{loss:.4f}" for loss in list(losses.values())[:-1]]
+def evaluate_average(
+    settings: TrainSettings, task: Task, state: TrainState, loaders: Loaders
+) -> tuple[dict[str, Any], float]:
+    """Return the moving average's metrics with its validation losses, from one forward pass, and its fitness.
+
+    Raises:
+        StopRequested: between two batches.
+    """
+    alone = settings.replace(world=World())  # processes may have different numbers of validation batches
+    loss = ValidationLoss(task.loss(alone, state.model), loaders.world.gather)
+
+    def on_batch(output: Any, batch: Any) -> None:
+        if state.stop_asked:
+            raise StopRequested
+        loss.add(output, batch)
+
+    metrics, fitness = task.evaluate(state.ema.model, loaders, on_batch)
+    return metrics | loss.means(), fitness
+
+
+def epoch_row(
+    title: str, losses: Mapping[str, float], metrics: Mapping[str, float | None], *seconds: float
+) -> str:
+    """Return one epoch as a row under fit's header; `metrics` are as `Task.shown` names them."""
+    cells = [f"{loss:.4f}" for name, loss in losses.items() if name != "images_per_s"]
     cells.append(f"{losses['images_per_s']:.1f}")
-    cells += ["-" if value is None else f"{value:.3f}" for value in metrics]
+    for name, value in metrics.items():
+        digits = 4 if name.startswith("val/") else 3
+        cells.append("-" if value is None else f"{value:.{digits}f}")
     cells += [f"{int(s) // 60}:{int(s) % 60:02d}" for s in seconds]
-    return "".join(f"{cell:>11}" for cell in [title, *cells])
+    return table_row([title, *cells])
+
+
+def table_row(cells: Sequence[str]) -> str:
+    """Return cells aligned under each other."""
+    return " ".join(f"{cell:>8}" for cell in cells)
 
 
 @contextlib.contextmanager
-def stop_on_sigterm(state: TrainState) -> Iterator[None]:
-    """Let a scheduler's SIGTERM end the run after the next optimizer step, or at once between epochs."""
+def stop_on_signals(state: TrainState) -> Iterator[None]:
+    """Let a scheduler's SIGTERM, and Ctrl-C, end the run at the next safe place; a second Ctrl-C at once.
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
+    Safe places are the end of an optimizer step, of a batch that is evaluated, and of an epoch.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
         state.stop_asked = True
-        if state.batch == state.schedule.batches:  # the epoch is trained, and being evaluated
-            raise StopRequested
+        if number == signal.SIGINT:
+            state.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def train_one_epoch(
@@ -109,11 +157,12 @@ def train_one_epoch(
 
     Raises:
         StopRequested: the run was asked to stop and has just made an optimizer step.
+        TrainingDivergedError: losses or weights are not finite.
     """
     from tqdm import tqdm
 
     batches = state.schedule.batches
-    state.model.train()
+    set_train_mode(state.model)
     state.optimizer.zero_grad(set_to_none=True)
     total = torch.tensor(state.totals or [0.0] * len(names), device=state.device)
     before, start = state.seen, time.perf_counter()
@@ -128,11 +177,12 @@ def train_one_epoch(
             state.seen += len(batch.images)
             if terms is None:
                 paths = ", ".join(name_images(batch))
-                LOG.warning("the loss is not finite, the step is left out; its images: %s", paths)
+                LOG.warning("loss or gradient is not finite, the step is left out; its images: %s", paths)
             else:
                 total += terms
             if state.stopping and state.last_step == iteration:
                 state.totals = total.tolist()
+                state.check_finite()
                 raise StopRequested
             if state.batch % SHOWN_EVERY == 1 and not progress.disable:
                 now = (total / state.batch).tolist()
@@ -140,6 +190,7 @@ def train_one_epoch(
                 shown = {name: f"{mean:.4f}" for name, mean in zip(names, now, strict=True)}
                 progress.set_postfix(shown | {"images/s": f"{speed:.1f}"}, refresh=False)
     state.totals = total.tolist()
+    state.check_finite()
     means = {name: value / batches for name, value in zip(names, state.totals, strict=True)}
     seconds = time.perf_counter() - start
     return means | {"images_per_s": (state.seen - before) * state.world.size / seconds}

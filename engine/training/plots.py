@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engine.evaluation.report.plots import color_of, make_figure
+from engine.evaluation.report.plots import color_of, make_figure, plain_text
 
 
 def plot_results(csv_file: Path, png: Path) -> None:
@@ -54,7 +54,7 @@ def plot_labels(
     figure, axes = make_figure(11, 9, 2, 2)
     counts = np.bincount(classes, minlength=len(names))
     most = np.argsort(-counts, kind="stable")[:20][::-1]
-    axes[0, 0].barh([names[k] for k in most], counts[most], color=[color_of(k) for k in most])
+    axes[0, 0].barh([plain_text(names[k]) for k in most], counts[most], color=[color_of(k) for k in most])
     axes[0, 0].bar_label(axes[0, 0].containers[0], padding=3)
     axes[0, 0].margins(x=0.15)
     shown = f", the {len(most)} most frequent classes" if len(most) < len(names) else ""

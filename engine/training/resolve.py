@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.training.config import TrainConfig
-from engine.training.hyperparameters import FLAGS, OptimizerSettings
+from engine.training.hyperparameters import FLAGS, OptimizerSettings, read_hyp
 from engine.training.settings import TrainSettings
 from engine.training.tasks import Task
 from utils.distributed import World
@@ -16,9 +17,17 @@ from utils.errors import UserError
 
 
 def resolve(
-    options: TrainConfig, task: Task, data: Path, device: torch.device, world: World
+    options: TrainConfig,
+    task: Task,
+    data: Path,
+    device: torch.device,
+    world: World,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> TrainSettings:
     """Fill what was left out from the data set's recipe, then from the task's defaults.
+
+    Hyperparameters are those of the hyp file; of a run that is resumed, given its checkpoint, they are its
+    own, whatever has become of the file.
 
     Raises:
         UserError: a bad hyperparameter file, or an option of another task.
@@ -29,7 +38,11 @@ def resolve(
     }
     hyp_file = Path(values.pop("hyp"))
     options.refuse_other_tasks(task.kind, str(options.cfg or options.weights or task.default_model))
-    hyp = with_flags(options, task.read_hyp(hyp_file))
+    if checkpoint is None:
+        hyp = read_hyp(hyp_file, task.hyperparameters)
+    else:
+        hyp = task.hyperparameters.of(checkpoint["hyp"], Path(str(options.resume)))
+    hyp = with_flags(options, hyp)
     if values["batch_size"] > 0 and values["batch_size"] % world.size:
         raise UserError(
             f"--batch-size {values['batch_size']} cannot be shared equally by {world.size} processes"

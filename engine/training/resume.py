@@ -1,7 +1,9 @@
-"""Resuming: which run to continue, and with which options."""
+"""Resuming: which run to continue, with which options, and whether its data are still what they were."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from utils.errors import UserError
 from utils.options import flag_of, options_of
 
 FREE = {"resume", "device", "workers", "quiet", "verbose", "debug"}  # may differ from the interrupted run's
+WHERE_GIVEN = {"cache", "data"}  # these as well, but left out they are the interrupted run's
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,38 @@ class Interrupted:
     folder: Path
     checkpoint: dict[str, Any]
 
+    @contextlib.contextmanager
+    def finding_data(self) -> Iterator[None]:
+        """Let errors of a data set that is not where it was say how to give its place."""
+        try:
+            yield
+        except UserError as error:
+            hint = "if the data set has moved, --data beside --resume says where it is"
+            raise UserError(f"the data set of the run to resume cannot be read; {hint} ({error})") from error
+
+    def check_names(self, names: Sequence[str] | None, data: Path) -> None:
+        """Check that the classes are those of the interrupted run.
+
+        Args:
+            names: of the data set; None where they are not known yet.
+            data: the data set.
+
+        Raises:
+            UserError: another number of classes, or another name; the message says which.
+        """
+        trained = self.checkpoint["names"]
+        if names is None or list(names) == trained:
+            return
+        hint = "start a new run with --weights, or give back the classes"
+        if len(names) != len(trained):
+            odd = [name for name in names if name not in trained] or [n for n in trained if n not in names]
+            such = f" (only one of them has {', '.join(map(repr, odd[:5]))})" if odd else ""
+            raise UserError(
+                f"the run to resume has {len(trained)} classes, {data} has {len(names)}{such}; {hint}"
+            )
+        k = next(k for k, (name, before) in enumerate(zip(names, trained, strict=True)) if name != before)
+        raise UserError(f"class {k} of the run to resume is {trained[k]!r}, in {data} {names[k]!r}; {hint}")
+
 
 def interrupted_run(cfg: TrainConfig) -> Interrupted:
     """Return the run that `cfg.resume` names.
@@ -43,13 +78,12 @@ def interrupted_run(cfg: TrainConfig) -> Interrupted:
     saved = TrainConfig.of(**{key: value for key, value in checkpoint["config"].items() if key in known})
     given, default, before = cfg.plain(), TrainConfig().plain(), saved.plain()
     for key, value in given.items():
-        if key not in FREE and key != "cache" and value not in (default[key], before[key]):
+        if key not in FREE | WHERE_GIVEN and value not in (default[key], before[key]):
             raise UserError(
                 f"--resume continues with {flag_of(key)} {before[key]}, not {value}: leave it out"
             )
     free = {key: cfg.get(key) for key in FREE}
-    if cfg.image.cache is not None:  # with another cache the pixels of shrunk images would change
-        free["cache"] = cfg.image.cache
+    free |= {key: cfg.get(key) for key in WHERE_GIVEN if cfg.get(key) is not None}
     return Interrupted(saved.replace(**free), last.parent.parent, checkpoint)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from engine.training.loggers import make_loggers
-from engine.training.results_csv import append_row, drop_rows_from
+from engine.training.results_csv import Columns, append_row, drop_rows_from, rename_columns
 from engine.training.settings import TrainSettings
 from engine.training.state import TrainState
 from models.checkpoint import read_checkpoint, save_checkpoint
@@ -20,7 +20,7 @@ class RecordedTask(Protocol):
     """What a run's files tell of its task: kind, metrics in results.csv, details in checkpoints."""
 
     kind: ClassVar[Task]
-    columns: ClassVar[tuple[str, ...]]
+    columns: ClassVar[Columns]
     details: Mapping[str, Any]
 
 
@@ -39,6 +39,7 @@ class TrainRun:
         self.folder, self.state, self.task = folder, state, task
         self.config, self.hyp = config.plain(), settings.hyp.plain()
         self.save_period, self.nosave = saving.save_period, saving.nosave
+        self.finished = False
         self.weights = folder / "weights"
         self.last, self.best = self.weights / "last.pt", self.weights / "best.pt"
         self.csv = folder / "results.csv"
@@ -47,6 +48,7 @@ class TrainRun:
             unfinished.unlink()
         config.save(folder / "config.yaml")
         settings.hyp.save(folder / "hyp.yaml")
+        rename_columns(self.csv, task.columns.former)  # a run may be older than YOLOv5's names
         drop_rows_from(self.csv, state.epoch)
         if state.epoch == state.batch == 0:
             self.save()
@@ -65,8 +67,8 @@ class TrainRun:
         """
         state = self.state
         is_best = state.end_epoch(dict(metrics), fitness)
-        row = {"epoch": state.epoch - 1, **losses, "lr": state.optimizer.param_groups[1]["lr"]}
-        row |= {"fitness": fitness} | {key: metrics.get(key) for key in self.task.columns}
+        rates = [group["lr"] for group in state.optimizer.param_groups]
+        row = self.task.columns.row(state.epoch - 1, losses, metrics, rates, fitness)
         append_row(self.csv, row)
         for logger in self.loggers:
             logger.log(row["epoch"], {key: value for key, value in row.items() if value is not None})
@@ -82,18 +84,21 @@ class TrainRun:
         """Write last.pt, from which the run can go on."""
         save_checkpoint(self.last, self._content() | {"training": self.state.state_dict()})
 
-    def finish(self) -> None:
-        """The run is over: leave only weights in last.pt, and write best.pt where nothing was."""
+    def end_training(self) -> None:
+        """The last epoch is over: write the weights where --nosave has written none."""
         if self.nosave:
             self.state.best_epoch = self.state.epoch - 1
             save_checkpoint(self.best, self._content())
-            save_checkpoint(self.last, self._content())
-        else:
-            content = read_checkpoint(self.last)
-            content.pop("training")
-            save_checkpoint(self.last, content)
+            self.save()
         for logger in self.loggers:
             logger.close()
+
+    def finish(self) -> None:
+        """The report is written, nothing is left to resume: leave only weights in last.pt."""
+        content = read_checkpoint(self.last)
+        content.pop("training")
+        save_checkpoint(self.last, content)
+        self.finished = True
 
     def _content(self) -> dict[str, Any]:
         average: Any = self.state.ema.model

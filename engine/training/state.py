@@ -20,7 +20,7 @@ LossFunction = Callable[..., tuple[Tensor, Tensor]]  # (output, *targets) -> los
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss was not a finite number several times in a row."""
+    """The loss was not a finite number several times in a row, or the weights are not."""
 
 
 class StopRequested(BaseException):
@@ -75,6 +75,7 @@ class TrainState:
         self.best_fitness, self.best_epoch = -1.0, -1
         self.metrics: dict[str, Any] = {}  # of the last evaluation
         self.stop_asked = self.stopping = False  # of this process; of all of them
+        self.interrupted = False  # asked by Ctrl-C
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on exactly, the average's weights aside."""
@@ -118,8 +119,9 @@ class TrainState:
             iteration: counted over all epochs.
 
         Returns:
-            The loss's terms, detached; None where the loss of some process was not finite. Then the
-            gradients accumulated so far are dropped, and weights, statistics and average stay as they were.
+            The loss's terms, detached; None where the loss of some process was not finite, or on the CPU the
+            gradient. Then the gradients accumulated so far are dropped, and weights, statistics and average
+            stay as they were.
 
         Raises:
             TrainingDivergedError: it was not finite for the third time in a row.
@@ -141,16 +143,31 @@ class TrainState:
         if not finite:
             self._drop(iteration)
             return None
-        self.failures = 0
         if is_last:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+            if self.device.type == "cpu" and not norm.isfinite():  # a GPU would have to be waited for
+                self._drop(iteration)
+                return None
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
             self.ema.update(self.model)
             self.last_step = iteration
+        self.failures = 0
         return terms
+
+    @torch.no_grad()
+    def check_finite(self) -> None:
+        """Make sure that weights and statistics, and their average, are worth keeping.
+
+        Raises:
+            TrainingDivergedError: some of them are not finite.
+        """
+        values = [*self.model.state_dict().values(), *self.ema.model.state_dict().values()]
+        largest = [value.abs().max() for value in values if value.is_floating_point() and value.numel()]
+        if not torch.stack([value.float() for value in largest]).isfinite().all():
+            raise TrainingDivergedError(f"the weights are no longer finite in epoch {self.epoch + 1}")
 
     def _agree(self, loss: Tensor) -> Callable[[], list[bool]]:
         """Start finding out whether every process has a finite loss, and none was asked to stop.

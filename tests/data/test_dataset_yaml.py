@@ -68,7 +68,7 @@ def test_a_missing_root_names_every_place_tried(tmp_path: Path, monkeypatch: pyt
         ("train: a\nnames: [car]\ntile: {size: -1}", "whole number"),
         ("train: a\nnames: [car]\ncategory_ids: [1, 2]", "1 different ids"),
         ("train: a\nnames: [car]\nimages: {trian: a}", "Did you mean 'train'"),
-        ("- a", "found a list"),
+        ("- a", "found the list ['a']"),
         ("train: [", "not valid YAML"),
         ("train: a\nnames: [car]\nrecipe: low.yaml", "'recipe' must be like"),
         ("train: a\nnames: [car]\nrecipe: {epoch: 3}", "Did you mean 'epochs'"),

@@ -48,7 +48,7 @@ class ClassificationResult:
 
     @property
     def values(self) -> dict[str, float | None]:
-        """The numbers of results.csv."""
+        """Top-1, top-5 and the mean cross entropy."""
         return {"top1": self.top(1), "top5": self.top(5), "loss": float(self.losses.mean())}
 
     @cached_property
@@ -71,7 +71,11 @@ class ClassificationResult:
 
 @torch.no_grad()
 def classify(
-    predict: Callable[[Tensor], Tensor], loader: Iterable[Any], names: tuple[str, ...], device: torch.device
+    predict: Callable[[Tensor], Tensor],
+    loader: Iterable[Any],
+    names: tuple[str, ...],
+    device: torch.device,
+    on_batch: Callable[[Tensor, Any], None] | None = None,
 ) -> ClassificationResult:
     """Run a classifier over all batches of a loader.
 
@@ -80,6 +84,7 @@ def classify(
         loader: batches with `images` (B, 3, S, S) uint8 and `labels` (B,).
         names: the classes.
         device: where `predict` takes its images.
+        on_batch: is called with the logits (B, K), float32 on the CPU, and the batch.
     """
     log_probabilities, labels, seconds = [], [], 0.0
     for batch in loader:
@@ -89,5 +94,7 @@ def classify(
         seconds += time.perf_counter() - start
         log_probabilities.append(F.log_softmax(logits, 1))
         labels.append(batch.labels)
+        if on_batch is not None:
+            on_batch(logits, batch)
     every = torch.cat(labels).numpy()
     return ClassificationResult(torch.cat(log_probabilities).numpy(), every, names, seconds / len(every))

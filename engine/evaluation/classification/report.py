@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.evaluation.classification.metrics import ClassificationResult
 from engine.evaluation.metrics.tables import align
-from engine.evaluation.report.plots import DPI, color_of, draw_confusion, make_figure
+from engine.evaluation.report.plots import DPI, color_of, draw_confusion, make_figure, plain_text
 
 GALLERY = 40  # images
 COLUMNS = 8  # of the gallery
@@ -64,7 +64,7 @@ def plot_images(pixels: NDArray[Any], captions: Sequence[str], png: Path, title:
         axis.set_axis_off()
     for axis, image, caption in zip(axes.flat, pixels, captions, strict=False):
         axis.imshow(np.repeat(image, 3, 2) if image.shape[2] == 1 else image, interpolation="nearest")
-        axis.set_title(caption, fontsize=7)
+        axis.set_title(plain_text(caption), fontsize=7)
     figure.suptitle(title, fontsize=10)
     figure.savefig(png)
 

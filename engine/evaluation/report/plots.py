@@ -33,6 +33,11 @@ def color_of(k: int) -> str:
     return COLORS[k % len(COLORS)]
 
 
+def plain_text(name: str) -> str:
+    """Return a class name as matplotlib has to get it: dollar signs would make a formula of it."""
+    return name.replace("$", r"\$")
+
+
 def make_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
 ) -> tuple[Figure, NDArray[Any]]:
@@ -50,7 +55,9 @@ def plot_precision_recall(metrics: Metrics, png: Path, iou: float = 0.5) -> None
     there = precision[:, 0] > -1
     lines = np.where(there[:, None], precision, np.nan)
     mean = lines[there].mean(0) if there.any() else np.zeros(precision.shape[1])
-    labels = [f"{name} {line.mean():.3f}" for name, line in zip(metrics.names, lines, strict=True)]
+    labels = [
+        f"{plain_text(name)} {line.mean():.3f}" for name, line in zip(metrics.names, lines, strict=True)
+    ]
     figure, axes = make_figure(8, 6)
     axis = axes[0, 0]
     recall = np.linspace(0, 1, precision.shape[1])
@@ -69,7 +76,7 @@ def plot_confidence_curve(
     best = curves.best_confidence
     at_best = mean[np.argmin(np.abs(curves.confidence - best))]
     summary = f"all classes {at_best:.2f} at {best:.3f}"
-    _draw_lines(axis, curves.confidence, values, mean, list(names), summary)
+    _draw_lines(axis, curves.confidence, values, mean, [plain_text(name) for name in names], summary)
     axis.axvline(best, color="black", linewidth=1, linestyle=":")
     axis.set(xlabel="confidence", ylabel=label, title=f"{label} over confidence (dotted: best F1)")
     figure.savefig(png)
@@ -117,8 +124,9 @@ def draw_confusion(
             fontsize = 10 if size <= FEW_CLASSES else 7
             axis.text(column, row, text, ha="center", va="center", color=tone, fontsize=fontsize)
     fontsize = 10 if size <= MANY_CELLS else 6
-    axis.set_xticks(range(size), true, rotation=90 if size > 4 else 0, fontsize=fontsize)
-    axis.set_yticks(range(size), predicted, fontsize=fontsize)
+    columns, rows = [plain_text(name) for name in true], [plain_text(name) for name in predicted]
+    axis.set_xticks(range(size), columns, rotation=90 if size > 4 else 0, fontsize=fontsize)
+    axis.set_yticks(range(size), rows, fontsize=fontsize)
     axis.set(xlabel="true class", ylabel="predicted class", title=title)
     figure.savefig(png, bbox_inches="tight")
 
@@ -189,7 +197,7 @@ def _captions(targets: NDArray[Any], names: Sequence[str], crowded: int = 25) ->
     per_image = np.bincount(targets[:, 0].astype(int), minlength=1)
     captions = []
     for row in targets:
-        words = [names[int(row[1])]] if len(names) > 1 else []
+        words = [plain_text(names[int(row[1])])] if len(names) > 1 else []
         words += [f"{row[6]:.2f}"] if len(row) > 6 else []
         captions.append(" ".join(words) if per_image[int(row[0])] <= crowded else "")
     return captions

@@ -22,7 +22,7 @@ class ClassificationLoss:
         self, label_smoothing: float = 0.0, penalty: Callable[[], Tensor] | None = None, weight: float = 0.0
     ) -> None:
         self.label_smoothing, self.penalty, self.weight = label_smoothing, penalty, weight
-        self.names = ("train_loss", "complexity") if penalty else ("train_loss",)
+        self.names = ("loss", "complexity") if penalty else ("loss",)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch.

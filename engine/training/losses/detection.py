@@ -108,7 +108,7 @@ class DetectionLoss:
         ValueError: NWD without strides.
     """
 
-    names = ("box", "obj", "cls")
+    names = ("box_loss", "obj_loss", "cls_loss")
 
     def __init__(
         self,

@@ -16,10 +16,9 @@ from data.classification.loader import ClassificationAugmentation, Classificatio
 from data.classification.reading import read_labeled_images
 from engine.evaluation.classification.metrics import classify
 from engine.training.classifier_hyperparameters import ClassifierHyperparameters
-from engine.training.hyperparameters import read_hyp
 from engine.training.losses.classification import ClassificationLoss
-from engine.training.results_csv import append_row, drop_rows_from
-from engine.training.tasks.task import Loader, Loaders, Task, TrainBatch
+from engine.training.results_csv import Columns, append_row, drop_rows_from
+from engine.training.tasks.task import Loader, Loaders, OnBatch, Task, TrainBatch
 from models.build import build_model
 from models.classification.model import ClassificationModel
 from models.downsample.diffstride import DiffStride2d, learned_strides, stride_complexity
@@ -51,17 +50,27 @@ class ClassificationTask(Task):
         "epochs": 100,
         "batch_size": 64,
     }
-    columns = ("top1", "top5", "loss")
-    shown = ("top1", "top5", "loss")
+    hyperparameters = ClassifierHyperparameters
+    columns = Columns(
+        metrics={"val/loss": "val/loss", "metrics/accuracy_top1": "top1", "metrics/accuracy_top5": "top5"},
+        rate="lr/{}",
+        groups=(0, 1, 2),
+        extra={"metrics/cross_entropy": "loss"},  # without label smoothing
+        former={
+            "train/loss": "train_loss",
+            "train/complexity": "complexity",
+            "metrics/accuracy_top1": "top1",
+            "metrics/accuracy_top5": "top5",
+            "metrics/cross_entropy": "loss",
+            "lr/1": "lr",
+        },
+    )
+    shown: ClassVar[Mapping[str, str]] = {"val_loss": "val/loss", "top1": "top1", "top5": "top5"}
 
     def __init__(self, data: Path) -> None:
         self.description = read_classification_yaml(data)
         self.recipe = self.description.recipe
         self.details = {"resize": self.description.resize}  # by which detect.py shows images as in training
-
-    def read_hyp(self, path: Path) -> ClassifierHyperparameters:
-        """Return the hyperparameters of a file."""
-        return read_hyp(path, ClassifierHyperparameters)
 
     def loaders(self, settings: TrainSettings, architecture: str | Path | dict[str, Any]) -> Loaders:
         """Return the augmented batches to train on and the plain ones to validate on.
@@ -117,11 +126,13 @@ class ClassificationTask(Task):
             penalty = partial(stride_complexity, layers)
         return ClassificationLoss(hyp.label_smoothing, penalty, hyp.stride_penalty)
 
-    def evaluate(self, model: nn.Module, loaders: Loaders) -> tuple[dict[str, Any], float]:
-        """Return top-1, top-5 and the loss on the validation images, and top-1."""
+    def evaluate(
+        self, model: nn.Module, loaders: Loaders, on_batch: OnBatch | None = None
+    ) -> tuple[dict[str, Any], float]:
+        """Return top-1, top-5 and the cross entropy on the validation images, and top-1."""
         device = next(model.parameters()).device
-        values = classify(model, _classification(loaders.val), loaders.names, device).values
-        return values, values["top1"] or 0.0
+        values = classify(model, _classification(loaders.val), loaders.names, device, on_batch).values
+        return dict(values), values["top1"] or 0.0
 
     def after_epoch(self, model: nn.Module, folder: Path, epoch: int) -> None:
         """Add the learned strides to strides.csv."""

@@ -23,10 +23,11 @@ from data.detection.split import read_split
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.predictions import predict_loader
 from engine.training.autoanchor import suit_anchors
-from engine.training.hyperparameters import Hyperparameters, read_hyp
+from engine.training.hyperparameters import Hyperparameters
 from engine.training.losses.detection import DetectionLoss
 from engine.training.losses.task_aligned import TaskAlignedLoss
-from engine.training.tasks.task import Loader, Loaders, Task, TrainBatch
+from engine.training.results_csv import Columns
+from engine.training.tasks.task import Loader, Loaders, OnBatch, Task, TrainBatch
 from models.build import build_model, largest_stride
 from models.detection_model import DetectionModel, require_detector
 from models.layers.anchor_free import AnchorFreeDetect
@@ -36,6 +37,7 @@ from utils.errors import UserError
 from utils.log import RESULT
 
 if TYPE_CHECKING:
+    from engine.training.config import TrainConfig
     from engine.training.run_folder import TrainRun
     from engine.training.settings import TrainSettings
 
@@ -58,8 +60,29 @@ class DetectionTask(Task):
         "epochs": 100,
         "batch_size": 16,
     }
-    columns = ("AP50", "AP", "AP75", "AP_S", "AP_M", "AP_L", "AR100")
-    shown = ("AP50", "AP", "AP_S")
+    hyperparameters = Hyperparameters
+    columns = Columns(
+        metrics={
+            "metrics/precision": "P",
+            "metrics/recall": "R",
+            "metrics/mAP_0.5": "AP50",
+            "metrics/mAP_0.5:0.95": "AP",
+            **{f"val/{name}": f"val/{name}" for name in DetectionLoss.names},
+        },
+        rate="x/lr{}",
+        groups=(0, 1, 2),
+        extra={name: name for name in ("AP75", "AP_S", "AP_M", "AP_L", "AR100")},
+        former={
+            **{f"train/{name}": name.removesuffix("_loss") for name in DetectionLoss.names},
+            "metrics/mAP_0.5": "AP50",
+            "metrics/mAP_0.5:0.95": "AP",
+            "x/lr1": "lr",
+        },
+    )
+    shown: ClassVar[Mapping[str, str]] = {
+        **{f"val_{name.removesuffix('_loss')}": f"val/{name}" for name in DetectionLoss.names},
+        **{name: name for name in ("P", "R", "AP50", "AP", "AP_S")},
+    }
 
     def __init__(self, data: Path) -> None:
         self.description = read_dataset_yaml(data)
@@ -70,9 +93,9 @@ class DetectionTask(Task):
             "interpolation": "area",
         }
 
-    def read_hyp(self, path: Path) -> Hyperparameters:
-        """Return the hyperparameters of a file."""
-        return read_hyp(path)
+    def known_names(self, options: TrainConfig) -> tuple[str, ...]:
+        """Return the classes: those of the YAML, or one."""
+        return ("object",) if options.image.single_cls else self.description.names
 
     def loaders(self, settings: TrainSettings, architecture: str | Path | dict[str, Any]) -> Loaders:
         """Return the augmented batches to train on and the plain ones to validate on.
@@ -85,7 +108,7 @@ class DetectionTask(Task):
         if imgsz % stride:
             nearest = imgsz // stride * stride + stride
             raise UserError(f"--imgsz must be a multiple of {stride}, got {imgsz}; try {nearest}")
-        names = ("object",) if options.single_cls else self.description.names
+        names = self.known_names(settings.options)
         workers = default_workers(settings.device) if options.workers is None else options.workers
         on = options.augment_on
         if on == "auto":
@@ -182,13 +205,19 @@ class DetectionTask(Task):
             world=settings.world,
         )
 
-    def evaluate(self, model: nn.Module, loaders: Loaders) -> tuple[dict[str, Any], float]:
-        """Return AP and its kin on the validation images, and 0.1·AP50 + 0.9·AP."""
+    def evaluate(
+        self, model: nn.Module, loaders: Loaders, on_batch: OnBatch | None = None
+    ) -> tuple[dict[str, Any], float]:
+        """Return AP and its kin on the validation images, P and R where F1 is best, and 0.1·AP50 + 0.9·AP."""
         loader = _detection(loaders.val)
-        predictions = predict_loader(model, loader, progress=False, gather=loaders.world.gather)
-        metrics = evaluate(predictions, loaders.names).metrics
+        predictions = predict_loader(
+            model, loader, progress=False, gather=loaders.world.gather, on_batch=on_batch
+        )
+        scored = evaluate(predictions, loaders.names).inputs
+        metrics, point = scored.metrics, scored.operating_point.values()
         class_ap = [values["AP"] for values in metrics.per_class]
-        return {**metrics.values, "class_AP": class_ap}, metrics.fitness
+        values = {**metrics.values, "P": point["P"], "R": point["R"], "class_AP": class_ap}
+        return values, metrics.fitness
 
     def before_epoch(self, settings: TrainSettings, loaders: Loaders, metrics: Mapping[str, Any]) -> None:
         """With --image-weights, draw images of rare and hard classes more often."""
@@ -261,6 +290,7 @@ def seconds_per_batch(loader: BatchLoader) -> float:
             counted = number - WARM_UP
             if now - start > MEASURED_SECONDS:
                 break
+    loader.close()
     return (time.perf_counter() - start) / max(counted, 1) if start else 0.0
 
 

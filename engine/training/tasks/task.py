@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -14,9 +14,14 @@ from utils.options import Task as Kind
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from engine.training.config import TrainConfig
     from engine.training.hyperparameters import OptimizerSettings
+    from engine.training.results_csv import Columns
     from engine.training.run_folder import TrainRun
     from engine.training.settings import TrainSettings
+
+
+OnBatch = Callable[[Any, "TrainBatch"], None]
 
 
 class TrainBatch(Protocol):
@@ -55,6 +60,10 @@ class Loader(Protocol):
         """Choose the epoch, and its first batch."""
         ...
 
+    def close(self) -> None:
+        """End the worker processes, if there are any; iterating again starts new ones."""
+        ...
+
 
 class Loss(Protocol):
     """A loss: (network output, *targets) -> the loss, and its terms detached, by `names`."""
@@ -78,6 +87,11 @@ class Loaders:
     names: tuple[str, ...]
     world: World
 
+    def close(self) -> None:
+        """End the worker processes of both."""
+        self.train.close()
+        self.val.close()
+
 
 class Task(ABC):
     """A task on one data set.
@@ -87,21 +101,24 @@ class Task(ABC):
         default_model: where neither the user nor a checkpoint names one.
         recipe: options of the data set's own recipe.
         fallback: options where neither the user nor the recipe chooses.
-        columns: metrics of results.csv; `shown` are printed after each epoch.
+        hyperparameters: the kind that it takes.
+        columns: of results.csv.
+        shown: title -> metric, printed after each epoch beside the training losses.
         details: what a checkpoint holds besides, for those who use the network.
     """
 
     kind: ClassVar[Kind]
     default_model: ClassVar[str]
     fallback: ClassVar[Mapping[str, Any]]
-    columns: ClassVar[tuple[str, ...]]
-    shown: ClassVar[tuple[str, ...]]
+    hyperparameters: ClassVar[type[OptimizerSettings]]
+    columns: ClassVar[Columns]
+    shown: ClassVar[Mapping[str, str]]
     recipe: Mapping[str, Any]
     details: Mapping[str, Any]
 
-    @abstractmethod
-    def read_hyp(self, path: Path) -> OptimizerSettings:
-        """Return the hyperparameters of a file."""
+    def known_names(self, options: TrainConfig) -> tuple[str, ...] | None:
+        """Return the classes as far as they are known before the data are read."""
+        return None
 
     @abstractmethod
     def loaders(self, settings: TrainSettings, architecture: str | Path | dict[str, Any]) -> Loaders:
@@ -118,8 +135,16 @@ class Task(ABC):
         """Return the loss."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, loaders: Loaders) -> tuple[dict[str, Any], float]:
-        """Return the metrics on the validation batches, and the fitness; the best epoch has the highest."""
+    def evaluate(
+        self, model: nn.Module, loaders: Loaders, on_batch: OnBatch | None = None
+    ) -> tuple[dict[str, Any], float]:
+        """Return the metrics on the validation batches, and the fitness; the best epoch has the highest.
+
+        Args:
+            model: in eval mode.
+            loaders: of the run.
+            on_batch: is called with the network's output for each batch, and the batch.
+        """
 
     def before_epoch(  # noqa: B027 (may be left out)
         self, settings: TrainSettings, loaders: Loaders, metrics: Mapping[str, Any]

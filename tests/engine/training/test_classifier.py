@@ -46,15 +46,16 @@ def with_diffstride(data: Path) -> str:
 def test_a_classifier_learns_and_leaves_everything_behind(data: Path, tmp_path: Path) -> None:
     assert train.main(config(data, tmp_path, epochs=12, plots=True)) == 0
     results = results_of(tmp_path / "exp")
-    assert set(results[0]) >= {"train_loss", "top1", "top5", "loss", "lr"}
-    assert float(results[-1]["top1"]) > 0.9
+    of_yolov5 = ["train/loss", "val/loss", "metrics/accuracy_top1", "metrics/accuracy_top5", "lr/0"]
+    assert list(results[0])[:6] == ["epoch", *of_yolov5]
+    assert float(results[-1]["metrics/accuracy_top1"]) > 0.9
     files = {str(path.relative_to(tmp_path / "exp")) for path in (tmp_path / "exp").rglob("*")}
     assert files >= {
         "config.yaml", "hyp.yaml", "results.csv", "results.png", "metrics.json", "predictions.csv",
         "train_batch0.png", "confusion_matrix.png", "mistakes.png", "weights/best.pt", "weights/last.pt",
     }  # fmt: skip
     metrics = json.loads((tmp_path / "exp/metrics.json").read_text())
-    best = max(float(epoch["top1"]) for epoch in results)
+    best = max(float(epoch["metrics/accuracy_top1"]) for epoch in results)
     assert metrics["top1"] == pytest.approx(best)
     checkpoint = read_checkpoint(tmp_path / "exp/weights/best.pt")
     assert (checkpoint["task"], checkpoint["resize"]) == ("classify", 10)
@@ -84,7 +85,7 @@ def test_strides_are_noted_each_epoch_and_drawn(data: Path, tmp_path: Path) -> N
     with (tmp_path / "exp/strides.csv").open(newline="") as file:
         plot_strides(list(csv.DictReader(file)), tmp_path / "strides.png")
     assert (tmp_path / "strides.png").exists()
-    assert "complexity" in results_of(tmp_path / "exp")[0]
+    assert "train/complexity" in results_of(tmp_path / "exp")[0]
     with pytest.raises(UserError, match=r"stride_penalty in .* is for networks with DiffStride"):
         train.main(config(data, tmp_path, hyp=tmp_path / "hyp.yaml"))
 

@@ -18,6 +18,7 @@ from engine.training.tasks import DetectionTask
 from models.checkpoint import read_checkpoint
 from tests.training_cases import (
     ROOT,
+    SMALL_NETWORK,
     assert_same_end,
     before_step,
     config,
@@ -40,8 +41,8 @@ def test_a_few_epochs_learn_four_images(squares: Path, tmp_path: Path) -> None:
     assert train.main(config(squares, tmp_path, batch_size=4, epochs=15, noval=True, **options)) == 0
     results = results_of(tmp_path / "exp")
     assert len(results) == 15
-    assert float(results[-1]["box"]) < 0.5 * float(results[0]["box"])
-    assert float(results[-1]["AP50"]) > 0.8
+    assert float(results[-1]["train/box_loss"]) < 0.5 * float(results[0]["train/box_loss"])
+    assert float(results[-1]["metrics/mAP_0.5"]) > 0.8
 
 
 def test_a_run_leaves_its_config_results_weights_and_images(squares: Path, tmp_path: Path) -> None:
@@ -177,6 +178,25 @@ def test_bad_input_is_one_line_before_any_work(
     assert message in errors
     assert len([line for line in errors.splitlines() if "error:" in line]) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_network_with_an_output_at_stride_64_trains_and_evaluates(squares: Path, tmp_path: Path) -> None:
+    network = yaml.safe_load(SMALL_NETWORK)
+    network["backbone"] = [[-1, 1, "Conv", [16, 3, 2]]] * 6
+    network["head"] = [[[4, 5], 1, "Detect", ["nc", "anchors"]]]
+    network["anchors"] = [[12, 12, 16, 16, 24, 24]] * 2
+    (tmp_path / "p6.yaml").write_text(yaml.safe_dump(network))
+    options = {"cfg": str(tmp_path / "p6.yaml"), "epochs": 1, "autoanchor": False}
+    assert train.main(config(squares, tmp_path, imgsz=128, **options)) == 0
+    assert results_of(tmp_path / "exp")[0]["val/obj_loss"]
+    with pytest.raises(UserError, match="--imgsz must be a multiple of 64, got 96; try 128"):
+        train.main(config(squares, tmp_path, imgsz=96, **options))
+
+
+def test_a_project_that_cannot_be_written_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write the run folder .*file/runs"):
+        train.main(TrainConfig.of(project=tmp_path / "file/runs", data=tmp_path / "nothing.yaml"))
 
 
 def test_the_script_exits_with_code_2_and_without_a_traceback(tmp_path: Path) -> None:

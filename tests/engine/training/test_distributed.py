@@ -65,7 +65,7 @@ def test_two_processes_train_and_only_the_first_prints_and_writes(squares: Path,
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("everything is in") == 1
     results = results_of(tmp_path / "two")
-    assert len(results) == 2 and float(results[-1]["AP50"]) >= 0
+    assert len(results) == 2 and float(results[-1]["metrics/mAP_0.5"]) >= 0
     assert "training" not in read_checkpoint(tmp_path / "two/weights/last.pt")
 
 

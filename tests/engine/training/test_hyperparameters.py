@@ -83,7 +83,7 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("x: 0.1", "unknown key 'x'. Choose from"),
         ("mozaic: 1.0", "Did you mean 'mosaic'"),
         ("mosaic: 2.0", "'mosaic' must be at most 1, got 2.0"),
-        ("warmup_epochs: soon", "'warmup_epochs' must be a number, found text"),
+        ("warmup_epochs: soon", "'warmup_epochs' must be a number, found the text 'soon'"),
         ("optimizer: SDG", "Did you mean 'SGD'"),
         ("- 1", "must hold 'key: value' lines"),
         ("a: [", "is not valid YAML"),

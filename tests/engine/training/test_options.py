@@ -41,6 +41,28 @@ def test_frozen_layers_keep_their_weights_and_the_others_learn(squares: Path, tm
     assert {".".join(key.split(".")[:2]) for key in kept} == {"model.0", "model.1"}
 
 
+def test_frozen_layers_keep_their_statistics_also_when_resumed(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = config(squares, tmp_path, epochs=3, freeze=(3,), autoanchor=False)
+    torch.manual_seed(0)
+    before = build_model(options.cfg).state_dict()
+    with monkeypatch.context() as patch:
+        before_step(3, sigterm, patch)
+        train.main(options)
+    assert train.main(resumed(tmp_path / "exp")) == 0
+    after = read_checkpoint(tmp_path / "exp/weights/last.pt")["weights"]
+    moved = {int(key.split(".")[1]) for key in before if not torch.equal(before[key], after[key])}
+    assert moved == {3, 4}, "layers 0 to 2 are frozen, BatchNorm's running statistics included"
+    assert any(key.startswith("model.0.bn.running_mean") for key in before)
+
+
+def test_a_frozen_head_still_trains_the_layers_before_it(squares: Path, tmp_path: Path) -> None:
+    assert train.main(config(squares, tmp_path, epochs=1, freeze=(4, 3), autoanchor=False)) == 0
+    with pytest.raises(UserError, match="--freeze leaves no layer to train; they are 0 to 4"):
+        train.main(config(squares, tmp_path, epochs=1, freeze=(5,), autoanchor=False))
+
+
 def test_several_numbers_freeze_the_layers_of_these_numbers_and_a_missing_one_is_refused(
     tmp_path: Path,
 ) -> None:

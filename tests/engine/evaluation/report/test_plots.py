@@ -90,3 +90,18 @@ def test_only_the_first_images_of_a_batch_are_drawn(tmp_path):
     assert read(tmp_path / "batch.png").shape[1] == pytest.approx(1600, abs=2)
     plot_batch(images[:1], np.zeros((0, 6)), NAMES, tmp_path / "batch.png")
     assert read(tmp_path / "batch.png").std() < 1
+
+
+@pytest.mark.parametrize("name", ["cost $a_$", r"$\frac{$", "2 $ and 3 $", r"\$x$"])
+def test_dollar_signs_in_class_names_are_no_formulas(tmp_path, name):
+    names, png = [name, "other"], tmp_path / "plot.png"
+    plot_labels([0, 1], np.full((2, 4), 0.5), names, 640, png)
+    plot_confusion(np.eye(3, dtype=int), names, 0.2, 0.5, png)
+    targets = np.array([[0, 0, 0.5, 0.5, 0.5, 0.5], [0, 1, 0.2, 0.2, 0.2, 0.2]])
+    plot_batch(np.zeros((1, 3, 32, 32), np.uint8), targets, names, png)
+    ground_truth, detections = random_case(0)
+    many = [f"{name} {k}" for k in range(len(NAMES))]
+    plot_precision_recall(evaluate_detections(ground_truth, detections, many), png)
+    curves = confidence_curves(ground_truth, detections, match(ground_truth, detections), len(many))
+    plot_confidence_curve(curves, curves.f1, "F1", many, png)
+    assert read(png).std() > 10
