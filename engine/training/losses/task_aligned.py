@@ -160,7 +160,7 @@ class TaskAlignedLoss:
         world: the processes that train together; the loss is that of their joint batch.
     """
 
-    names = ("box", "cls", "dfl")
+    names = ("box_loss", "cls_loss", "dfl_loss")
 
     def __init__(
         self,

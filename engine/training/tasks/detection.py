@@ -79,10 +79,7 @@ class DetectionTask(Task):
             "x/lr1": "lr",
         },
     )
-    shown: ClassVar[Mapping[str, str]] = {
-        **{f"val_{name.removesuffix('_loss')}": f"val/{name}" for name in DetectionLoss.names},
-        **{name: name for name in ("P", "R", "AP50", "AP", "AP_S")},
-    }
+    shown: ClassVar[Mapping[str, str]] = {name: name for name in ("P", "R", "AP50", "AP", "AP_S")}
 
     def __init__(self, data: Path) -> None:
         self.description = read_dataset_yaml(data)
