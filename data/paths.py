@@ -63,7 +63,7 @@ def in_project(path: Path) -> Path:
 
 
 def read_lines(file: Path) -> list[str]:
-    """Return the lines of a list file, without blank lines, comments (#), quotes and repetitions.
+    """Return the lines of a list file, without blank lines, comments (#) and quotes.
 
     UTF-8, and UTF-16 with its byte-order mark, are read; lines may end as on any system.
 
@@ -77,7 +77,7 @@ def read_lines(file: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not a list of images: {error}") from error
     stripped = (line.strip().strip("\"'") for line in lines)
-    return list(dict.fromkeys(line for line in stripped if line and not line.startswith("#")))
+    return [line for line in stripped if line and not line.startswith("#")]
 
 
 @dataclass

@@ -100,9 +100,13 @@ class BatchLoader:
                 worker.join()
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield each `Batch`, or `PlannedBatch` where no device makes its images."""
+        """Yield each `Batch`, or `PlannedBatch` where no device makes its images.
+
+        Raises:
+            UserError: there are images, but none of them can be decoded.
+        """
         last = None
-        for batch, problems in self._loader:
+        for number, (batch, problems) in enumerate(self._loader, 1):
             for problem in problems:
                 if problem not in self._reported:
                     self._reported.add(problem)
@@ -111,7 +115,9 @@ class BatchLoader:
                 batch = (
                     last  # all images of this process's share are broken, but the others wait for its step
                 )
-            last = batch
+            elif batch is None and last is None and number == len(self) - self._batches.start:
+                self._refuse(problems)
+            last = batch or last
             if batch is not None:
                 yield batch if self.device is None or not self.dataset.planned else render(batch, self.device)
 

@@ -43,7 +43,7 @@ def test_defaults_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.
 def test_a_list_is_read_however_it_was_saved(tmp_path: Path, encoding: str, end: str) -> None:
     file = tmp_path / "list.txt"
     file.write_bytes(end.join(["# mine", "a.jpg", "", " b c.jpg ", "a.jpg", ""]).encode(encoding))
-    assert read_lines(file) == ["a.jpg", "b c.jpg"]
+    assert read_lines(file) == ["a.jpg", "b c.jpg", "a.jpg"]
 
 
 def test_a_folder_is_walked_through_links_once_without_what_systems_leave(tmp_path: Path) -> None:
