@@ -17,10 +17,17 @@ from pathlib import Path
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]  # default data, hyperparameters and sources are below it
-_LITTER = frozenset({"@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information"})
+_LITTER = frozenset(
+    {".ipynb_checkpoints", "@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
+)
 _SILENT = frozenset(  # endings of files that usually lie beside images, of which nothing need be said
     {"", ".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".db", ".ini", ".cache", ".npy", ".npz"}
 )
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is called like what macOS, Jupyter, Windows and network drives leave."""
+    return name in _LITTER or name.startswith("._")
 
 
 def as_path(written: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 from data.detection.plausibility import ALL, EXAMPLES, check_form, such_as
 
 _IDS = {"images": ("id",), "categories": ("id",), "annotations": ("image_id", "category_id")}
+_NO_GROUP = {"none", "", None}  # how no supercategory is written
 _LEAST = 3  # boxes that can tell that all are fractions
 _SIDE = 8  # pixels; in smaller images a box may well be within one pixel
 _NO_AREA = 0.01  # share of the boxes with an area of 0 from which something is wrong
@@ -32,26 +33,29 @@ def read_whole_ids(content: dict[str, Any]) -> None:
 
 def unused_categories(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the categories without an annotation."""
-    used = _used_ids(content)
+    used = used_ids(content)
     return [entry for entry in content["categories"] if entry["id"] not in used]
 
 
-def group_categories(contents: Sequence[dict[str, Any]]) -> set[int]:
+def group_categories(categories: Sequence[dict[str, Any]], used: Collection[int]) -> set[int]:
     """Return the ids of categories that only name a group of others, as Roboflow writes one with the id 0.
 
-    They have no annotation in any of the files and no supercategory, and are the supercategory of another.
+    They have no annotation and no supercategory, and are the supercategory of another.
+
+    Args:
+        categories: of all files of a data set.
+        used: the categories of all annotations.
     """
-    entries = [entry for content in contents for entry in content["categories"]]
-    groups = {entry.get("supercategory") for entry in entries} - {"none", "", None}
-    used = set().union(*map(_used_ids, contents))
+    groups = {entry.get("supercategory") for entry in categories} - _NO_GROUP
     return {
         entry["id"]
-        for entry in entries
-        if entry["name"] in groups and entry.get("supercategory") in ("none", "", None)
-    } - used
+        for entry in categories
+        if entry["name"] in groups and entry.get("supercategory") in _NO_GROUP and entry["id"] not in used
+    }
 
 
-def _used_ids(content: dict[str, Any]) -> set[Any]:
+def used_ids(content: dict[str, Any]) -> set[int]:
+    """Return the categories of the annotations."""
     ids = [entry.get("category_id") for entry in content.get("annotations", []) if isinstance(entry, dict)]
     return {number for number in ids if isinstance(number, int)}
 

@@ -2,7 +2,7 @@
 
 A single box rarely tells how it was written; all boxes of a split together do. They count as written in
 another form where many of them, as they are read, reach far out of their images, and where all would be
-inside in the other form. Nothing is converted: whoever made the labels decides.
+inside in the other form, up to their edges. Nothing is converted: whoever made the labels decides.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ FORMS: dict[Form, str] = {
     "corners": "two corners (x1 y1 x2 y2)",
 }
 EXAMPLES = 3
-LEAST = 10  # boxes of a split that can tell a form
+LEAST, LEAST_ONE_SIDED = 10, 200  # boxes of a split that can tell a form
 MANY = 0.1  # share of the boxes that must reach far out as they are read
 ALL = 0.99  # share of the boxes that must be inside in another form: a few rows may be wrong in other ways
 FAR = 0.2  # share of a box's area outside of its image that is far
+MARGIN = 0.15  # of the image, which boxes that were clipped at its edges reach into
 CUT = 0.1  # share from which a box that is cut to its image is worth a note
 ROUNDING = 1e-3  # a written fraction may exceed 0..1 by this much
 
@@ -72,9 +73,7 @@ def check_form(numbers: np.ndarray, read_as: Form, place: Place) -> tuple[list[s
             f"boxes are probably written as {FORMS[form]}, but are read as {FORMS[read_as]}: {len(far)} of "
             f"{len(numbers)} reach far out of their images, and as the former all would be inside; {where}"
         ], []
-    cut = np.flatnonzero(
-        (outside > CUT) & (outside < 1)
-    )  # 1: dropped where it is read
+    cut = np.flatnonzero((outside > CUT) & (outside < 1))  # 1: dropped where it is read
     if not len(cut):
         return [], []
     where = such_as([place(int(index)) for index in cut[:EXAMPLES]])
@@ -91,11 +90,24 @@ def _outside(numbers: np.ndarray, form: Form) -> np.ndarray:
 
 
 def _other_form(numbers: np.ndarray, read_as: Form) -> Form | None:
-    """The form in which all boxes have a size and are inside their images."""
+    """The form in which all boxes have a size, are inside their images and reach all their edges."""
     for form in ("corners", "corner", "center"):
         if form != read_as:
             boxes = boxes_of(numbers, form)
             inside = (boxes >= -ROUNDING).all(axis=1) & (boxes <= 1 + ROUNDING).all(axis=1)
-            if (inside & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)).mean() >= ALL:
+            fits = inside & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+            if fits.mean() >= ALL and _is_clear(boxes[fits], form):
                 return form
     return None
+
+
+def _is_clear(boxes_xyxy: np.ndarray, form: Form) -> bool:
+    """Whether boxes are not inside by chance, as where all crowd in one corner of the images.
+
+    Center and corner differ by half a size to one side only; that takes more boxes, at opposite edges.
+    """
+    low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
+    if form == "corners":
+        return bool((low.min(0) <= MARGIN).all() and (high.max(0) >= 1 - MARGIN).all())
+    near = (low <= MARGIN).any(axis=1).mean(), (high >= 1 - MARGIN).any(axis=1).mean()
+    return len(boxes_xyxy) >= LEAST_ONE_SIDED and min(near) >= MANY

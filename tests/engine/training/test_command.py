@@ -199,6 +199,14 @@ def test_a_project_that_cannot_be_written_is_refused_before_the_data_are_read(tm
         train.main(TrainConfig.of(project=tmp_path / "file/runs", data=tmp_path / "nothing.yaml"))
 
 
+def test_a_data_set_without_one_label_is_refused(squares: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").symlink_to(squares / "images")
+    file = tmp_path / "bare.yaml"
+    file.write_text("train: images/train\nval: images/val\nnames: [light, dark]\n")
+    with pytest.raises(UserError, match=r"no object is labeled in 'train'.*tools\.doctor"):
+        train.main(config(squares, tmp_path / "runs", data=file))
+
+
 def test_the_script_exits_with_code_2_and_without_a_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "train.py", "--project", str(tmp_path / "runs"), "--imgsz", "100"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
