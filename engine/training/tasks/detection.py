@@ -20,6 +20,7 @@ from data.detection.dataset import AugmentOn, DetectionDataset, validation_set
 from data.detection.image_weights import image_weights
 from data.detection.loader import BatchLoader, build_loader
 from data.detection.split import read_split
+from data.image_record import ImageRecord
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.predictions import predict_loader
 from engine.training.autoanchor import suit_anchors
@@ -84,6 +85,7 @@ class DetectionTask(Task):
     def __init__(self, data: Path) -> None:
         self.description = read_dataset_yaml(data)
         self.recipe = self.description.recipe
+        self._splits: dict[tuple[str, bool], list[ImageRecord]] = {}
         tile = self.description.tile
         self.details = {  # by which detection shows images as in training
             "tile": dataclasses.asdict(tile) if tile else None,
@@ -110,7 +112,7 @@ class DetectionTask(Task):
         on = options.augment_on
         if on == "auto":
             on = self._faster(settings, workers, stride)
-        records = read_split(self.description, "val", options.single_cls)
+        records = self._records("val", options.single_cls)
         val = validation_set(records, imgsz, stride, cache=options.cache)
         return Loaders(
             self._train_loader(settings, workers, on, stride),
@@ -119,11 +121,28 @@ class DetectionTask(Task):
             settings.world,
         )
 
+    def _records(self, split: str, single_cls: bool) -> list[ImageRecord]:
+        """The images or tiles of a split, read once: what is wrong with them is said once.
+
+        Raises:
+            UserError: they cannot be used, or there is no object to train on.
+        """
+        key = (split, single_cls)
+        if key not in self._splits:
+            self._splits[key] = read_split(self.description, split, single_cls)
+        records = self._splits[key]
+        if split == "train" and not any(len(record.classes) for record in records):
+            raise UserError(
+                f"{self.description.file}: no object is labeled in 'train', whose first image is "
+                f"{records[0].path}; python -m tools.doctor looks for the reason"
+            )
+        return records
+
     def _train_loader(self, settings: TrainSettings, workers: int, on: AugmentOn, stride: int) -> BatchLoader:
         hyp, options = _of_detector(settings), settings.options.image
         strengths = {name: getattr(hyp, name) for name in AugmentationSettings.model_fields}
         dataset = DetectionDataset(
-            read_split(self.description, "train", options.single_cls),
+            self._records("train", options.single_cls),
             settings.imgsz,
             AugmentationSettings(**strengths),
             stride=stride,
