@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from utils.overlap import xywh_of, xyxy_of
+
 TileBox = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the file
 
 
@@ -25,9 +27,10 @@ class ImageRecord:
         image_id: COCO's image id, or the file's stem (a number where it is one); tiles have their image's.
         width: of the image or tile, pixels, after EXIF rotation.
         height: of the image or tile, pixels, after EXIF rotation.
-        boxes_xyxy: (n, 4) float32, pixels of the image or tile.
+        boxes_xywh: (n, 4) float64 left, top, width, height, pixels of the image or tile; of a COCO file, its
+            own digits, which COCO's evaluation computes with.
         classes: (n,) int64 index into the data set's names.
-        areas: (n,) float32, pixels²: COCO's own `area` where it is given, else width times height.
+        areas: (n,) float64, pixels²: COCO's own `area` where it is given, else width times height.
         crowd: (n,) bool; crowds are neither targets nor misses.
         tile: where the tile lies in the full image; None for a full image.
         parent: the full image's record, where this one is a tile of it.
@@ -40,7 +43,7 @@ class ImageRecord:
     image_id: int | str
     width: int
     height: int
-    boxes_xyxy: np.ndarray
+    boxes_xywh: np.ndarray
     classes: np.ndarray
     areas: np.ndarray
     crowd: np.ndarray
@@ -49,11 +52,16 @@ class ImageRecord:
     min_area: float = 0.0
     ignore: np.ndarray = field(default_factory=no_boxes)
 
+    @property
+    def boxes_xyxy(self) -> np.ndarray:
+        """(n, 4) float32 corners, pixels of the image or tile."""
+        return xyxy_of(self.boxes_xywh).astype(np.float32)
+
 
 class Annotations(NamedTuple):
     """The four arrays of an ImageRecord that describe its n boxes, in its order."""
 
-    boxes_xyxy: np.ndarray
+    boxes_xywh: np.ndarray
     classes: np.ndarray
     areas: np.ndarray
     crowd: np.ndarray
@@ -61,14 +69,20 @@ class Annotations(NamedTuple):
 
 def ground_truth_arrays(boxes_xyxy: Any, classes: Any, areas: Any = None, crowd: Any = None) -> Annotations:
     """Return annotations in their proper types and shapes, for any n >= 0; areas default to the boxes'."""
-    boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+    boxes_xywh = xywh_of(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4))
+    return annotation_arrays(boxes_xywh, classes, areas, crowd)
+
+
+def annotation_arrays(boxes_xywh: Any, classes: Any, areas: Any = None, crowd: Any = None) -> Annotations:
+    """Return what `ground_truth_arrays` does, from boxes as left, top, width, height."""
+    boxes = np.asarray(boxes_xywh, np.float64).reshape(-1, 4)
     if areas is None:
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        areas = boxes[:, 2] * boxes[:, 3]
     if crowd is None:
         crowd = np.zeros(len(boxes), bool)
     return Annotations(
-        boxes.astype(np.float32),
+        boxes,
         np.asarray(classes, np.int64).reshape(-1),
-        np.asarray(areas, np.float32).reshape(-1),
+        np.asarray(areas, np.float64).reshape(-1),
         np.asarray(crowd, bool).reshape(-1),
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from data.image_record import ImageRecord, TileBox, ground_truth_arrays
 from utils.errors import UserError
+from utils.overlap import xyxy_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRec
         tile: x0, y0, x1, y1 in the image's pixels.
         min_area: share of a box's area, 0 to 1.
     """
-    boxes = record.boxes_xyxy.astype(np.float64)
+    boxes = xyxy_of(record.boxes_xywh)
     clipped, inside = _clipped(boxes, tile)
     regions, area = _clipped(record.ignore, tile)
     shift = np.tile(tile[:2], 2)

@@ -1,6 +1,7 @@
 """Overlap of boxes as NumPy arrays, and greedy suppression. Boxes are corners, (n, 4) xyxy.
 
-Evaluation and merging of tiles use this file, so neither needs torch.
+COCO's boxes are xywh: left, top, width, height. Evaluation and merging of tiles use this file, so neither needs
+torch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 128  # candidates that `suppress` compares at once: few enough for the processor's cache
+
+
+def xywh_of(boxes_xyxy: NDArray[Any]) -> NDArray[Any]:
+    """Corners -> left, top, width, height: (n, 4) -> (n, 4)."""
+    return np.concatenate((boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]), 1)
+
+
+def xyxy_of(boxes_xywh: NDArray[Any]) -> NDArray[Any]:
+    """Left, top, width, height -> corners: (n, 4) -> (n, 4)."""
+    return np.concatenate((boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]), 1)
 
 
 def intersections(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> NDArray[Any]:

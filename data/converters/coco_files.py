@@ -92,13 +92,19 @@ def read_coco_file(
         for entry in content["images"]
     }
     for entry in content.get("annotations", []):
-        image_id, category, box, area, crowd = check_annotation(file, entry, by_id)
+        image_id, category, (x, y, width, height), area, crowd = check_annotation(file, entry, by_id)
         if image_id not in images:
             raise UserError(f"{file}: annotation {entry.get('id')} is of image {image_id}, not in 'images'")
         label, ignored = by_id[category], crowd or is_ignored(entry)
         notes["boxes to ignore"] += label is None or ignored
         number = entry.get("id")
         images[image_id].objects.append(
-            Object(box, label, ignored, area, number if isinstance(number, int) else None)
+            Object(
+                (x, y, x + width, y + height),
+                label,
+                ignored,
+                area,
+                number if isinstance(number, int) else None,
+            )
         )
     return list(images.values())

@@ -31,6 +31,8 @@ class CocoGroundTruth:
 def read_ground_truth(file: Path, folder: Path = Path(), honor_ignore: bool = False) -> CocoGroundTruth:
     """Read a COCO file; a category called "ignore" or "ignored regions" marks regions to ignore.
 
+    Boxes of no size and outside their image are kept: COCO's evaluation counts them as objects.
+
     Args:
         file: a COCO file with images, annotations and categories.
         folder: where the images are.
@@ -52,7 +54,7 @@ def read_ground_truth(file: Path, folder: Path = Path(), honor_ignore: bool = Fa
     classes = {entry["id"]: number for number, entry in enumerate(real)}
     classes.update({entry["id"]: REGION for entry in regions})
     is_ignored = _marked if honor_ignore else (lambda annotation: False)
-    images, notes, faults = read_images(file, content, classes, is_ignored)
+    images, notes, faults = read_images(file, content, classes, is_ignored, keep_odd=True)
     if faults:
         more = f" ({len(faults)} such annotations)" if len(faults) > 1 else ""
         raise UserError(f"{faults[0]}{more}")

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from data.detection.coco_checks import check_coco, read_whole_ids, unused_categories
-from data.image_record import Annotations, ground_truth_arrays
+from data.image_record import Annotations, annotation_arrays
 from utils.errors import UserError, suggest
+from utils.overlap import xyxy_of
 
 _ROW = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
 REGION = -1  # the "class" of a category whose boxes are regions to ignore
@@ -75,6 +76,7 @@ def read_images(
     content: dict[str, Any],
     classes: Mapping[int, int],
     is_ignored: Callable[[dict[str, Any]], bool] = lambda annotation: False,
+    keep_odd: bool = False,
 ) -> tuple[list[CocoImage], list[str], list[str]]:
     """Return images, notes and faults of a loaded COCO file, as `read_coco` does.
 
@@ -83,6 +85,7 @@ def read_images(
         content: from `load_coco`.
         classes: the class of each category id; REGION: its boxes are regions to ignore.
         is_ignored: whether an annotation is treated as a crowd although it is none.
+        keep_odd: keep boxes of no size and outside their image, as COCO's evaluation does.
 
     Raises:
         UserError: two images have the same id, or regions to ignore are not boxes.
@@ -91,7 +94,7 @@ def read_images(
     if len(images) < len(content["images"]):
         raise UserError(f"{file}: two entries of 'images' have the same id")
     rows: dict[Any, list[tuple[Any, ...]]] = {image_id: [] for image_id in images}
-    dropped: Counter[str] = Counter()
+    odd: Counter[str] = Counter()
     faults: list[str] = []
     for entry in content.get("annotations", []):
         try:
@@ -104,10 +107,12 @@ def read_images(
             continue
         fault = _fault(box, images[image_id])
         if fault:
-            dropped[fault] += 1
-            continue
+            odd[fault] += 1
+            if not keep_odd:
+                continue
         rows[image_id].append((box, classes[category], area, crowd or is_ignored(entry)))
-    notes = [f"{file}: {count} box(es) dropped: {fault}" for fault, count in dropped.items()]
+    done = "that count as objects all the same, as in COCO's evaluation" if keep_odd else "dropped"
+    notes = [f"{file}: {count} box(es) {done}: {fault}" for fault, count in odd.items()]
     return [_image(file, entry, rows[image_id]) for image_id, entry in images.items()], notes, faults
 
 
@@ -174,7 +179,7 @@ def _class_of_category(
 def check_annotation(
     file: Path, entry: Any, categories: Collection[int]
 ) -> tuple[int | str, int, tuple[float, float, float, float], float, bool]:
-    """Return image id, category id, box x1 y1 x2 y2, area and crowd of one annotation.
+    """Return image id, category id, box x y width height, area and crowd of one annotation.
 
     Raises:
         UserError: a field is missing or cannot be used, or the category is not one of `categories`.
@@ -195,22 +200,23 @@ def check_annotation(
     if entry["category_id"] not in categories:
         known = ", ".join(map(str, sorted(categories)))
         raise UserError(f"{where}: category {entry['category_id']} is not one of the data set's: {known}")
-    box = (x, y, x + width, y + height)
+    box = (x, y, width, height)
     return entry["image_id"], entry["category_id"], box, area, bool(entry.get("iscrowd", 0))
 
 
 def _fault(box: tuple[float, ...], image: dict[str, Any]) -> str:
-    if box[2] <= box[0] or box[3] <= box[1]:
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
         return "of no size"
-    outside = box[0] >= image["width"] or box[1] >= image["height"] or box[2] <= 0 or box[3] <= 0
+    outside = x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0
     return "outside its image" if outside else ""
 
 
 def _image(file: Path, entry: dict[str, Any], rows: list[tuple[Any, ...]]) -> CocoImage:
     table = np.array(rows, _ROW)
-    boxes = table["box"].astype(np.float32)[table["class"] == REGION]
+    boxes = xyxy_of(table["box"][table["class"] == REGION]).astype(np.float32)
     table = table[table["class"] != REGION]
-    annotations = ground_truth_arrays(table["box"], table["class"], table["area"], table["crowd"])
+    annotations = annotation_arrays(table["box"], table["class"], table["area"], table["crowd"])
     width, height = int(entry["width"]), int(entry["height"])
     regions = np.concatenate([boxes, _regions(file, entry, width, height)])
     return CocoImage(entry["id"], entry["file_name"], width, height, annotations, regions)

@@ -17,7 +17,7 @@ from data.image_record import Annotations, ImageRecord
 from utils.errors import UserError
 from utils.files import write_atomically
 
-_FORMAT = 2
+_FORMAT = 3
 _COLUMNS = (*Annotations._fields, "ignore")
 
 

@@ -69,7 +69,6 @@ def read_results(file: Path, known: Known) -> tuple[DetectionColumns, list[str]]
     _check_numbers(file, boxes_xywh, scores)
     notes = _check_boxes(file, boxes_xywh, np.array(known.sizes)[image])
     notes += _duplicates(file, image, classes, boxes_xywh, scores)
-    boxes_xywh[:, 2:] += boxes_xywh[:, :2]
     return DetectionColumns(len(known.images), image, boxes_xywh, scores, classes), notes
 
 

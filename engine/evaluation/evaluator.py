@@ -54,13 +54,11 @@ class Scoring:
 
 @dataclass(frozen=True, eq=False)
 class ScoringResult:
-    """ground truth, detections and metrics of some records: images, or tiles of them."""
+    """Ground truth, detections and metrics of some records: images, or tiles of them."""
 
     records: list[ImageRecord]
     predicted: DetectionColumns  # all of them, in pixels of the records
-    ground_truth: (
-        GroundTruthColumns  # as scored: regions to ignore are crowds, or have dropped what they hold
-    )
+    ground_truth: GroundTruthColumns  # as scored: regions to ignore are crowds, or have dropped their boxes
     detections: DetectionColumns  # as scored
     metrics: Metrics
 
@@ -111,6 +109,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Score predictions and, if they are of tiles, those of the full images as well.
 
+    Images are scored in the order of their ids, whatever order they come in: it decides which of two equal
+    scores counts first, and COCO's evaluation takes them so.
+
     Args:
         predictions: of full images or tiles, from any source.
         names: the classes.
@@ -122,6 +123,7 @@ def evaluate(
     scoring = scoring or Scoring()
     if not predictions.records:
         raise UserError("none of the images could be read")
+    predictions = predictions.by_image_id()
     inputs = score_records(predictions.records, predictions.detections, names, scoring)
     merged = None
     if any(record.tile for record in predictions.records):
@@ -182,9 +184,11 @@ def score_records(
 
 def ground_truth_of(records: Iterable[ImageRecord]) -> GroundTruthColumns:
     """Return the ground truth of records as columns."""
-    fields = ("boxes_xyxy", "classes", "areas", "crowd", "ignore")
+    fields = ("boxes_xywh", "classes", "areas", "crowd", "ignore")
     records = list(records)
-    return GroundTruthColumns.stack(*([getattr(record, field) for record in records] for field in fields))
+    return GroundTruthColumns.stack_xywh(
+        *([getattr(record, field) for record in records] for field in fields)
+    )
 
 
 def full_image_limits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,20 @@ class Predictions:
     unread: list[ImageRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # of each stage, per record
     first_batch: FirstBatch | None = None
+
+    def by_image_id(self) -> Predictions:
+        """Return them with the records in the order of their image ids, tiles by their place in the image.
+
+        Numbers come before text, which is ordered by code points.
+        """
+        places = [
+            (isinstance(record.image_id, str), record.image_id, record.tile or ()) for record in self.records
+        ]
+        order = sorted(range(len(places)), key=places.__getitem__)
+        number = np.empty(len(order), np.int64)
+        number[order] = np.arange(len(order))
+        detections = replace(self.detections, image=number[self.detections.image])
+        return replace(self, records=[self.records[old] for old in order], detections=detections)
 
 
 def predict_loader(

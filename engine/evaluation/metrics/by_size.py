@@ -113,7 +113,7 @@ def bin_of(areas: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
 
 def box_areas(detections: DetectionColumns) -> NDArray[np.float64]:
     """(m,) px²."""
-    return (detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]).prod(1)
+    return detections.boxes_xywh[:, 2:].prod(1)
 
 
 def _or_nan(values: NDArray[Any]) -> float:

@@ -91,11 +91,6 @@ def _header(
     return images, [{"id": k, "name": str(k)} for k in range(num_classes)]
 
 
-def _xywh(boxes_xyxy: NDArray[Any]) -> NDArray[np.float64]:
-    """Corners -> x, y of the top left corner, width, height."""
-    return np.concatenate((boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]), 1)
-
-
 def _feed_hotcoco(ground_truth: GroundTruthColumns, detections: DetectionColumns, num_classes: int) -> Any:
     from hotcoco import COCO, COCOeval
 
@@ -105,14 +100,14 @@ def _feed_hotcoco(ground_truth: GroundTruthColumns, detections: DetectionColumns
         categories,
         ground_truth.image + FIRST_ID,
         ground_truth.classes,
-        _xywh(ground_truth.boxes_xyxy),
+        ground_truth.boxes_xywh,
         ids=np.arange(len(ground_truth.image)) + FIRST_ID,
         area=ground_truth.areas,
         iscrowd=ground_truth.crowd.astype(np.int64),
     )
     rows = np.empty((len(detections.image), 7))
     rows[:, 0] = detections.image + FIRST_ID
-    rows[:, 1:5] = _xywh(detections.boxes_xyxy)
+    rows[:, 1:5] = detections.boxes_xywh
     rows[:, 5] = detections.scores
     rows[:, 6] = detections.classes
     return COCOeval(coco_ground_truth, coco_ground_truth.load_res(rows), "bbox")
@@ -139,18 +134,17 @@ def _feed_pycocotools(
         {
             "image_id": (ground_truth.image + FIRST_ID).tolist(),
             "category_id": ground_truth.classes.tolist(),
-            "bbox": _xywh(ground_truth.boxes_xyxy).tolist(),
+            "bbox": ground_truth.boxes_xywh.tolist(),
             "area": ground_truth.areas.tolist(),
             "iscrowd": ground_truth.crowd.astype(int).tolist(),
         }
     )
-    boxes_xywh = _xywh(detections.boxes_xyxy)
     detected = annotations(
         {
             "image_id": (detections.image + FIRST_ID).tolist(),
             "category_id": detections.classes.tolist(),
-            "bbox": boxes_xywh.tolist(),
-            "area": boxes_xywh[:, 2:].prod(1).tolist(),
+            "bbox": detections.boxes_xywh.tolist(),
+            "area": detections.boxes_xywh[:, 2:].prod(1).tolist(),
             "score": detections.scores.tolist(),
         }
     )

@@ -1,18 +1,21 @@
 """Ground truth and detections of a data set as columns, which all metrics here read.
 
-Boxes are corners in pixels of the original image; images are numbered 0, 1, ... in the order of the data set.
+Images are numbered 0, 1, ... in the order of their ids. Boxes are in pixels of the original image, as x, y,
+width and height: COCO's IoU is computed from these, and corners would not give back the same digits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from utils.detections import Detections
+from utils.overlap import xywh_of, xyxy_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class GroundTruthColumns:
 
     num_images: int
     image: NDArray[np.int64]  # (n,) number of the image
-    boxes_xyxy: NDArray[np.float64]  # (n, 4)
+    boxes_xywh: NDArray[np.float64]  # (n, 4)
     classes: NDArray[np.int64]  # (n,)
     areas: NDArray[np.float64]  # (n,) px²; decides the size class; smaller than the box where COCO has masks
     crowd: NDArray[np.bool_]  # (n,) a box of many objects, which counts neither as detected nor as missed
@@ -34,7 +37,7 @@ class GroundTruthColumns:
 
     def __post_init__(self) -> None:
         _check(
-            "ground truth", self.num_images, self.image, self.boxes_xyxy, self.classes, self.areas, self.crowd
+            "ground truth", self.num_images, self.image, self.boxes_xywh, self.classes, self.areas, self.crowd
         )
         _check("regions to ignore", self.num_images, self.region_image, self.regions_xyxy)
 
@@ -56,20 +59,38 @@ class GroundTruthColumns:
             crowd: (n,); None is no crowds.
             regions_xyxy: (r, 4) regions to ignore.
         """
-        image, boxes = _stacked(boxes_xyxy, 4)
+        boxes_xywh = [xywh_of(np.asarray(boxes, np.float64).reshape(-1, 4)) for boxes in boxes_xyxy]
+        return cls.stack_xywh(boxes_xywh, classes, areas, crowd, regions_xyxy)
+
+    @classmethod
+    def stack_xywh(
+        cls,
+        boxes_xywh: Sequence[ArrayLike],
+        classes: Sequence[ArrayLike],
+        areas: Sequence[ArrayLike] | None = None,
+        crowd: Sequence[ArrayLike] | None = None,
+        regions_xyxy: Sequence[ArrayLike] = (),
+    ) -> GroundTruthColumns:
+        """Make columns as `stack` does, from (n, 4) boxes as x, y, width, height."""
+        image, boxes = _stacked(boxes_xywh, 4)
         return cls(
-            len(boxes_xyxy),
+            len(boxes_xywh),
             image,
             boxes,
             _column(classes, np.int64),
-            (boxes[:, 2:] - boxes[:, :2]).prod(1) if areas is None else _column(areas, np.float64),
+            boxes[:, 2:].prod(1) if areas is None else _column(areas, np.float64),
             np.zeros(len(boxes), bool) if crowd is None else _column(crowd, np.bool_),
             *_stacked(regions_xyxy, 4),
         )
 
+    @cached_property
+    def boxes_xyxy(self) -> NDArray[np.float64]:
+        """(n, 4) corners."""
+        return xyxy_of(self.boxes_xywh)
+
     def select(self, which: NDArray[Any]) -> GroundTruthColumns:
         """Return the objects at a boolean mask or at positions, and all regions."""
-        names = ("image", "boxes_xyxy", "classes", "areas", "crowd")
+        names = ("image", "boxes_xywh", "classes", "areas", "crowd")
         return replace(self, **{name: getattr(self, name)[which] for name in names})
 
     def per_image(self) -> NDArray[np.int64]:
@@ -87,23 +108,29 @@ class DetectionColumns:
 
     num_images: int
     image: NDArray[np.int64]  # (m,)
-    boxes_xyxy: NDArray[np.float64]  # (m, 4)
+    boxes_xywh: NDArray[np.float64]  # (m, 4)
     scores: NDArray[np.float64]  # (m,)
     classes: NDArray[np.int64]  # (m,)
 
     def __post_init__(self) -> None:
-        _check("detections", self.num_images, self.image, self.boxes_xyxy, self.scores, self.classes)
+        _check("detections", self.num_images, self.image, self.boxes_xywh, self.scores, self.classes)
 
     @classmethod
     def stack(cls, arrays: Sequence[ArrayLike]) -> DetectionColumns:
         """Make columns from one (n, 6) array per image: x1, y1, x2, y2, score, class."""
         image, stacked = _stacked(arrays, 6)
-        return cls(len(arrays), image, stacked[:, :4], stacked[:, 4], stacked[:, 5].astype(np.int64))
+        boxes_xywh = xywh_of(stacked[:, :4])
+        return cls(len(arrays), image, boxes_xywh, stacked[:, 4], stacked[:, 5].astype(np.int64))
 
     @classmethod
     def of_images(cls, detections: Sequence[Detections]) -> DetectionColumns:
         """Make columns from the detections of each image."""
         return cls.stack([one.to_array() for one in detections])
+
+    @cached_property
+    def boxes_xyxy(self) -> NDArray[np.float64]:
+        """(m, 4) corners."""
+        return xyxy_of(self.boxes_xywh)
 
     def per_image(self) -> list[Detections]:
         """Return the detections of each image, in pixels of the image."""
@@ -114,7 +141,7 @@ class DetectionColumns:
 
     def select(self, which: NDArray[Any]) -> DetectionColumns:
         """Return the detections at a boolean mask or at positions."""
-        columns = (self.image, self.boxes_xyxy, self.scores, self.classes)
+        columns = (self.image, self.boxes_xywh, self.scores, self.classes)
         return DetectionColumns(self.num_images, *(column[which] for column in columns))
 
 
@@ -130,14 +157,14 @@ def _column(parts: Sequence[ArrayLike], dtype: type) -> NDArray[Any]:
 
 
 def _check(
-    what: str, num_images: int, image: NDArray[Any], boxes_xyxy: NDArray[Any], *others: NDArray[Any]
+    what: str, num_images: int, image: NDArray[Any], boxes: NDArray[Any], *others: NDArray[Any]
 ) -> None:
-    lengths = [len(image), len(boxes_xyxy), *map(len, others)]
+    lengths = [len(image), len(boxes), *map(len, others)]
     if len(set(lengths)) > 1:
         raise ValueError(f"{what}: columns of different length: {lengths}")
     if len(image) and not 0 <= image.min() <= image.max() < num_images:
         raise ValueError(f"{what}: image numbers must lie in 0..{num_images - 1}")
-    for column in (boxes_xyxy, *others):
+    for column in (boxes, *others):
         finite = np.isfinite(column)
         if not finite.all():
             raise ValueError(f"{what}: entry {np.argwhere(~finite)[0, 0]} holds a NaN or an infinity")

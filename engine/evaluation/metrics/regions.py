@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
 from engine.evaluation.metrics.protocols import Protocol
+from utils.overlap import xywh_of
 
 HALF = 0.5  # share of a box inside from which a protocol that drops boxes drops it
 
@@ -80,12 +81,12 @@ def _with_crowds(ground_truth: GroundTruthColumns, detections: DetectionColumns)
     region = np.repeat(np.arange(len(ground_truth.region_image)), last - first)
     within = np.arange(len(region)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
     classes = pairs[first[region] + within] % num_classes
-    boxes = ground_truth.regions_xyxy[region]
+    boxes_xywh = xywh_of(ground_truth.regions_xyxy[region])
     return replace(
         ground_truth,
         image=np.concatenate((ground_truth.image, ground_truth.region_image[region])),
-        boxes_xyxy=np.concatenate((ground_truth.boxes_xyxy, boxes)),
+        boxes_xywh=np.concatenate((ground_truth.boxes_xywh, boxes_xywh)),
         classes=np.concatenate((ground_truth.classes, classes)),
-        areas=np.concatenate((ground_truth.areas, (boxes[:, 2:] - boxes[:, :2]).prod(1))),
+        areas=np.concatenate((ground_truth.areas, boxes_xywh[:, 2:].prod(1))),
         crowd=np.concatenate((ground_truth.crowd, np.ones(len(region), bool))),
     )
