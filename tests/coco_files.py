@@ -1,4 +1,4 @@
-"""Random COCO files with everything that has ever made two evaluations differ, and pycocotools' own numbers."""
+"""Random COCO files with all that has ever made two evaluations differ, and pycocotools' own numbers."""
 
 import contextlib
 import copy
@@ -15,14 +15,14 @@ def coco_case(seed: int) -> tuple[dict, list[dict]]:
     """Return a COCO file's content and the entries of a results file; what is in them depends on the seed.
 
     Scores are tied, also between images; IoUs lie on thresholds, in whole numbers and in decimals; ids are
-    unordered, up to 2**53 or text; there are crowds, empty images, classes without objects, areas unlike the
+    unordered, up to 2**63 or text; there are crowds, empty images, classes without objects, areas unlike the
     box and on the limits of sizes, boxes of no size and outside the image, and sometimes more detections than
     count.
     """
     rng = np.random.default_rng(seed)
     image_ids = _ids(rng, int(rng.integers(1, 6)))
     categories = rng.choice(12, int(rng.integers(1, 4)), replace=False).tolist()
-    scale = float(rng.choice([1.0, 0.1, 0.01, 1.37, 1 / 3]))
+    scale = float(rng.choice([1.0, 0.1, 0.05, 1.37, 1 / 3]))
     objects = [
         _object(rng, image_id, categories, scale) for image_id in image_ids for _ in range(rng.integers(0, 5))
     ]
@@ -35,8 +35,11 @@ def coco_case(seed: int) -> tuple[dict, list[dict]]:
     for _ in range(rng.integers(1, 6)):
         image_id = image_ids[rng.integers(len(image_ids))]
         results.append(_object(rng, image_id, categories, scale))
+    results[-1]["bbox"] = [0.0, 7.0, 20.0, 20.0]  # so that not all look like fractions
     if rng.random() < 0.04:  # more than count
-        results += [{**results[0], "bbox": _near(rng, results[0]["bbox"])} for _ in range(rng.integers(98, 130))]
+        results += [
+            {**results[0], "bbox": _near(rng, results[0]["bbox"])} for _ in range(rng.integers(98, 130))
+        ]
     results = [
         {
             "image_id": row["image_id"],
@@ -49,7 +52,7 @@ def coco_case(seed: int) -> tuple[dict, list[dict]]:
     letters = rng.permutation(list(string.ascii_letters))
     content = {
         "images": [
-            {"id": image_id, "file_name": f"{letter}.jpg", "width": 500, "height": 500}
+            {"id": image_id, "file_name": f"{letter}.jpg", "width": 1000, "height": 1000}
             for image_id, letter in zip(image_ids, letters, strict=False)
         ],
         "annotations": [dict(known, id=i) for i, known in enumerate(objects, int(rng.integers(1, 9)))],
@@ -59,23 +62,27 @@ def coco_case(seed: int) -> tuple[dict, list[dict]]:
 
 
 def _ids(rng: np.random.Generator, count: int) -> list[int] | list[str]:
-    kind = rng.integers(3)
+    kind = rng.integers(4)
     if kind == 0:
         return rng.choice(20, count, replace=False).tolist()
-    if kind == 1:  # neighbors that a double still tells apart
-        return (2**53 - rng.choice(2 * count, count, replace=False)).tolist()
-    return [f"{name}.png" for name in rng.choice(["b", "A", "10", "9", "ä", "a/b", "_"], count, replace=False)]
+    if kind < 3:  # neighbors that a double tells apart, and some that it does not
+        return ((2**53, 2**63 - 1)[kind - 1] - rng.choice(2 * count, count, replace=False)).tolist()
+    return [
+        f"{name}.png" for name in rng.choice(["b", "A", "10", "9", "ä", "a/b", "_"], count, replace=False)
+    ]
 
 
 def _object(rng: np.random.Generator, image_id: int | str, categories: list[int], scale: float) -> dict:
-    corner = rng.choice([-10, 0, 7, 50, 480, 510], 2, p=[0.05, 0.3, 0.25, 0.3, 0.05, 0.05])
+    corner = rng.choice([-10, 0, 7, 50, 480, 1010], 2, p=[0.05, 0.3, 0.25, 0.3, 0.05, 0.05])
     odds = np.array([0.02, *[1.0] * (len(SIDES) - 1)])
     width, height = (float(side) for side in rng.choice(SIDES, 2, p=odds / odds.sum()) * scale)
+    if rng.random() < 0.2:  # with COCO's two decimals
+        width, height, *corner = (float(side) for side in np.round(rng.uniform(0, 200, 4), 2))
     area = width * height if rng.random() < 0.6 else float(rng.choice(AREAS))
     return {
         "image_id": image_id,
         "category_id": int(rng.choice(categories)),
-        "bbox": [*(float(place) for place in corner * scale), width, height],
+        "bbox": [*(float(place * scale) for place in corner), width, height],
         "area": area,
         "iscrowd": int(rng.random() < 0.12),
     }

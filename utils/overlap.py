@@ -1,7 +1,7 @@
 """Overlap of boxes as NumPy arrays, and greedy suppression. Boxes are corners, (n, 4) xyxy.
 
-COCO's boxes are xywh: left, top, width, height. Evaluation and merging of tiles use this file, so neither needs
-torch.
+`xywh` is left, top, width, height, as in COCO's files. Evaluation and merging of tiles use this file, so
+neither needs torch.
 """
 
 from __future__ import annotations
@@ -43,17 +43,33 @@ def areas(boxes_xyxy: NDArray[Any]) -> NDArray[Any]:
     return (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
 
 
-def iou_matrix(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> NDArray[Any]:
-    """IoU of every pair: (N, 4) and (M, 4) -> (N, M); 0 where both boxes are empty."""
+def iou_matrix(
+    a_xyxy: NDArray[Any],
+    b_xyxy: NDArray[Any],
+    a_areas: NDArray[Any] | None = None,
+    b_areas: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """IoU of every pair: (N, 4) and (M, 4) -> (N, M); 0 where both boxes are empty.
+
+    Areas (N,) and (M,) may be given where corners would not give back all their digits.
+    """
     inter = intersections(a_xyxy, b_xyxy)
-    union = areas(a_xyxy)[:, None] + areas(b_xyxy)[None]
+    a_areas = areas(a_xyxy) if a_areas is None else a_areas
+    b_areas = areas(b_xyxy) if b_areas is None else b_areas
+    union = a_areas[:, None] + b_areas[None]
     union -= inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def coverage_matrix(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> NDArray[Any]:
-    """Share of each box of `a` that lies inside each of `b`: (N, 4) and (M, 4) -> (N, M)."""
-    inter, area = intersections(a_xyxy, b_xyxy), areas(a_xyxy)[:, None]
+def coverage_matrix(
+    a_xyxy: NDArray[Any], b_xyxy: NDArray[Any], a_areas: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Share of each box of `a` that lies inside each of `b`: (N, 4) and (M, 4) -> (N, M).
+
+    Areas (N,) as for `iou_matrix`.
+    """
+    area = (areas(a_xyxy) if a_areas is None else a_areas)[:, None]
+    inter = intersections(a_xyxy, b_xyxy)
     return np.divide(inter, area, out=np.zeros_like(inter), where=area > 0)
 
 

@@ -61,7 +61,7 @@ def read_ground_truth(file: Path, folder: Path = Path(), honor_ignore: bool = Fa
     notes += [f"{file}: boxes of '{entry['name']}' are regions to ignore" for entry in regions]
     suspects, remarks = check_coco(file, content)
     notes += suspects + remarks
-    notes += _repeated_ids(file, content.get("annotations", []))
+    notes += _notes_on_ids(file, content.get("annotations", []))
     records = [
         ImageRecord(
             folder / image.file_name,
@@ -85,7 +85,11 @@ def _marked(annotation: dict[str, Any]) -> bool:
     return bool(annotation.get("ignore") or annotation.get("uncertain"))
 
 
-def _repeated_ids(file: Path, annotations: list[dict[str, Any]]) -> list[str]:
-    ids = [entry["id"] for entry in annotations if "id" in entry]
-    count = len(ids) - len(set(ids))
-    return [f"{file}: {count} annotation id(s) are repeated; all boxes count"] if count else []
+def _notes_on_ids(file: Path, annotations: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each way in which pycocotools would not count an annotation because of its id."""
+    ids = Counter(entry["id"] for entry in annotations if "id" in entry)
+    count = ids.total() - len(ids)
+    notes = [f"{file}: {count} annotation id(s) are repeated; all boxes count"] if count else []
+    if 0 in ids:
+        notes.append(f"{file}: an annotation has the id 0, which pycocotools never matches; here it counts")
+    return notes

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluation.metrics.columns import DetectionColumns, GroundTruthColumns
-from engine.evaluation.metrics.matching import Matching, match
-from utils.overlap import iou_matrix
+from engine.evaluation.metrics.matching import Matching, iou_of, match
 
 RIGHT, LOCALIZATION, CLASSIFICATION, BOTH, DUPLICATE, BACKGROUND, IGNORED = range(7)
 KINDS = {
@@ -74,7 +73,7 @@ def find_errors(
     for first, last, low, high in bounds:
         objects, rows = ground_truth_order[first:last], wrong[low:high]
         if len(objects):
-            iou = iou_matrix(detections.boxes_xyxy[rows], ground_truth.boxes_xyxy[objects])  # (rows, objects)
+            iou = iou_of(detections, rows, ground_truth, objects)
             same = detections.classes[rows, None] == ground_truth.classes[objects]
             kind[rows], column = _kinds(iou, same)
             near[rows] = np.where(column >= 0, objects[column], -1)

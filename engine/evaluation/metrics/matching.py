@@ -53,13 +53,25 @@ def match(
         objects, rows = ground_truth_order[first[i] : last[i]], order[low[i] : high[i]]
         crowd = ground_truth.crowd[objects]
         single, crowds = objects[~crowd], objects[crowd]
-        boxes = detections.boxes_xyxy[rows]
-        picked = _assign(iou_matrix(boxes, ground_truth.boxes_xyxy[single]), iou_thres)
+        picked = _assign(iou_of(detections, rows, ground_truth, single), iou_thres)
         matched[rows] = np.where(picked >= 0, np.append(single, -1)[picked], -1)
         if len(crowds):
-            inside = coverage_matrix(boxes, ground_truth.boxes_xyxy[crowds]).max(1) >= iou_thres
-            ignored[rows] = inside & (picked < 0)
+            boxes, areas = detections.boxes_xyxy[rows], detections.boxes_xywh[rows, 2:].prod(1)
+            share = coverage_matrix(boxes, ground_truth.boxes_xyxy[crowds], areas).max(1)
+            ignored[rows] = (share >= iou_thres) & (picked < 0)
     return Matching(matched, ignored)
+
+
+def iou_of(
+    detections: DetectionColumns, rows: NDArray[Any], ground_truth: GroundTruthColumns, objects: NDArray[Any]
+) -> NDArray[np.float64]:
+    """(m,) detections and (n,) objects by number -> (m, n) IoU with pycocotools' digits."""
+    return iou_matrix(
+        detections.boxes_xyxy[rows],
+        ground_truth.boxes_xyxy[objects],
+        detections.boxes_xywh[rows, 2:].prod(1),
+        ground_truth.boxes_xywh[objects, 2:].prod(1),
+    )
 
 
 def _assign(iou: NDArray[Any], iou_thres: float) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from utils.detections import Detections
 class CocoWriter:
     """COCO's results format, written image by image, so that memory stays flat over a long video.
 
-    Boxes have all their digits: what is read back scores exactly like what was written.
+    Boxes and scores have all their digits: what is read back scores exactly like what was written.
 
     Args:
         path: the JSON file; complete once `close` was called.
@@ -36,7 +36,7 @@ class CocoWriter:
         image = json.dumps(image_id, ensure_ascii=False)
         low, high = np.hsplit(detections.xyxy.astype(np.float64), 2)
         boxes = np.hstack((low, high - low)).tolist()
-        scores = detections.scores.astype(np.float32).astype("U32").tolist()  # fewest digits that read back
+        scores = detections.scores.astype(np.float64).tolist()
         tracks = None if detections.track_ids is None else detections.track_ids.tolist()
         for i, class_id in enumerate(detections.class_ids.tolist()):
             category = class_id if self.category_ids is None else self.category_ids[class_id]

@@ -22,6 +22,7 @@ from engine.evaluation.limits import limit_notes
 from engine.evaluation.outputs import report, write_metrics
 from engine.evaluation.predictions import predict_loader
 from engine.inference.sizes import input_size
+from tests.rectangles import save
 from utils.errors import UserError
 from utils.run_folders import newest_weights
 
@@ -48,7 +49,7 @@ def data_yaml(tmp_path):
 
 
 def oracle(dataset, order):
-    """A predictor that knows the ground_truth of the images it will be shown, in that order."""
+    """A predictor that knows the ground truth of the images it will be shown, in that order."""
     queue = iter(order)
 
     def predict(images):
@@ -184,31 +185,49 @@ def test_a_run_leaves_its_folder(weights, data_yaml, tmp_path, capsys):
     assert "person" in printed
 
 
-def test_predictions_json_scores_like_the_run(weights, data_yaml, tmp_path):
-    from engine.evaluation.metrics import DetectionColumns, evaluate_detections
+@pytest.fixture
+def rectangles(tmp_path):
+    """A COCO data set of images of many shapes, in no order, with objects near the rectangles in them."""
+    rng = np.random.default_rng(3)
+    images, annotations = [], []
+    for image_id, side in zip(
+        (900, 12, 2**40, 7, 30, 31), rng.integers(120, 320, (6, 2)).tolist(), strict=True
+    ):
+        corners = [(x, y) for x in range(8, side[1] - 50, 55) for y in range(8, side[0] - 50, 55)]
+        sizes = rng.integers(8, 45, (len(corners), 2)).tolist()
+        pixels = np.full((*side, 3), 60, np.uint8)
+        for (x, y), (width, height) in zip(corners, sizes, strict=True):
+            red = rng.random() < 0.5
+            pixels[y : y + height, x : x + width] = (0, 0, 255) if red else 255
+            box = np.round(np.add([x, y, width, height], rng.uniform(-3, 3, 4)), 2).tolist()
+            kind = {"category_id": 9 if red else 4, "iscrowd": int(rng.random() < 0.1)}
+            number = len(annotations) + 1
+            annotations.append(
+                {"id": number, "image_id": image_id, "bbox": box, "area": width * height, **kind}
+            )
+        save(tmp_path / f"images/{image_id}.png", pixels)
+        images.append({"id": image_id, "file_name": f"{image_id}.png", "width": side[1], "height": side[0]})
+    categories = [{"id": 4, "name": "white"}, {"id": 9, "name": "re/d"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    file = tmp_path / "rectangles.yaml"
+    file.write_text(f"path: {tmp_path}\nval: gt.json\nimages: {{val: images}}\nnames: [white, re/d]\n")
+    return file
 
-    val.main(config(weights, data_yaml, tmp_path, save_json=True, conf_thres=0.0))
+
+@pytest.mark.parametrize("options", [{}, {"rect": False}, {"tile": "128"}, {"evaluator": "pycocotools"}])
+def test_predictions_json_scores_bit_by_bit_like_the_run(finder, rectangles, tmp_path, options):
+    val.main(config("finder.pt", rectangles, tmp_path, save_json=True, **options))
     folder = tmp_path / "runs" / "exp"
-    results = json.loads((folder / "predictions.json").read_text())
-    assert results
-    records = read_split(read_dataset_yaml(data_yaml), "val")
-    rows = [
-        [
-            [x, y, x + w, y + h, row["score"], row["category_id"]]
-            for row in results
-            if row["image_id"] == record.image_id
-            for x, y, w, h in [row["bbox"]]
-        ]
-        for record in records
-    ]
-    from engine.evaluation.evaluator import ground_truth_of
-
-    again = evaluate_detections(
-        ground_truth_of(records), DetectionColumns.stack(rows), ["car", "person"]
-    ).values
-    for key, value in json.loads((folder / "metrics.json").read_text()).items():
-        if key in TWELVE:
-            assert again[key] == (None if value is None else pytest.approx(value, abs=1e-3)), key
+    files = {"predictions": folder / "predictions.json", "annotations": tmp_path / "gt.json", "plots": False}
+    val.main(ValConfig.of(**files, project=tmp_path / "runs", name="again"))
+    run, again = (
+        json.loads((tmp_path / f"runs/{name}/metrics.json").read_text()) for name in ("exp", "again")
+    )
+    assert run.pop("seconds_per_image")
+    assert run == again
+    assert 0.1 < run["AP"] < 0.9
+    assert 0.1 < run["P"] < 1
 
 
 def test_coco_ground_truth_gives_original_image_and_category_ids(weights, data_yaml, tmp_path):
@@ -278,12 +297,12 @@ def test_other_names_are_noted(weights, data_yaml, tmp_path, capsys):
 )
 def test_input_size(fixed, asked, trained, expected):
     predictor = SimpleNamespace(task="detect", imgsz=fixed, stride=32, config=trained)
-    wanted = (asked,) if asked else None
+    sides = (asked,) if asked else None
     if isinstance(expected, int):
-        assert input_size(wanted, predictor) == (expected, expected)
+        assert input_size(sides, predictor) == (expected, expected)
     else:
         with pytest.raises(UserError, match=expected):
-            input_size(wanted, predictor)
+            input_size(sides, predictor)
 
 
 @pytest.mark.parametrize(
