@@ -29,6 +29,7 @@ import numpy as np
 from engine.evaluation.metrics import DetectionColumns, GroundTruthColumns, evaluate_detections
 from utils.cli import run
 from utils.options import Options, opt
+from utils.overlap import xywh_of, xyxy_of
 
 OBJECTS = 7.3  # of an image, as in COCO's validation images
 
@@ -51,15 +52,19 @@ def random_data(images: int, per_image: int, classes: int) -> tuple[GroundTruthC
     count = int(OBJECTS * images)
     image = np.sort(rng.integers(0, images, count))
     corner, size = rng.uniform(0, 500, (count, 2)), rng.lognormal(3.3, 1.0, (count, 2))
-    boxes, labels = np.hstack((corner, corner + size)), rng.integers(0, classes, count)
-    ground_truth = GroundTruthColumns(images, image, boxes, labels, size.prod(1), rng.random(count) < 0.01)
+    boxes_xywh, labels = np.hstack((corner, size)), rng.integers(0, classes, count)
+    ground_truth = GroundTruthColumns(
+        images, image, boxes_xywh, labels, size.prod(1), rng.random(count) < 0.01
+    )
 
     total = images * per_image
     near = rng.integers(0, count, total)
-    detections = boxes[near] + rng.normal(0, 0.12, (total, 4)) * np.tile(size[near], 2)
-    detections[:, 2:] = np.maximum(detections[:, 2:], detections[:, :2])
+    detected = xyxy_of(boxes_xywh)[near] + rng.normal(0, 0.12, (total, 4)) * np.tile(size[near], 2)
+    detected[:, 2:] = np.maximum(detected[:, 2:], detected[:, :2])
     guess = np.where(rng.random(total) < 0.8, labels[near], rng.integers(0, classes, total))
-    return ground_truth, DetectionColumns(images, image[near], detections, rng.random(total) ** 3, guess)
+    return ground_truth, DetectionColumns(
+        images, image[near], xywh_of(detected), rng.random(total) ** 3, guess
+    )
 
 
 def ours(ground_truth: GroundTruthColumns, detections: DetectionColumns, classes: int) -> np.ndarray:
@@ -77,16 +82,11 @@ def header(images: int, classes: int) -> tuple[list[dict[str, Any]], list[dict[s
     )
 
 
-def as_coco(ground_truth: GroundTruthColumns, detections: DetectionColumns) -> tuple[np.ndarray, np.ndarray]:
-    """Return ground-truth boxes as x, y, w, h, and the (m, 7) array of detections that `loadRes` takes."""
-    boxes = np.hstack(
-        (ground_truth.boxes_xyxy[:, :2], ground_truth.boxes_xyxy[:, 2:] - ground_truth.boxes_xyxy[:, :2])
+def result_rows(detections: DetectionColumns) -> np.ndarray:
+    """Return the (m, 7) array of detections that `loadRes` takes."""
+    return np.column_stack(
+        (detections.image + 1, detections.boxes_xywh, detections.scores, detections.classes + 1)
     )
-    size = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
-    rows = np.column_stack(
-        (detections.image + 1, detections.boxes_xyxy[:, :2], size, detections.scores, detections.classes + 1)
-    )
-    return boxes, rows
 
 
 def hotcoco_on_arrays(
@@ -95,19 +95,18 @@ def hotcoco_on_arrays(
     """Return the precision array of hotcoco when it gets the arrays directly."""
     from hotcoco import COCO, COCOeval
 
-    boxes, rows = as_coco(ground_truth, detections)
-    ids = np.arange(len(boxes)) + 1
+    ids = np.arange(len(ground_truth.image)) + 1
     crowd = ground_truth.crowd.astype(np.int64)
     coco = COCO.from_arrays(
         *header(ground_truth.num_images, classes),
         ground_truth.image + 1,
         ground_truth.classes + 1,
-        boxes,
+        ground_truth.boxes_xywh,
         ids=ids,
         area=ground_truth.areas,
         iscrowd=crowd,
     )
-    coco_eval = COCOeval(coco, coco.load_res(rows), "bbox")
+    coco_eval = COCOeval(coco, coco.load_res(result_rows(detections)), "bbox")
     coco_eval.evaluate()
     coco_eval.accumulate()
     result = coco_eval.eval
@@ -120,11 +119,10 @@ def pycocotools(ground_truth: GroundTruthColumns, detections: DetectionColumns, 
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    boxes, rows = as_coco(ground_truth, detections)
     columns = (
         ground_truth.image + 1,
         ground_truth.classes + 1,
-        boxes,
+        ground_truth.boxes_xywh,
         ground_truth.areas,
         ground_truth.crowd.astype(int),
     )
@@ -135,7 +133,7 @@ def pycocotools(ground_truth: GroundTruthColumns, detections: DetectionColumns, 
     coco = COCO()
     coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
     coco.createIndex()
-    coco_eval = COCOeval(coco, coco.loadRes(rows), "bbox")
+    coco_eval = COCOeval(coco, coco.loadRes(result_rows(detections)), "bbox")
     coco_eval.evaluate()
     coco_eval.accumulate()
     return coco_eval.eval["precision"]

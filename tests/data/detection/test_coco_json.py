@@ -37,6 +37,20 @@ def test_coco_is_read_straight_from_its_instances_file(coco_root: Path) -> None:
     assert coco_category_ids(coco(coco_root), "val")[79] == 90
 
 
+@pytest.mark.parametrize("cache", [False, True])
+def test_boxes_and_areas_keep_all_their_digits(coco_root: Path, cache: bool) -> None:
+    file = coco_root / "annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    box, area = [0.1, 1 / 3, 20.7, 10.123456789012345], 1024.0000000000002
+    content["annotations"][0].update(bbox=box, area=area)
+    file.write_text(json.dumps(content))
+    read_records(coco(coco_root), "val")
+    record = next(record for record in read_records(coco(coco_root), "val", cache)[0] if len(record.areas))
+    assert box in record.boxes_xywh.tolist()
+    assert area in record.areas.tolist()
+    assert record.boxes_xyxy.dtype == np.float32
+
+
 @pytest.mark.parametrize("place", ["val2017", "images/val2017", "images"])
 def test_images_are_looked_for_in_the_usual_places(coco_root: Path, place: str) -> None:
     if place != "val2017":

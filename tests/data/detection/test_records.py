@@ -140,9 +140,23 @@ def test_an_unchanged_data_set_is_read_from_the_cache(yolo_set: Make, reads: lis
             right.width,
             right.height,
         )
-        for name in ("boxes_xyxy", "classes", "areas", "crowd"):
+        for name in ("boxes_xywh", "boxes_xyxy", "classes", "areas", "crowd"):
             np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
             assert getattr(left, name).dtype == getattr(right, name).dtype
+
+
+def test_a_cache_of_an_older_format_is_renewed_without_a_word(
+    yolo_set: Make, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = yolo_set(ROW, ROW)
+    with monkeypatch.context() as older:
+        older.setattr("data.detection.record_cache._FORMAT", 2)  # boxes in float32
+        read_records(description, "train")
+    reads.clear()
+    assert read_records(description, "train")[1] == []
+    assert len(reads) == 2
+    read_records(description, "train")
+    assert len(reads) == 2
 
 
 def change_label(root: Path) -> None:

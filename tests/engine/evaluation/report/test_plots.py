@@ -11,7 +11,6 @@ from engine.evaluation.report.plots import (
     plot_confusion,
     plot_precision_recall,
 )
-from engine.training.plots import plot_labels, plot_results
 from tests.detection_cases import NAMES, one_image, random_case
 
 
@@ -44,30 +43,6 @@ def test_eighty_classes_fit(tmp_path):
     names = [f"class {k}" for k in range(80)]
     plot_confusion(np.eye(81, dtype=int) * 5, names, 0.25, 0.5, tmp_path / "plot.png")
     assert max(read(tmp_path / "plot.png").shape) < 2500
-
-
-def test_results_are_drawn_with_empty_cells_and_one_row(tmp_path):
-    file, png = tmp_path / "results.csv", tmp_path / "results.png"
-    file.write_text("epoch,box,AP\n0,1.5,\n")
-    plot_results(file, png)
-    few = read(png).shape
-    file.write_text("epoch,a,b,c,d,e\n0,1,2,3,4,\n1,2,3,,5,6\n")
-    plot_results(file, png)
-    assert read(png).shape[0] > few[0]
-
-
-def test_no_results_draw_nothing(tmp_path):
-    (tmp_path / "results.csv").write_text("epoch,box\n")
-    plot_results(tmp_path / "results.csv", tmp_path / "results.png")
-    assert not (tmp_path / "results.png").exists()
-
-
-@pytest.mark.parametrize("count", [0, 1, 200])
-def test_labels_are_drawn(tmp_path, count):
-    rng = np.random.default_rng(0)
-    boxes = rng.uniform(0, 0.3, (count, 4))
-    plot_labels(rng.integers(0, 4, count), boxes, NAMES, 640, tmp_path / "labels.png")
-    assert read(tmp_path / "labels.png").shape[1] > 1000
 
 
 def test_a_box_is_drawn_where_it_is(tmp_path):
