@@ -85,7 +85,7 @@ def test_a_browser_shows_what_is_in_a_dropped_full_image(page, full_image, tmp_p
 
 
 @pytest.mark.parametrize("tile", [0, 320])
-def test_a_image_comes_back_with_its_boxes_counts_and_sizes(client, full_image, tile):
+def test_an_image_comes_back_with_its_boxes_counts_and_sizes(client, full_image, tile):
     drawn, video, counts, sizes, summary = ask(client, full_image, tile=tile)
     image, found = cv2.imread(str(full_image)).astype(int), cv2.imread(drawn["value"]).astype(int)
     changed = np.abs(image - found).max(2) > 90

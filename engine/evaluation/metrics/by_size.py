@@ -66,28 +66,35 @@ def size_curves(
         errors: of `working`.
     """
     edges = size_bins(ground_truth.areas[~ground_truth.crowd])
-    ends = edges**2
-    ends[0] = 0.0
-    # COCO's intervals include both ends, bins only one
-    below = np.append(np.nextafter(ends[1:-1], 0), ends[-1])
-    sizes = [SizeClass(str(i), *ends_of) for i, ends_of in enumerate(zip(ends[:-1], below, strict=True))]
-    binned = Protocol(protocol.name, tuple(sizes), protocol.max_dets[-1:], protocol.ious)
+    count = len(edges) - 1
+    binned = Protocol(protocol.name, bin_classes(edges), protocol.max_dets[-1:], protocol.ious)
     result = accumulate(ground_truth, detections, num_classes, binned)
+    precision, recall = result.precision[..., 1:, -1], result.recall[..., 1:, -1]  # without that of all sizes
     t = int(np.argmin(np.abs(np.array(protocol.ious) - 0.5)))
-    columns = range(1, len(edges))
 
     bins = bin_of(ground_truth.areas, edges)
-    objects = np.bincount(bins[~ground_truth.crowd], minlength=len(sizes))
-    detected = np.bincount(bins[errors.detected], minlength=len(sizes))
+    objects = np.bincount(bins[~ground_truth.crowd], minlength=count)
+    detected = np.bincount(bins[errors.detected], minlength=count)
     return SizeCurves(
         edges,
         objects,
-        np.array([_or_nan(result.precision[:, :, :, a, -1]) for a in columns]),
-        np.array([_or_nan(result.precision[t, :, :, a, -1]) for a in columns]),
-        np.array([_or_nan(result.recall[t, :, a, -1]) for a in columns]),
-        np.divide(detected, objects, out=np.full(len(sizes), np.nan), where=objects > 0),
-        error_counts(errors, bins, bin_of(box_areas(working), edges), len(sizes)),
+        _means(precision),
+        _means(precision[t]),
+        _means(recall[t]),
+        np.divide(detected, objects, out=np.full(count, np.nan), where=objects > 0),
+        error_counts(errors, bins, bin_of(box_areas(working), edges), count),
     )
+
+
+def bin_classes(edges: NDArray[Any]) -> tuple[SizeClass, ...]:
+    """(B + 1,) edges, px -> B size classes; the first starts from 0.
+
+    COCO's intervals include both ends, bins only their lower one.
+    """
+    ends = edges**2
+    ends[0] = 0.0
+    below = np.append(np.nextafter(ends[1:-1], 0), ends[-1])
+    return tuple(SizeClass(str(i), *bounds) for i, bounds in enumerate(zip(ends[:-1], below, strict=True)))
 
 
 def error_counts(
@@ -116,6 +123,7 @@ def box_areas(detections: DetectionColumns) -> NDArray[np.float64]:
     return detections.boxes_xywh[:, 2:].prod(1)
 
 
-def _or_nan(values: NDArray[Any]) -> float:
-    mean = mean_there(values)
-    return np.nan if mean is None else mean
+def _means(values: NDArray[Any]) -> NDArray[np.float64]:
+    """(..., B) -> (B,) mean of the entries of each bin that are there; NaN where none is."""
+    means = [mean_there(values[..., bin_]) for bin_ in range(values.shape[-1])]
+    return np.array([np.nan if mean is None else mean for mean in means])

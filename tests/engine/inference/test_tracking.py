@@ -96,7 +96,7 @@ def test_heat_map_is_warm_where_the_objects_are(tmp_path, finder):
     assert abs(warm[200, 250] - 60).max() < 6  # untouched far away
 
 
-def test_live_video_lasts_as_long_as_life(tmp_path):
+def test_video_of_a_live_stream_lasts_as_long_as_the_stream(tmp_path):
     media, image = Media(tmp_path), draw_image()
     for number, seconds in enumerate((5.0, 5.5, 5.52, 7.0), 1):
         options = {"number": number, "total": None, "fps": 10.0, "seconds": seconds, "address": "0"}

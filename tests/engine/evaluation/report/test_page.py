@@ -124,10 +124,10 @@ def test_confident_mistakes_come_with_their_cause():
 @pytest.mark.parametrize("corner", [(0, 0), (590, 590), (300, 300), (-40, 650)])
 def test_a_crop_has_its_subject_in_the_middle_also_at_the_border(corner):
     subject = SimpleNamespace(box_xyxy=np.array([*corner, *np.add(corner, 10)], float), is_ground_truth=True)
-    view = _cut_out(np.zeros((600, 600, 3), np.uint8), subject, subject.box_xyxy[None], np.zeros((0, 4)))
-    rows, columns = np.nonzero((view == (80, 200, 60)).all(2))
-    assert abs((rows.min() + rows.max()) / 2 - view.shape[0] / 2) < 4
-    assert abs((columns.min() + columns.max()) / 2 - view.shape[1] / 2) < 4
+    crop = _cut_out(np.zeros((600, 600, 3), np.uint8), subject, subject.box_xyxy[None], np.zeros((0, 4)))
+    rows, columns = np.nonzero((crop == (80, 200, 60)).all(2))
+    assert abs((rows.min() + rows.max()) / 2 - crop.shape[0] / 2) < 4
+    assert abs((columns.min() + columns.max()) / 2 - crop.shape[1] / 2) < 4
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_crop_has_its_subject_in_the_middle_also_at_the_border(corner):
     [((50, 20000), (0, 0, 20000, 50)), ((20000, 50), (0, 0, 50, 20000)), ((1, 1), (0, 0, 1, 1))],
 )
 def test_a_crop_of_a_box_as_long_as_the_image_takes_no_more_memory_than_the_image(shape, corners):
-    subject = SimpleNamespace(box_xyxy=np.array(corners, float), is_truth=True)
+    subject = SimpleNamespace(box_xyxy=np.array(corners, float), is_ground_truth=True)
     pixels = np.full((*shape, 3), 250, np.uint8)
     tracemalloc.start()
     crop = _cut_out(pixels, subject, np.zeros((0, 4)), np.zeros((0, 4)))

@@ -19,7 +19,7 @@ def merge_tiles(tiles, tiles_xyxy, rule=MergeRule(), **options):  # noqa: B008  
     return merge.merge_tiles(parts, tiles_xyxy, rule, **options).to_array()
 
 
-def test_detections_move_to_their_place_and_doubles_merge():
+def test_detections_move_to_their_place_and_duplicates_merge():
     left = np.array([[85.0, 10, 95, 20, 0.6, 0], [1, 1, 9, 9, 0.9, 1]])
     right = np.array([[5.0, 10, 15, 20, 0.8, 0]])  # the same object, 80 px further right
     merged = merge_tiles([left, right], TILES)
