@@ -36,3 +36,9 @@ def test_labels_are_drawn(tmp_path, count):
     boxes = rng.uniform(0, 0.3, (count, 4))
     plot_labels(rng.integers(0, 4, count), boxes, NAMES, 640, tmp_path / "labels.png")
     assert read(tmp_path / "labels.png").shape[1] > 1000
+
+
+@pytest.mark.parametrize("name", ["cost $a_$", r"$\frac{$", "2 $ and 3 $", r"\$x$"])
+def test_dollar_signs_in_class_names_are_no_formulas(tmp_path, name):
+    plot_labels([0, 1], np.full((2, 4), 0.5), [name, "other"], 640, tmp_path / "plot.png")
+    assert read(tmp_path / "plot.png").std() > 10
