@@ -68,10 +68,13 @@ def _add(target: argparse._ArgumentGroup, option: Option) -> None:
 
 
 def _help(option: Option) -> str:
-    text = option.help.replace("%", "%%")
     default: Any = option.default
+    text = option.help
+    if default is True:  # what is shown is the flag that switches it off
+        text = option.off_help or f"do not {option.help}"
+    text = text.replace("%", "%%")
     if option.kind.type is bool:
-        return f"{text} (on by default)" if default else text
+        return text
     if default is None or default == ():
         return text
     shown = " ".join(map(str, default)) if option.kind.many else str(default)
