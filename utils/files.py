@@ -142,3 +142,16 @@ def move_into_place(finished: Path, target: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
     shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file where the system cannot write it: of a full disk it does not say which file was meant.
+
+    Raises:
+        UserError: it cannot be written; the message names `path` and the system's reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

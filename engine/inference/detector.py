@@ -84,17 +84,7 @@ class Detector:
 
         cfg = detect_options(options)
         opened = open_any(source, cfg.vid_stride)
-        settings = make_settings(
-            self.predictor,
-            cfg.imgsz,
-            cfg.suppression,
-            cfg.tiles,
-            cfg.resizing,
-            cfg.batch_size or (1 if opened.count is None else 8),
-            cfg.classes,
-            cfg.agnostic_nms,
-            tracked=cfg.track is not None,
-        )
+        settings = make_settings(self.predictor, cfg, live=opened.count is None)
         predictor = TestTimeAugmentation(self.predictor) if cfg.augment else self.predictor
         return self._results(predictor, opened, settings, cfg)
 

@@ -11,7 +11,8 @@ import pytest
 
 from data.media.frame import Frame
 from engine.inference.outputs.media import Media
-from engine.inference.outputs.result import FrameResult
+from engine.inference.outputs.result import DetectedFrame
+from engine.inference.pipeline import StageTimes
 from tests.rectangles import draw_image, read_video, run, save, save_video
 from utils.detections import Detections
 from utils.errors import UserError
@@ -101,7 +102,8 @@ def test_live_video_lasts_as_long_as_life(tmp_path):
     for number, seconds in enumerate((5.0, 5.5, 5.52, 7.0), 1):
         options = {"number": number, "total": None, "fps": 10.0, "seconds": seconds, "address": "0"}
         frame = Frame(image, tmp_path / "cam", **options)
-        media.add(FrameResult(frame, "cam", Detections.empty(), ["a"]))
+        nothing = (Detections.empty(), (240, 320), 1, StageTimes())
+        media.add(DetectedFrame(frame, "cam", ["a"], *nothing))
     media.close()
     fps, frames = read_video(tmp_path / "cam.mp4")
     assert fps == 10 and len(frames) == 21
