@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -57,13 +58,24 @@ def tile_boxes(width: int, height: int, size: int, overlap: float) -> np.ndarray
     return np.concatenate([corners, corners + side], axis=1)
 
 
+def count_tiles(width: int, height: int, size: int, overlap: float) -> int:
+    """Return how many tiles `tile_boxes` makes, without making them."""
+    return _count(width, size, overlap) * _count(height, size, overlap)
+
+
+def _count(length: int, size: int, overlap: float) -> int:
+    """Tiles along one side."""
+    if length <= size:
+        return 1
+    step = max(size * (1 - overlap), 1.0)
+    return math.ceil((length - size) / step - 1e-9) + 1
+
+
 def _starts(length: int, size: int, overlap: float) -> np.ndarray:
     """First pixel of each tile along one side."""
     if length <= size:
         return np.zeros(1, np.int64)
-    step = max(size * (1 - overlap), 1.0)
-    count = int(np.ceil((length - size) / step - 1e-9)) + 1
-    return np.floor(np.linspace(0, length - size, count) + 0.5).astype(np.int64)
+    return np.floor(np.linspace(0, length - size, _count(length, size, overlap)) + 0.5).astype(np.int64)
 
 
 def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRecord:
