@@ -283,11 +283,14 @@ def _refuse_many_tiles(file: Path, is_video: bool, tile: int) -> None:
 
 
 def _size(file: Path, is_video: bool) -> tuple[int, int]:
-    """Width and height of an image or video, by its header; 0 where there is none to read."""
+    """Width and height of an image or video, pixels, by its header; 0 of a video that does not say."""
     if not is_video:
-        from data.media.image_files import read_size
+        from data.media.image_files import ImageReadError, read_size
 
-        return read_size(file)
+        try:
+            return read_size(file)
+        except ImageReadError as error:
+            raise UserError(str(error)) from error
     import cv2
 
     capture = cv2.VideoCapture(str(file))

@@ -119,9 +119,10 @@ def test_a_video_comes_back_in_a_format_that_browsers_play(client, tmp_path):
 )
 def test_a_file_that_cannot_be_read_is_one_clear_line(client, page, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(Exception, match=message) as error:
-        ask(client, tmp_path / name)
-    assert str(page[1]) not in str(error.value)
+    for tile in (0, 320):
+        with pytest.raises(Exception, match=message) as error:
+            ask(client, tmp_path / name, tile=tile)
+        assert str(page[1]) not in str(error.value)
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_keeps_its_files_in_its_folder(page, client, full_image):
