@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 SHOWN_SIDE = 2560  # pixels; a larger image is shown reduced
-KEPT_SECONDS = 1800  # for how long a dropped file can be looked at again with other settings
+KEPT_SECONDS = 1800  # for how long a dropped file stays for another try with other settings
 LARGEST_TILE = 2048
 MOST_TILES = 1000  # of an image; more would keep everybody else waiting for minutes
 SMALLEST_VIDEO = 16  # pixels; browsers and encoders refuse smaller sides

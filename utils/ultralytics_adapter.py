@@ -172,7 +172,8 @@ def _line_width(shape: tuple[int, ...], boxes: np.ndarray) -> int:
 
 def _font_scale(shape: tuple[int, ...], line_width: int | None) -> float:
     """Return OpenCV's font scale; .4 is about 9 pixels, the smallest that is easy to read."""
-    scale = line_width / 3 if line_width else (shape[0] + shape[1]) / 2 * 0.00035
+    side = min((shape[0] + shape[1]) / 2, 4 * min(shape[:2]))  # a strip is lower than its labels would be
+    scale = line_width / 3 if line_width else side * 0.00035
     return min(max(scale, 0.4), 2.0)
 
 

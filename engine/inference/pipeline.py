@@ -28,7 +28,7 @@ from utils.prefetch import prefetch
 
 
 class HasImage(Protocol):
-    """What can be looked at: a frame of a source, for one."""
+    """What is detected on: a frame of a source, for one."""
 
     @property
     def image(self) -> np.ndarray | LargeImage:
@@ -53,7 +53,7 @@ class DetectionResult(Generic[Item]):
     """The detections of an image.
 
     Attributes:
-        item: what was looked at.
+        item: what was detected on.
         detections: in pixels of the image, best first.
         shape: height and width of the network's input, pixels.
         tiles: how many inputs the image took.
@@ -110,7 +110,7 @@ def detect_images(
 
     Args:
         predictor: see `engine.runtimes`.
-        items: what to look at; each has an `image`.
+        items: what to detect on; each has an `image`.
         settings: how.
         threads: read, prepare, compute and finish at the same time, a batch or two ahead, where that is
             faster (see `Predictor.overlaps`).

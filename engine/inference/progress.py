@@ -83,5 +83,5 @@ def _line(result: DetectedFrame) -> str:
 
 
 def _times(stages: StageTimes) -> str:
-    parts = (("pre", stages.pre), ("inference", stages.inference), ("NMS", stages.post))
-    return ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in parts)
+    times = (("pre", stages.pre), ("inference", stages.inference), ("NMS", stages.post))
+    return ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in times)

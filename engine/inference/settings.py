@@ -30,9 +30,9 @@ class DetectSettings:
         classes: these only; None is all.
         agnostic: let boxes of different classes suppress each other.
         multi_label: a box may count for several classes (evaluation), not its best one only.
-        tiling: cut images into tiles; None looks at them whole.
-        tile_from: images whose longer side is shorter than this are looked at whole, pixels.
-        whole: look at the full image besides its tiles, for objects larger than a tile.
+        tiling: cut images into tiles; None detects on full images.
+        tile_from: images whose longer side is shorter than this, pixels, are not cut.
+        whole: detect on the full image besides its tiles, for objects larger than a tile.
         merge: how the tiles' boxes become one image's; None is by seams, with `iou_thres`.
         batch_size: images or tiles at a time.
         interpolation: of images that shrink into the input, as in the network's training.

@@ -1,4 +1,4 @@
-"""Which height and width a detector is given, and in which tiles it looks at large images."""
+"""Which height and width a detector is given, and into which tiles large images are cut."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Figures are made without pyplot, hence without global state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ COLORS = (
     *("#c6ff00", "#5b8cff", "#ffa8d9", "#b08968"),
 )
 DPI = 120
+GAP = 4  # px between the images of a batch
+LARGEST = 4096  # px, longer side of a figure of a batch
 
 
 def color_of(k: int) -> str:
@@ -134,7 +137,7 @@ def draw_confusion(
 def plot_batch(
     images: Any, targets: Any, names: Sequence[str], png: Path, title: str = "", most: int = 16
 ) -> None:
-    """Draw the first images of a batch in a grid, with their boxes.
+    """Draw the first images of a batch in a grid, with their boxes, at most 4096 px wide and high.
 
     Args:
         images: (B, 3, H, W) uint8 RGB.
@@ -150,8 +153,10 @@ def plot_batch(
     images = np.asarray(images)[:most].transpose(0, 2, 3, 1)  # (B, H, W, 3)
     targets = np.asarray(targets)
     targets = targets[targets[:, 0] < len(images)]
+    images = _shrunk(images)
     mosaic, corners = _grid(images)
-    zoom = max(1.0, 1600 / mosaic.shape[1])
+    longer = max(mosaic.shape[:2])
+    zoom = max(1.0, min(1600 / mosaic.shape[1], LARGEST / longer))
     head = 30 if title else 0
     width, height = mosaic.shape[1] * zoom, mosaic.shape[0] * zoom
     figure = Figure(figsize=(width / 100, (height + head) / 100), dpi=100)
@@ -179,11 +184,29 @@ def plot_batch(
     figure.savefig(png)
 
 
-def _grid(images: NDArray[Any], gap: int = 4) -> tuple[NDArray[Any], NDArray[Any]]:
+def _shrunk(images: NDArray[Any]) -> NDArray[Any]:
+    """(B, H, W, 3) -> the same, smaller where their grid would be larger than a figure may be."""
+    import cv2
+
+    count, height, width = images.shape[:3]
+    columns, rows = _grid_shape(count)
+    scale = LARGEST / max(columns * (width + GAP), rows * (height + GAP))
+    if scale >= 1:
+        return images
+    size = (max(int(width * scale) - GAP, 1), max(int(height * scale) - GAP, 1))
+    return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
+
+
+def _grid_shape(count: int) -> tuple[int, int]:
+    """How many images stand beside and below each other."""
+    columns = math.ceil(count**0.5)
+    return columns, -(-count // columns)
+
+
+def _grid(images: NDArray[Any], gap: int = GAP) -> tuple[NDArray[Any], NDArray[Any]]:
     """(B, H, W, 3) -> one image, and (B, 2) x, y of the top left corner of each image in it."""
     count, height, width = images.shape[:3]
-    columns = int(np.ceil(count**0.5))
-    rows = -(-count // columns)
+    columns, rows = _grid_shape(count)
     mosaic = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     place = np.arange(count)
     corners = np.stack((place % columns * (width + gap), place // columns * (height + gap)), 1)

@@ -73,7 +73,7 @@ class _Video:
         )
 
     def write(self, image: np.ndarray, seconds: float | None) -> None:
-        """Add a frame; a live one, seen after `seconds`, as often as keeps the video in real time."""
+        """Add a frame; a live one, read after `seconds`, as often as keeps the video in real time."""
         same = (image.shape[1], image.shape[0]) == self._size
         image = image if same else cv2.resize(image, self._size)  # the writer would drop another size
         times = 1

@@ -47,7 +47,7 @@ def test_every_kind_of_image_gives_the_same_boxes(tmp_path, detector):
     assert boxes(detector([image, pillow])) == [list(map(float, BOX))] * 2
 
 
-def test_turned_pillow_image_is_turned_back(tmp_path, detector):
+def test_an_image_that_exif_rotates_is_rotated_back(tmp_path, detector):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a quarter turn to the right
     Image.fromarray(draw_image((0, 0, 50, 20))).save(tmp_path / "a.jpg", exif=exif, quality=95)
@@ -69,8 +69,8 @@ def test_results_are_ultralytics_own(detector, tmp_path):
     assert len(nothing) == 0
 
 
-def test_video_streams_frame_by_frame_and_is_followed(tmp_path, detector):
-    pytest.importorskip("lap", reason="following objects needs the package lap: pip install lap")
+def test_a_video_streams_frame_by_frame_and_is_tracked(tmp_path, detector):
+    pytest.importorskip("lap", reason="tracking needs the package lap: pip install lap")
     video = save_video(tmp_path / "walk.avi", frames=9)
     frames = detector.stream(video, track="bytetrack")
     first = next(frames)
@@ -78,7 +78,7 @@ def test_video_streams_frame_by_frame_and_is_followed(tmp_path, detector):
     assert {tuple(frame.boxes.id.tolist()) for frame in frames} == {(1.0,)}
 
 
-def test_tiles_find_the_same_and_threads_do_not_disturb_each_other(detector):
+def test_tiles_give_the_same_boxes_and_threads_do_not_disturb_each_other(detector):
     images = [draw_image((x, 50, x + 30, 80), size=(240, 640)) for x in range(20, 580, 40)]
     expected = boxes(detector(images))
     with ThreadPoolExecutor(4) as pool:

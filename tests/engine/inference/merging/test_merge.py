@@ -60,8 +60,8 @@ def test_perfect_tiles_merge_to_the_perfect_image():
     for x0, y0, x1, y1 in tiles_xyxy:
         clipped = np.clip(objects, [x0, y0, x0, y0], [x1, y1, x1, y1])
         share = (clipped[:, 2:] - clipped[:, :2]).prod(1) / (objects[:, 2:] - objects[:, :2]).prod(1)
-        seen = clipped[share > 0.1] - [x0, y0, x0, y0]
-        tiles.append(np.column_stack((seen, np.full(len(seen), 0.9), np.zeros(len(seen)))))
+        boxes = clipped[share > 0.1] - [x0, y0, x0, y0]
+        tiles.append(np.column_stack((boxes, np.full(len(boxes), 0.9), np.zeros(len(boxes)))))
     inside = objects[(objects[:, 2:] < 360).all(1)]
     merged = merge_tiles(tiles, tiles_xyxy)[:, :4]
     merged = merged[(merged[:, 2:] < 359.5).all(1)]
@@ -90,9 +90,9 @@ def perfect_tiles(objects, tiles_xyxy, least=0.05):
     for x0, y0, x1, y1 in tiles_xyxy.tolist():
         clipped = np.clip(objects, [x0, y0, x0, y0], [x1, y1, x1, y1])
         share = (clipped[:, 2:] - clipped[:, :2]).prod(1) / (objects[:, 2:] - objects[:, :2]).prod(1)
-        seen = clipped[share > least] - [x0, y0, x0, y0]
+        boxes = clipped[share > least] - [x0, y0, x0, y0]
         scores = 0.5 + 0.4 * share[share > least]  # surer of what it sees better
-        tiles.append(np.column_stack((seen, scores, np.zeros(len(seen)))))
+        tiles.append(np.column_stack((boxes, scores, np.zeros(len(boxes)))))
     return tiles
 
 
