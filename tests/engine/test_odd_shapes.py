@@ -83,9 +83,13 @@ def odd_set(tmp_path: Path) -> Path:
     return tmp_path / "odd.yaml"
 
 
-@pytest.mark.parametrize("mosaic", [0.0, 1.0])
-def test_train_py_and_val_py_take_odd_images_and_draw_them(squares, odd_set, tmp_path, mosaic):
-    hyp = yaml.safe_load((squares / "hyp.yaml").read_text()) | {"mosaic": mosaic, "scale": 0.5}
+def test_train_py_takes_odd_images_without_mosaic(squares, odd_set, tmp_path):
+    chosen = {"data": odd_set, "epochs": 1, "noval": True}
+    assert train.main(config(squares, tmp_path, batch_size=4, **chosen)) == 0
+
+
+def test_train_py_and_val_py_take_odd_images_and_draw_them(squares, odd_set, tmp_path):
+    hyp = yaml.safe_load((squares / "hyp.yaml").read_text()) | {"mosaic": 1.0, "scale": 0.5}
     (tmp_path / "hyp.yaml").write_text(yaml.safe_dump(hyp))
     chosen = {"data": odd_set, "hyp": tmp_path / "hyp.yaml", "epochs": 1, "plots": True}
     assert train.main(config(squares, tmp_path, batch_size=4, **chosen)) == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +164,67 @@ def test_interrupt_closes_every_file(tmp_path, finder, monkeypatch, capsys):
     assert len(read_video(folder / "walk.mp4")[1]) == 4
     assert len(json.loads((folder / "predictions.json").read_text())) == 4
     assert "stopped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_the_run_after_the_frame_at_hand_with_every_file_closed(
+    tmp_path, finder, monkeypatch, capsys, name, code
+):
+    from engine.inference.outputs.csv_file import Csv
+
+    add = Csv.add
+
+    def signal_at_frame_4(self, result):
+        if result.frame.number == 4:
+            os.kill(os.getpid(), getattr(signal, name))
+        add(self, result)
+
+    monkeypatch.setattr(Csv, "add", signal_at_frame_4)
+    before = signal.getsignal(getattr(signal, name))
+    done, folder = run(save_video(tmp_path / "walk.avi", frames=40), tmp_path, save_json=True, save_csv=True)
+    assert done == code
+    assert signal.getsignal(getattr(signal, name)) is before
+    assert len(read_video(folder / "walk.mp4")[1]) == 4
+    assert len(json.loads((folder / "predictions.json").read_text())) == 4
+    assert len(list(csv.DictReader((folder / "predictions.csv").open()))) == 4
+    assert "stopped; what was finished is saved" in capsys.readouterr().err
+
+
+class CutOff:
+    """A video writer on a disk that is full: it says nothing, and the end of its file is missing."""
+
+    original = cv2.VideoWriter
+    fourcc = cv2.VideoWriter.fourcc
+
+    def __init__(self, path: str, *arguments):
+        self.path, self.writer = Path(path), self.original(path, *arguments)
+        self.isOpened, self.write = self.writer.isOpened, self.writer.write
+
+    def release(self) -> None:
+        self.writer.release()
+        self.path.write_bytes(self.path.read_bytes()[: self.path.stat().st_size // 2])
+
+
+def test_a_video_that_does_not_fit_on_the_disk_is_named(tmp_path, finder, monkeypatch, capsys):
+    source = save_video(tmp_path / "walk.avi")
+    monkeypatch.setattr(cv2, "VideoWriter", CutOff)
+    with pytest.raises(UserError, match=r"cannot write .*walk\.mp4: 0 of its 7 frames are in the file"):
+        run(source, tmp_path)
+    assert "saved in" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [("save_csv", "predictions.csv"), ("save_json", "predictions.json"), ("save_txt", "labels/a.txt")],
+)
+def test_a_file_that_does_not_fit_on_the_disk_is_named(tmp_path, finder, option, file):
+    save(tmp_path / "a.png", draw_image((10, 10, 40, 40)))
+    full = tmp_path / "runs" / "exp" / file
+    full.parent.mkdir(parents=True)
+    full.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=f"cannot write .*{file}: No space left on device"):
+        run(tmp_path / "a.png", tmp_path, nosave=True, exist_ok=True, **{option: True})
 
 
 def test_the_source_is_never_overwritten(tmp_path, finder):
