@@ -41,7 +41,6 @@ class StopSignals:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received = self.received or number
         if self._awaiting:
-            self._awaiting = False  # raised once, even where waiting has just ended
             raise KeyboardInterrupt
 
     @property
@@ -59,10 +58,13 @@ class StopSignals:
                     return
                 item = next(iterator, _END)
                 self._awaiting = False
-                if item is _END:
+                if (
+                    item is _END or self.received
+                ):  # where a finalizer ran just then, Python drops the exception
                     return
                 yield item
         except KeyboardInterrupt:
+            self._awaiting = False
             self.received = self.received or signal.SIGINT
         finally:
             self._awaiting = False

@@ -88,7 +88,7 @@ def test_train_py_takes_odd_images_without_mosaic(squares, odd_set, tmp_path):
     assert train.main(config(squares, tmp_path, batch_size=4, **chosen)) == 0
 
 
-def test_train_py_and_val_py_take_odd_images_and_draw_them(squares, odd_set, tmp_path):
+def test_train_py_evaluates_and_draws_odd_images(squares, odd_set, tmp_path):
     hyp = yaml.safe_load((squares / "hyp.yaml").read_text()) | {"mosaic": 1.0, "scale": 0.5}
     (tmp_path / "hyp.yaml").write_text(yaml.safe_dump(hyp))
     chosen = {"data": odd_set, "hyp": tmp_path / "hyp.yaml", "epochs": 1, "plots": True}
@@ -96,12 +96,7 @@ def test_train_py_and_val_py_take_odd_images_and_draw_them(squares, odd_set, tmp
     folder = tmp_path / "exp"
     for name in ("train_batch0.png", "val_batch0_labels.png", "val_batch0_pred.png", "labels.png"):
         assert max(cv2.imread(str(folder / name)).shape) <= 4200
-    weights = folder / "weights" / "last.pt"
-    options = {"weights": (weights,), "data": odd_set, "project": tmp_path, "name": "val", "device": "cpu"}
-    val.main(ValConfig.of(**options, workers=0, batch_size=2))
-    metrics = json.loads((tmp_path / "val" / "metrics.json").read_text())
-    assert metrics["AP"] is not None
-    assert (tmp_path / "val" / "report.html").stat().st_size > 10_000
+    assert json.loads((folder / "metrics.json").read_text())["AP"] is not None
 
 
 def test_val_py_scores_the_boxes_of_odd_images_as_right(odd_set, finder, tmp_path):
@@ -109,6 +104,7 @@ def test_val_py_scores_the_boxes_of_odd_images_as_right(odd_set, finder, tmp_pat
     val.main(ValConfig.of(**options, tile="64", imgsz=64, workers=0))
     metrics = json.loads((tmp_path / "exp" / "metrics.json").read_text())
     assert (metrics["AP"], metrics["AR100"]) == (1.0, 1.0)
+    assert (tmp_path / "exp" / "report.html").stat().st_size > 10_000
 
 
 def test_the_doctor_examines_odd_images(odd_set, tmp_path, capsys):
@@ -157,9 +153,9 @@ draw(64, 64)
 batch(1, 64, 64)
 plot_labels([0], [[0.5, 0.5, 1, 1]], ["tree"], 64, folder / "labels.png")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for shape in ((50, 20_000), (20_000, 50), (1, 1), (1, 60_000), (4000, 4000)):
+for shape in ((50, 20_000), (20_000, 50), (1, 1), (1, 60_000), (2000, 4000)):
     draw(*shape)
-for shape in ((1, 1536, 32), (1, 32, 1536), (16, 1536, 32), (16, 1536, 1536)):
+for shape in ((1, 1536, 32), (1, 32, 1536), (16, 1536, 32), (16, 1280, 1280)):
     batch(*shape)
 plot_labels([0, 0], [[0.5, 0.5, 1, 1], [0.5, 0.5, 1e-5, 1]], ["tree"], 20_000, folder / "labels.png")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
@@ -172,4 +168,4 @@ def test_no_drawing_of_an_odd_image_takes_more_than_a_few_hundred_megabytes(tmp_
         [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) < 600, "MiB above what small images take"
+    assert int(done.stdout.split()[-1]) < 400, "MiB above what small images take"

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.media.frame import Frame
 from data.media.large_image import overview
-from engine.inference.classification.drawing import draw_lines
+from engine.inference.outputs.text import draw_lines
 from utils.detections import Detections
 from utils.ultralytics_adapter import draw_boxes
 
