@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from data.media.frame import Frame
 from engine.inference.outputs.media import Media
 from engine.inference.outputs.result import DetectedFrame
 from engine.inference.pipeline import StageTimes
+from engine.inference.tracking import Tracking
 from tests.rectangles import draw_image, read_video, run, save, save_video
 from utils.detections import Detections
 from utils.errors import UserError
@@ -56,6 +58,18 @@ def test_objects_keep_their_ids_and_are_counted_once(tmp_path, finder, capsys, k
     assert {entry["track_id"] for entry in json.loads((folder / "predictions.json").read_text())} == {1, 2, 3}
     assert len((folder / "labels" / "x_20.txt").read_text().splitlines()[0].split()) == 6
     assert len(list((folder / "frames").iterdir())) == 20
+
+
+@pytest.mark.usefixtures("lap")
+@pytest.mark.parametrize("kind", ["bytetrack", "botsort"])
+def test_a_track_that_leaves_the_frame_ends_at_its_side(kind):
+    track, image, right = Tracking(kind, 0.25), draw_image(size=(240, 120)), []
+    for number in range(1, 11):
+        x1 = 60 + 6 * (number - 1)
+        box = [x1, 100, min(x1 + 20, 120), 120, 0.9, 0]
+        frame = Frame(image, Path("a.avi"), number=number, total=10, fps=10.0)
+        right += track(frame, Detections.from_array([box])).xyxy[:, 2].tolist()
+    assert len(right) >= 8 and max(right) == 120
 
 
 def test_images_cannot_be_tracked(tmp_path, finder):
