@@ -51,6 +51,15 @@ def load(module: str) -> ModuleType:
     return importlib.import_module(module)
 
 
+def import_before_threads() -> None:
+    """Import Ultralytics now: for a moment its import sets OpenCV's threads to 0.
+
+    OpenCV divides by that number in functions that run in other threads meanwhile, such as
+    connectedComponents, which ends the process.
+    """
+    _import_offline()
+
+
 @functools.cache
 def _import_offline() -> None:
     import cv2

@@ -97,7 +97,10 @@ def _detected_frames(
     from engine.inference.outputs.result import DetectedFrame, Style, UniqueNames
     from engine.inference.pipeline import detect_images
     from engine.inference.tracking import Tracking
+    from utils.ultralytics_adapter import import_before_threads
 
+    if cfg.draws or cfg.track:
+        import_before_threads()
     style = Style(cfg.draw.line_thickness, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
     names, name_of = predictor.names, UniqueNames()
     track = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None

@@ -95,8 +95,9 @@ class Detector:
         from engine.inference.outputs.result import DRAWN_SIDE
         from engine.inference.pipeline import detect_images
         from engine.inference.tracking import Tracking
-        from utils.ultralytics_adapter import make_results
+        from utils.ultralytics_adapter import import_before_threads, make_results
 
+        import_before_threads()
         track = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
         with closing(detect_images(predictor, source, settings, report=source.leave_out)) as results:
             for result in results:
