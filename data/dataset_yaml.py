@@ -26,6 +26,7 @@ from data.paths import PROJECT, places, resolve
 from data.tiling import Tiling
 from utils.errors import UserError, suggest
 from utils.files import read_yaml
+from utils.reading import reading
 from utils.validation import Checked, kind_of, must_be
 
 SPLITS = ("train", "val", "test")
@@ -191,6 +192,11 @@ def read_dataset_yaml(path: str | Path) -> DatasetConfig:
         UserError: the file or its root folder is missing, or a key is missing or cannot be used.
     """
     file = find_dataset_yaml(path)
+    with reading(file, "a data-set YAML"):
+        return _read(file)
+
+
+def _read(file: Path) -> DatasetConfig:
     content = read_keys(file)
     if content.get("task") == "classify":
         raise UserError(f"{file} is a data set for classification; this needs one with boxes")
@@ -217,9 +223,10 @@ def read_class_names(path: str | Path) -> tuple[tuple[str, ...], tuple[int, ...]
         UserError: the file is missing, or its names cannot be used.
     """
     file = find_dataset_yaml(path)
-    content = read_keys(file)
-    known = {key: content[key] for key in ("names", "category_ids") if key in content}
-    written = DetectionYaml.of({**known, "val": "."}, file)
+    with reading(file, "a data-set YAML"):
+        content = read_keys(file)
+        known = {key: content[key] for key in ("names", "category_ids") if key in content}
+        written = DetectionYaml.of({**known, "val": "."}, file)
     return written.names, written.category_ids
 
 

@@ -22,6 +22,7 @@ from models.registry import find_block, make_layer
 from models.surgery import repeat_surgery
 from models.yaml_checks import Architecture
 from utils.errors import UserError
+from utils.reading import guarded
 
 PROBE = 128  # pixels, side of the black image that each layer is run on as it is built
 
@@ -46,6 +47,17 @@ def build_model(
         UserError: an unknown name, or a mistake in the YAML; the message names the place.
     """
     where = "model YAML" if isinstance(cfg, dict) else str(cfg)
+    with guarded(where, "a network"):
+        return _build(cfg, where, num_classes, anchors, downsample)
+
+
+def _build(
+    cfg: str | Path | dict[str, Any],
+    where: str,
+    num_classes: int | None,
+    anchors: int | Sequence[Sequence[float]] | None,
+    downsample: str | None,
+) -> DetectionModel | ClassificationModel:
     given = {"nc": num_classes, "anchors": anchors}
     architecture = read_architecture(cfg, {key: value for key, value in given.items() if value is not None})
     if downsample is not None:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from models.pickled_checkpoint import classes_named_in, load_plain, read_pickled_model
-from utils.errors import UserError
+from utils.errors import UserError, quoted
 from utils.files import write_atomically
+from utils.reading import reading
 
 FORMAT = 1
 PUBLISHED = "YOLOv5's are published at https://github.com/ultralytics/yolov5/releases"
@@ -71,13 +72,14 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a checkpoint; give the .pt file in it")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"no weights file {path}; {PUBLISHED}")
-    _check_container(path)
-    named = classes_named_in(path)
-    if named:
-        return {"format": FORMAT, **read_pickled_model(path, named, map_location)}
-    return _checked(load_plain(path, map_location), path)
+    with reading(path, "a checkpoint"):
+        _check_container(path)
+        named = classes_named_in(path)
+        if named:
+            return {"format": FORMAT, **read_pickled_model(path, named, map_location)}
+        return _checked(load_plain(path, map_location), path)
 
 
 def _check_container(path: Path) -> None:
@@ -116,8 +118,11 @@ def _checked(content: Any, path: Path) -> dict[str, Any]:
         what = "a plain state dict" if tensors else f"a dict with {', '.join(map(str, list(content)[:5]))}"
         raise UserError(f"{path} holds {what}, without the architecture: it is not a detector checkpoint")
     if content["format"] != FORMAT:
-        raise UserError(f"{path} has format {content['format']}; this version reads format {FORMAT}")
+        raise UserError(f"{path} has format {quoted(content['format'])}; this version reads format {FORMAT}")
     for key, kind in (("model", dict), ("names", list), ("weights", dict)):
         if not isinstance(content.get(key), kind):
             raise UserError(f"{path} has no '{key}': it is not a detector checkpoint")
+    for key in ("config", "training", "tile"):
+        if not isinstance(content.get(key) or {}, dict):
+            raise UserError(f"{path}: '{key}' is {quoted(content[key])}, and should hold keys with values")
     return content

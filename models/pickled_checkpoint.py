@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.module_settings import Settings, described_by, plain_settings
 from utils.errors import UserError
+from utils.reading import reason
 
 # Parts of networks, and the paths and NumPy values that an unfinished YOLOv5 training leaves in a checkpoint.
 _HARMLESS = re.compile(
@@ -133,7 +134,7 @@ def load_plain(path: Path, map_location: str | torch.device) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return reason(error)
 
 
 def read_pickled_model(path: Path, named: list[str], map_location: str | torch.device) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, check_labels, transform_all
 from data.classification.transform import InputTransform
 from utils.errors import UserError
+from utils.reading import reading, reason
 
 SIDE = 32  # pixels
 _VALUES = 3 * SIDE * SIDE  # of an image: all of red, then green, then blue
@@ -34,7 +35,8 @@ def read(description: ClassificationDatasetConfig, split: str, transform: InputT
         raise UserError(f"{description.file}: CIFAR has 10 or 100 'names', found {classes}")
     values, labels, where = [], [], []
     for file in description.sources(split):
-        pixels, numbers = (_binary if file.suffix == ".bin" else _pickled)(file, classes)
+        with reading(file, "a CIFAR batch"):
+            pixels, numbers = (_binary if file.suffix == ".bin" else _pickled)(file, classes)
         check_labels(numbers, classes, file)
         values.append(pixels)
         labels.append(numbers)
@@ -65,7 +67,9 @@ def _pickled(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # a damaged or crafted file can make the unpickler raise anything
-        raise UserError(f"{file}: cut short, or not a CIFAR batch of the Python version ({error})") from error
+        raise UserError(
+            f"{file}: cut short, or not a CIFAR batch of the Python version ({reason(error)})"
+        ) from error
     key = _LABEL_KEYS[classes]
     if not isinstance(content, dict) or not {key, b"data"} <= content.keys():
         raise UserError(f"{file}: not a CIFAR-{classes} batch: it must hold 'data' and '{key.decode()}'")
@@ -91,7 +95,8 @@ class _Array:
 
     def values(self) -> np.ndarray:
         """Return its content, which must be bytes in row-major order."""
-        _, _, dtype, column_major, content = self.state
+        state = self.state if isinstance(self.state, tuple) and len(self.state) == 5 else (None,) * 5
+        _, _, dtype, column_major, content = state
         if (
             not isinstance(dtype, _Dtype)
             or dtype.name != "u1"

@@ -13,6 +13,7 @@ from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, check_labels, transform_all
 from data.classification.transform import InputTransform
 from utils.errors import UserError
+from utils.reading import reading
 
 DIGITS = tuple("0123456789")
 
@@ -48,7 +49,11 @@ def _labels_of(file: Path) -> Path:
 
 def _read_idx(file: Path, dimensions: int) -> np.ndarray:
     """Return the array of bytes that an IDX file holds."""
-    content = file.read_bytes()
+    with reading(file, "an IDX file"):
+        return _array(file, file.read_bytes(), dimensions)
+
+
+def _array(file: Path, content: bytes, dimensions: int) -> np.ndarray:
     try:
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except (OSError, EOFError, zlib.error) as error:

@@ -12,6 +12,7 @@ from data.converters.ground_truth import AnnotatedImage, Object
 from data.converters.reading import folder_of
 from data.detection.coco_json import check_annotation, load_coco
 from utils.errors import UserError
+from utils.reading import reading
 
 Ignored = Callable[[dict[str, Any]], bool]
 
@@ -63,6 +64,17 @@ def read_coco_file(
     Raises:
         UserError: the file is no COCO file, names another category or image, or its images are missing.
     """
+    with reading(file, "a COCO file"):
+        return _read(file, folders, labels, notes, is_ignored)
+
+
+def _read(
+    file: Path,
+    folders: list[Path],
+    labels: Mapping[str, int | None],
+    notes: Counter[str],
+    is_ignored: Ignored,
+) -> list[AnnotatedImage]:
     content = load_coco(file)
     by_id = {}
     for entry in content["categories"]:

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from utils.errors import UserError, one_line
+from utils.reading import reading
+
 _ROUNDING = 1e-3  # a written fraction may exceed 0..1 by this much
 
 
@@ -49,13 +52,12 @@ def read_labels(path: Path, names: tuple[str, ...]) -> Labels:
     Duplicate rows are dropped and noted; a row with any other fault is a bad row.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        text = ""
-    except (UnicodeDecodeError, OSError) as error:
-        return Labels(
-            np.zeros(0, np.int64), np.zeros((0, 4)), [f"{path}:1: cannot be read as text ({error})"]
-        )
+        with reading(path, "a label file"):
+            text = path.read_text(encoding="utf-8-sig")
+    except UserError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        problems = [] if missing else [f"{path}:1: cannot be read as text ({one_line(str(error))})"]
+        return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), problems)
     classes, boxes, bad_rows, duplicates = [], [], [], []
     seen: set[tuple[float, ...]] = set()
     for number, line in enumerate(text.splitlines(), 1):

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from utils.reading import check_regular, reason
+
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -37,6 +39,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageReadError: missing, unreadable or truncated.
     """
+    check_regular(path, "an image", ImageReadError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -53,14 +56,12 @@ def read_size(path: Path) -> tuple[int, int]:
     except Image.DecompressionBombError:
         height, width = read_image(path).shape[:2]
         return width, height
-    except FileNotFoundError as error:
-        raise ImageReadError(f"{path}: no such image") from error
     except UnidentifiedImageError as error:
         raise ImageReadError(f"{path}: cannot be read as an image") from error
     except ImageReadError:
         raise
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageReadError(f"{path}: broken image ({error})") from error
+    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
+        raise ImageReadError(f"{path}: broken image ({reason(error)})") from error
     return (height, width) if turned else (width, height)
 
 
@@ -86,13 +87,12 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         ImageReadError: missing or unreadable.
     """
+    check_regular(path, "an image", ImageReadError)
     try:
         encoded = np.fromfile(path, np.uint8)
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    except FileNotFoundError as error:
-        raise ImageReadError(f"{path}: no such image") from error
-    except (OSError, cv2.error) as error:
-        raise ImageReadError(f"{path}: broken image ({error})") from error
+    except (OSError, MemoryError, cv2.error) as error:
+        raise ImageReadError(f"{path}: broken image ({reason(error)})") from error
     if image is None:
         raise ImageReadError(f"{path}: broken image (cannot be decoded)")
     return image

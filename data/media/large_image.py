@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from data.media.image_files import ImageReadError
+from utils.reading import is_regular
 
 LARGE = 64_000_000  # pixels; larger images are read crop by crop where the format allows it:
 CROPPED = (".jp2", ".tif", ".tiff")
@@ -81,7 +82,7 @@ def open_large(path: Path) -> LargeImage | None:
     That is so for smaller images, other formats, palettes and images that EXIF rotates, and for all images
     without the package rasterio.
     """
-    if path.suffix.lower() not in CROPPED or not _is_large(path):
+    if path.suffix.lower() not in CROPPED or not is_regular(path) or not _is_large(path):
         return None
     try:
         import rasterio
@@ -107,7 +108,7 @@ def _is_large(path: Path) -> bool:
                 return image.width * image.height > LARGE and not turned
     except Image.DecompressionBombError:
         return True
-    except (OSError, ValueError, SyntaxError):  # broken, or unknown to Pillow
+    except Exception:  # broken, or unknown to Pillow
         return False
 
 

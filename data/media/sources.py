@@ -19,6 +19,7 @@ from data.media.large_image import open_large
 from data.media.streams import Streams, is_stream, without_password
 from data.paths import in_project
 from utils.errors import UserError
+from utils.reading import check_regular, is_regular, reading
 
 LOG = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
@@ -202,10 +203,14 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _in_list(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not a list of paths (no UTF-8 text)") from error
+    with reading(file, "a list of paths"):
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: not a list of paths (no UTF-8 text)") from error
+    if "\0" in text:
+        raise UserError(f"{file}: not a list of paths (it holds a NUL)")
+    lines = text.splitlines()
     entries = [line.strip() for line in lines if line.strip()]
     if not entries:
         raise UserError(f"{file}: the list is empty; it takes one path or URL on each line")
@@ -214,6 +219,8 @@ def _in_list(file: Path) -> list[str]:
 
 def _frame_count(path: Path) -> int:
     """Frames of a video according to its header, 0 where it does not say."""
+    if not is_regular(path):
+        return 0
     capture = cv2.VideoCapture(str(path))
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
@@ -226,8 +233,9 @@ def _read_video(path: Path, index: int, files: int, stride: int) -> Iterator[Fra
     Raises:
         BrokenVideo: it cannot be opened, ends well before the header says, or has frames that do not decode.
     """
-    if not path.is_file():
+    if not path.exists():
         raise BrokenVideo(f"{path}: no such video")
+    check_regular(path, "a video", BrokenVideo)
     capture = cv2.VideoCapture(str(path))
     try:
         fps, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))

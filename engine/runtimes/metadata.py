@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, quoted
+from utils.reading import reason
 
 FORMAT = 1  # raised when a reader of today would misread what is written
 
@@ -79,7 +80,7 @@ class Metadata:
             if int(values.get("format") or FORMAT) > FORMAT:
                 raise UserError(f"{where}: written by a newer version of this project; update it")
             if not isinstance(names, list | dict):
-                raise TypeError(f"names are {names!r}")
+                raise TypeError(f"names are {quoted(names)}")
             named = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
             config = values.get("config")
             return cls(
@@ -93,11 +94,11 @@ class Metadata:
                 precision=str(values.get("precision") or "fp32"),
                 config=config if isinstance(config, dict) else {},
             )
-        except (TypeError, KeyError, IndexError, ValueError) as error:
+        except (TypeError, KeyError, IndexError, ValueError, OverflowError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(
-                f"{where}: unreadable metadata ({error}); export it again with export.py"
+                f"{where}: unreadable metadata ({reason(error)}); export it again with export.py"
             ) from error
 
 

@@ -48,6 +48,7 @@ def load(
         return torch.from_numpy(session.run([result.name], {entry.name: array})[0])
 
     return FilePredictor(
+        file,
         run,
         metadata,
         device,

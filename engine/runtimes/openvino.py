@@ -58,7 +58,7 @@ def load(
             requests.mine = compiled.create_infer_request()
         return torch.from_numpy(requests.mine.infer([images.cpu().numpy()])[0].copy())
 
-    return FilePredictor(run, metadata, device, batch, imgsz)
+    return FilePredictor(file, run, metadata, device, batch, imgsz)
 
 
 def _strings(model: Any) -> dict[str, str]:

@@ -52,7 +52,7 @@ def load(
 
     imgsz = metadata.imgsz if fixed or metadata.task == "classify" else None
     batch, overlaps = metadata.batch if fixed else None, device.type != "cpu"
-    return FilePredictor(run, metadata, device, batch, imgsz, overlaps)
+    return FilePredictor(file, run, metadata, device, batch, imgsz, overlaps)
 
 
 def _with_size(written: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""What is too large to be meant: bounds that are checked before the work, all of them here.
+
+A file of a few bytes can ask for gigabytes. Each limit lies far above what data sets and networks need; where
+yours is larger, the environment variable YOLOV5_SPD_LIMITS lifts it:
+
+    YOLOV5_SPD_LIMITS="image_pixels=2e9 classes=50000" python train.py ...
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+
+from utils.errors import UserError, suggest
+
+VARIABLE = "YOLOV5_SPD_LIMITS"
+LIMITS: dict[str, Limit] = {}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most there may be of something; `LIMITS` lists all.
+
+    Attributes:
+        name: by which it is lifted.
+        default: the most.
+        what: is counted, for messages and the documentation.
+    """
+
+    name: str
+    default: int
+    what: str
+
+    def __post_init__(self) -> None:
+        LIMITS[self.name] = self
+
+    @property
+    def most(self) -> int:
+        """The default, or what the environment says instead."""
+        return lifted(os.environ.get(VARIABLE, "")).get(self.name, self.default)
+
+    def check(self, value: float, where: object) -> None:
+        """Refuse a value that is larger.
+
+        Raises:
+            UserError: it names the limit and how it is lifted.
+        """
+        if not value <= self.most:
+            raise UserError(self.refusal(value, where))
+
+    def refusal(self, value: float, where: object) -> str:
+        """Return the message for a value that is too large."""
+        count = (
+            f"{value:,}" if isinstance(value, int) and value < 10**15 else f"{float(min(value, 1e300)):.3g}"
+        )
+        hint = f"{VARIABLE}={self.name}=... lifts this"
+        return f"{where}: {count} {self.what}, at most {self.most:,} are taken ({hint})"
+
+
+@functools.lru_cache
+def lifted(text: str) -> dict[str, int]:
+    """Read the environment variable's value, such as "image_pixels=2e9 classes=50000".
+
+    Raises:
+        UserError: an unknown limit, or no whole number above 0.
+    """
+    limits = {}
+    for word in text.replace(",", " ").split():
+        name, _, value = word.partition("=")
+        if name not in LIMITS:
+            raise UserError(f"{VARIABLE}: unknown limit '{name}'. {suggest(name, LIMITS)}")
+        try:
+            limits[name] = int(float(value))
+        except (ValueError, OverflowError):
+            limits[name] = 0
+        if limits[name] < 1:
+            raise UserError(f"{VARIABLE}: '{word}' must be like {name}={LIMITS[name].default}")
+    return limits
+
+
+YAML_BYTES = Limit("yaml_bytes", 2**18, "bytes of a YAML file of settings")
+YAML_VALUES = Limit("yaml_values", 10**6, "values and characters in a YAML file, repeated by aliases")
