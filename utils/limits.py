@@ -81,3 +81,36 @@ def lifted(text: str) -> dict[str, int]:
 
 YAML_BYTES = Limit("yaml_bytes", 2**18, "bytes of a YAML file of settings")
 YAML_VALUES = Limit("yaml_values", 10**6, "values and characters in a YAML file, repeated by aliases")
+LOOP_SECONDS = Limit("loop_seconds", 60, "seconds of one run of an ONNX graph with loops")
+IMAGE_PIXELS = Limit("image_pixels", 2**30, "pixels in an image")
+IMAGE_RATIO = Limit("image_ratio", 100, "pixels for each byte of a large image file")
+VIDEO_PIXELS = Limit("video_pixels", 2**26, "pixels in a frame of a video")
+ANIMATION_FRAMES = Limit("animation_frames", 10_000, "frames in an animated image")
+TILES = Limit("tiles", 20_000, "tiles of one image")
+CLASSES = Limit("classes", 10_000, "classes")
+CHANNELS = Limit("channels", 2**14, "channels of a layer")
+REPEATS = Limit("repeats", 200, "repeats of a block")
+KERNEL = Limit("kernel", 127, "as kernel, stride, padding or factor of a layer")
+PARAMETERS = Limit("parameters", 160_000_000, "parameters of a network")
+MAP_VALUES = Limit("map_values", 2**26, "values in a layer's output for the image that networks are tried on")
+MODULES = Limit("modules", 20_000, "modules in a pickled network")
+PICKLE_BYTES = Limit("pickle_bytes", 2**22, "bytes in the pickle of a checkpoint, tensors aside")
+CHECKPOINT_VALUES = Limit("checkpoint_values", 10**7, "values in a checkpoint, tensors aside")
+MEMBERS = Limit("members", 20_000, "members of an archive")
+UNPACKED_BYTES = Limit("unpacked_bytes", 2**28, "bytes unpacked from a file that is small for that")
+UNPACKED_RATIO = 100  # bytes unpacked for each byte packed, at which more than that is plausible
+LABEL_BYTES = Limit("label_bytes", 2**24, "bytes of a label file")
+JSON_BYTES = Limit("json_bytes", 2**31, "bytes of a JSON file")
+INPUT_SIDE = Limit("input_side", 2**14, "pixels as the side of a network's input")
+INPUT_VALUES = Limit("input_values", 2**28, "values in a network's input")
+METADATA_BYTES = Limit("metadata_bytes", 2**21, "characters in the metadata of a network file")
+
+
+def check_unpacked(unpacked: int, packed: int, where: object) -> None:
+    """Refuse what unpacks to many times its size.
+
+    Raises:
+        UserError: it names the limit.
+    """
+    if unpacked > UNPACKED_RATIO * packed:
+        UNPACKED_BYTES.check(unpacked, where)

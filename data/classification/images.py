@@ -13,6 +13,7 @@ from PIL import Image
 
 from data.classification.transform import InputTransform
 from data.media.image_files import ImageReadError, read_image
+from data.media.signatures import PILLOW_FORMATS
 from utils.errors import UserError
 from utils.reading import reading
 
@@ -68,7 +69,7 @@ def read_files(files: Sequence[Path], transform: InputTransform, side: int | Non
     def read(file: Path) -> np.ndarray:
         try:
             with reading(file, "an image", ImageReadError):
-                with Image.open(file) as header:  # reads the header only
+                with Image.open(file, formats=PILLOW_FORMATS) as header:  # reads the header only
                     mode, size = header.mode, header.size
                 image = read_image(file)
         except ImageReadError as error:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from data.media.signatures import HEAD, PILLOW_FORMATS, is_image_data
 from utils.reading import check_regular, reason
 
 IMAGE_SUFFIXES = frozenset(
@@ -43,7 +44,7 @@ def read_size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=PILLOW_FORMATS) as image:
                 if image.format == "TIFF" and image.mode in _UNBOUNDED:
                     raise ImageReadError(
                         f"{path}: holds {_UNBOUNDED[image.mode]}, whose range is not known; "
@@ -90,7 +91,8 @@ def read_image(path: Path) -> np.ndarray:
     check_regular(path, "an image", ImageReadError)
     try:
         encoded = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+        known = is_image_data(encoded[:HEAD].tobytes())
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if known else None
     except (OSError, MemoryError, cv2.error) as error:
         raise ImageReadError(f"{path}: broken image ({reason(error)})") from error
     if image is None:

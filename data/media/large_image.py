@@ -12,10 +12,12 @@ import numpy as np
 from PIL import Image
 
 from data.media.image_files import ImageReadError
+from data.media.signatures import PILLOW_FORMATS
 from utils.reading import is_regular
 
 LARGE = 64_000_000  # pixels; larger images are read crop by crop where the format allows it:
 CROPPED = (".jp2", ".tif", ".tiff")
+DRIVERS = ["GTiff", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2MrSID", "JP2Lura"]  # of GDAL's, for these
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -36,7 +38,7 @@ class LargeImage:
         self._lock = threading.Lock()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            self._file = rasterio.open(path)
+            self._file = rasterio.open(path, driver=DRIVERS)
         self.shape = (self._file.height, self._file.width, 3)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
@@ -103,7 +105,7 @@ def _is_large(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=PILLOW_FORMATS) as image:
                 turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
                 return image.width * image.height > LARGE and not turned
     except Image.DecompressionBombError:

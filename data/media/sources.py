@@ -16,10 +16,11 @@ import cv2
 from data.media.frame import BrokenVideo, Frame
 from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_image, read_size
 from data.media.large_image import open_large
+from data.media.signatures import is_video_file
 from data.media.streams import Streams, is_stream, without_password
 from data.paths import in_project
 from utils.errors import UserError
-from utils.reading import check_regular, is_regular, reading
+from utils.reading import is_regular, reading
 
 LOG = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
@@ -219,7 +220,7 @@ def _in_list(file: Path) -> list[str]:
 
 def _frame_count(path: Path) -> int:
     """Frames of a video according to its header, 0 where it does not say."""
-    if not is_regular(path):
+    if not is_regular(path) or not is_video_file(path):
         return 0
     capture = cv2.VideoCapture(str(path))
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -235,7 +236,9 @@ def _read_video(path: Path, index: int, files: int, stride: int) -> Iterator[Fra
     """
     if not path.exists():
         raise BrokenVideo(f"{path}: no such video")
-    check_regular(path, "a video", BrokenVideo)
+    with reading(path, "a video", BrokenVideo):
+        if not is_video_file(path):
+            raise BrokenVideo(f"{path}: the video cannot be opened: it begins like none of the formats read")
     capture = cv2.VideoCapture(str(path))
     try:
         fps, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))

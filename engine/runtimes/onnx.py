@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.runtimes.exported_file import FilePredictor, check_file, output_dimensions, read_metadata
 from engine.runtimes.metadata import Metadata
+from engine.runtimes.onnx_checks import check_model, run_loops
 from engine.runtimes.tracing import Decoded, quiet
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
@@ -36,6 +37,7 @@ def load(
         UserError: no such file, not ONNX, not a YOLOv5 graph, or no class names in it and none given.
     """
     check_file(file, half)
+    loops = check_model(file)
     session = _open(file, device)
     columns = _check_graph(session, file)
     metadata = read_metadata(session.get_modelmeta().custom_metadata_map, names, columns, file)
@@ -45,7 +47,9 @@ def load(
 
     def run(images: Tensor) -> Tensor:
         array = images.cpu().numpy().astype(dtype, copy=False)
-        return torch.from_numpy(session.run([result.name], {entry.name: array})[0])
+        feed = {entry.name: array}
+        outputs = run_loops(session, result.name, feed) if loops else session.run([result.name], feed)
+        return torch.from_numpy(outputs[0])
 
     return FilePredictor(
         file,
