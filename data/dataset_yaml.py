@@ -26,11 +26,11 @@ from data.paths import PROJECT, places, resolve
 from data.tiling import Tiling
 from utils.errors import UserError, suggest
 from utils.files import read_yaml
+from utils.limits import CLASSES
 from utils.reading import reading
 from utils.validation import Checked, kind_of, must_be
 
 SPLITS = ("train", "val", "test")
-MOST_CLASSES = 10_000
 SHIPPED = Path(__file__).resolve().parent  # the data sets that ship are described here
 
 
@@ -97,13 +97,14 @@ class DatasetYaml(Checked):
         """Sort names that are numbered, name those left out after their number, take numbers for text."""
         if isinstance(names, dict):
             numbers = {str(key): name for key, name in names.items()}
-            if not all(key.isdecimal() and int(key) < MOST_CLASSES for key in numbers):
+            if not all(key.isdecimal() and len(key) < 10 and int(key) < CLASSES.most for key in numbers):
                 found = ", ".join(numbers)
                 raise ValueError(f"the keys of 'names' must be numbers of classes from 0, found {found}")
             count = max(map(int, numbers), default=-1) + 1
             names = [numbers.get(str(number), f"class{number}") for number in range(count)]
         if not isinstance(names, list):
             return names
+        CLASSES.check(len(names), "'names'")
         for number, name in enumerate(names):
             if isinstance(name, bool) or not isinstance(name, str | int | float):
                 raise ValueError(f"name {number} must be text, found {kind_of(name)}; put it in quotes")

@@ -9,6 +9,7 @@ import numpy as np
 
 from data.image_record import ImageRecord, TileBox, ground_truth_arrays
 from utils.errors import UserError, quoted
+from utils.limits import TILES
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def tile_boxes(width: int, height: int, size: int, overlap: float) -> np.ndarray
     larger than the image and never reaches beyond it.
     """
     x0, y0 = _starts(width, size, overlap), _starts(height, size, overlap)
+    TILES.check(len(x0) * len(y0), f"an image of {width}x{height} in tiles of {size} pixels")
     grid_y, grid_x = np.meshgrid(y0, x0, indexing="ij")
     corners = np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
     side = np.minimum(size, [width, height])

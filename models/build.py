@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import models.builders  # noqa: F401  (fills the registry)
 from models.architecture import is_classifier, read_architecture, swap_downsampling
+from models.bounds import bounded_parameters, check_output, check_row
 from models.classification.model import ClassificationModel, build_classifier
 from models.detection_architecture import scale_of
 from models.detection_model import DetectionModel, Inputs
@@ -47,7 +48,7 @@ def build_model(
         UserError: an unknown name, or a mistake in the YAML; the message names the place.
     """
     where = "model YAML" if isinstance(cfg, dict) else str(cfg)
-    with guarded(where, "a network"):
+    with guarded(where, "a network"), bounded_parameters(where):
         return _build(cfg, where, num_classes, anchors, downsample)
 
 
@@ -107,8 +108,10 @@ class _Chain:
         indices = source if isinstance(source, list) else [source]
         values = [_literal(value, self.architecture) for value in arguments]
         c_in = [self.channels[i] for i in indices]
+        check_row(name, values, repeat)
         layer, self.channels[index] = make_layer(name, c_in, self.scale, values, repeat)
         inputs = [self.outputs[i] for i in indices]
+        check_output(name, values, layer, self.channels[index], inputs)
         with torch.no_grad():
             self.outputs[index] = layer.eval()(inputs if isinstance(source, list) else inputs[0])
         self.layers.append(layer)

@@ -9,6 +9,7 @@ from typing import Any
 from models.registry import Scale
 from models.yaml_checks import Architecture, check_keys, check_positive, check_whole, is_whole
 from utils.errors import UserError, quoted
+from utils.limits import CLASSES
 
 KEYS = {
     "nc": "the number of classes",
@@ -53,6 +54,7 @@ def check_detector(content: Architecture, letter: str | None, where: str) -> Arc
     result.setdefault("ch", 3)
     for key in ("nc", "ch"):
         check_whole(result.get(key), f"{where}: {key}, {KEYS[key]},")
+    CLASSES.check(result["nc"], f"{where}: nc")
     if result["ch"] != 3:
         raise UserError(f"{where}: ch is {result['ch']}, and detectors here take 3 channels, RGB")
     _check_batchnorm(result.get("batchnorm"), f"{where}: batchnorm")

@@ -10,6 +10,9 @@ from utils.errors import UserError, quoted, suggest
 Architecture = dict[str, Any]  # a checked model YAML: plain data that builds the network again
 
 
+LARGEST = 1e9  # no number of a model YAML comes near; infinities and endless integers lie beyond
+
+
 def check_keys(content: Architecture, known: Iterable[str], where: str, of: str = "") -> None:
     """Raise a UserError that suggests a known key where `content` has an unknown one."""
     for key in content:
@@ -30,5 +33,5 @@ def check_whole(value: Any, where: str) -> None:
 
 def check_positive(value: Any, where: str) -> None:
     """Raise a UserError unless `value` is a number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
         raise UserError(f"{where} must be a number above 0, got {quoted(value)}")

@@ -29,7 +29,7 @@ def read_yaml(path: Path) -> Any:
         YAML_BYTES.check(path.stat().st_size, path)
         try:
             content = yaml.load(path.read_text(encoding="utf-8-sig"), _loader())
-            YAML_VALUES.check(_size(content), path)
+            YAML_VALUES.check(written_size(content), path)
             return content
         except UserError:
             raise
@@ -63,7 +63,7 @@ def _loader() -> Any:
     return Loader
 
 
-def _size(content: Any) -> float:
+def written_size(content: Any) -> float:
     """Count values and characters as if written without aliases; infinite where one holds itself."""
     sizes: dict[int, float] = {}
     stack = [(content, False)]

@@ -90,7 +90,8 @@ def check_regular(path: str | Path, what: str = "a file", error: type[ValueError
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as missing:
-        raise error(f"no file {path}") from missing
+        noun = what.removeprefix("a ").removeprefix("an ")
+        raise error(f"no {noun} {path}") from missing
     except OSError as failed:
         raise error(f"cannot read {path}: {failed.strerror}") from failed
     except ValueError as unusable:  # a NUL in the name

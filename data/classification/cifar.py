@@ -7,6 +7,7 @@ dicts, and keeps the bytes of the array; anything else that a file names is refu
 from __future__ import annotations
 
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def _binary(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
 def _pickled(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """(N, 3072) values and (N,) labels."""
     try:
+        check_pickle(file.read_bytes())
         with file.open("rb") as stream:
             content = _Reader(stream, encoding="bytes").load()
     except UserError:
@@ -73,13 +75,28 @@ def _pickled(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     key = _LABEL_KEYS[classes]
     if not isinstance(content, dict) or not {key, b"data"} <= content.keys():
         raise UserError(f"{file}: not a CIFAR-{classes} batch: it must hold 'data' and '{key.decode()}'")
-    labels = np.array(content[key])
+    numbers = content[key]
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        raise UserError(f"{file}: no CIFAR-{classes} batch: its labels are no list of numbers")
+    labels = np.array(numbers)
     pixels = content[b"data"].values() if isinstance(content[b"data"], _Array) else np.zeros(0, np.uint8)
     if labels.ndim != 1 or labels.dtype.kind != "i" or pixels.size != len(labels) * _VALUES:
         raise UserError(
             f"{file}: cut short, or no CIFAR-{classes} batch: {pixels.size} values for {labels.size} images"
         )
     return pixels.reshape(-1, _VALUES), labels
+
+
+def check_pickle(content: bytes) -> None:
+    """Raise a ValueError for a pickle that asks for more memory than it fills.
+
+    The places of its memo are allocated up to the highest, and bytearrays before their bytes are read.
+    """
+    for operation, argument, position in pickletools.genops(content):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > (position or 0):
+            raise ValueError("it remembers more than it holds")
+        if operation.name == "BYTEARRAY8":
+            raise ValueError("it holds a bytearray")
 
 
 class _Array:

@@ -13,6 +13,7 @@ from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, check_labels, transform_all
 from data.classification.transform import InputTransform
 from utils.errors import UserError
+from utils.limits import check_unpacked
 from utils.reading import check_regular, reason
 
 
@@ -37,6 +38,9 @@ def _arrays(file: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, .
     try:
         check_regular(file, "an .npz file")
         with np.load(file, allow_pickle=False) as content:
+            check_unpacked(
+                sum(entry.file_size for entry in content.zip.infolist()), file.stat().st_size, file
+            )
             keras = f"x_{part}" in content
             keys = (f"x_{part}", f"y_{part}") if keras else ("images", "labels")
             images, labels = (content[key] for key in keys)

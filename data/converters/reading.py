@@ -20,7 +20,7 @@ def read_text(file: Path) -> str:
     Raises:
         UserError: it is missing, or no UTF-8 text.
     """
-    with reading(file, "a text file"):
+    with reading(file, "an annotation file"):
         return file.read_text(encoding="utf-8-sig")
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from data.image_record import Annotations, ground_truth_arrays
 from utils.errors import UserError, quoted, suggest
+from utils.limits import CLASSES, JSON_BYTES
 from utils.reading import reading
 
 _ROW = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
@@ -129,6 +130,7 @@ def load_coco(file: Path) -> dict[str, Any]:
         UserError: it is missing or no COCO file; the message names the entry.
     """
     with reading(file, "a COCO file"):
+        JSON_BYTES.check(file.stat().st_size, file)
         try:
             content = json.loads(file.read_text(encoding="utf-8-sig"))
         except ValueError as error:
@@ -137,6 +139,8 @@ def load_coco(file: Path) -> dict[str, Any]:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
             raise UserError(f"{file}: no list '{key}'; a COCO file has images, annotations and categories")
+        if key == "categories":
+            CLASSES.check(len(entries), f"{file}: 'categories'")
         for number, entry in enumerate(entries):
             for name, kind in types.items():
                 if not isinstance(entry, dict) or not _usable(entry.get(name), kind):

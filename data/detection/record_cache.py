@@ -16,6 +16,7 @@ import numpy as np
 from data.image_record import Annotations, ImageRecord
 from utils.errors import UserError
 from utils.files import write_atomically
+from utils.limits import check_unpacked
 from utils.reading import reading
 
 _FORMAT = 2
@@ -90,6 +91,7 @@ def load_cache(
 
 def _load(file: Path, about: str, files: list[Path] | None) -> tuple[list[ImageRecord], list[str]] | None:
     with np.load(file, allow_pickle=False) as content:
+        check_unpacked(sum(member.file_size for member in content.zip.infolist()), file.stat().st_size, file)
         header = json.loads(content["header"].tobytes())
         known = files if files is not None else [Path(path) for path in header["files"]]
         if header["digest"] != fingerprint(about, known):

@@ -7,6 +7,7 @@ width and height.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from utils.errors import UserError, one_line
+from utils.limits import LABEL_BYTES
 from utils.reading import reading
 
 _ROUNDING = 1e-3  # a written fraction may exceed 0..1 by this much
@@ -53,6 +55,7 @@ def read_labels(path: Path, names: tuple[str, ...]) -> Labels:
     """
     try:
         with reading(path, "a label file"):
+            LABEL_BYTES.check(os.stat(path).st_size, path)
             text = path.read_text(encoding="utf-8-sig")
     except UserError as error:
         missing = isinstance(error.__cause__, FileNotFoundError)

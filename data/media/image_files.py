@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from data.media.signatures import HEAD, PILLOW_FORMATS, is_image_data
+from data.media.signatures import HEAD, PILLOW_FORMATS, is_image_data, size_in_header
+from utils.limits import IMAGE_PIXELS, IMAGE_RATIO
 from utils.reading import check_regular, reason
 
 IMAGE_SUFFIXES = frozenset(
@@ -20,6 +21,7 @@ IMAGE_SUFFIXES = frozenset(
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 _UNBOUNDED = {"F": "32-bit floating-point pixels", "I": "32-bit whole-number pixels"}  # Pillow's modes
+PLAUSIBLE = 64_000_000  # pixels of an image that may be in a file of any size: flat areas pack well
 _COMPLETE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -51,10 +53,11 @@ def read_size(path: Path) -> tuple[int, int]:
                         "save it with 8 or 16 bits per channel"
                     )
                 width, height = _stored_size(image)
+                check_pixels(path, width, height)
                 turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
                 if not _ends_well(path, image.format):
                     image.load()
-    except Image.DecompressionBombError:
+    except Image.DecompressionBombError:  # larger than Pillow likes; read_image has a limit of its own
         height, width = read_image(path).shape[:2]
         return width, height
     except UnidentifiedImageError as error:
@@ -82,6 +85,20 @@ def _ends_well(path: Path, kind: str | None) -> bool:
         return file.read().rstrip(b"\0\r\n").endswith(end)
 
 
+def check_pixels(path: Path, width: int, height: int) -> None:
+    """Refuse an image that is too large, or that a file of its size cannot hold.
+
+    Raises:
+        ImageReadError: as above.
+    """
+    pixels = width * height
+    if pixels > IMAGE_PIXELS.most:
+        raise ImageReadError(IMAGE_PIXELS.refusal(pixels, path))
+    if pixels > PLAUSIBLE and pixels > path.stat().st_size * IMAGE_RATIO.most:
+        size = f"{path}: broken image: its header says {width}x{height}"
+        raise ImageReadError(IMAGE_RATIO.refusal(pixels // max(path.stat().st_size, 1), size))
+
+
 def read_image(path: Path) -> np.ndarray:
     """Return the pixels (H, W, 3) uint8 BGR, rotated as EXIF says.
 
@@ -92,6 +109,8 @@ def read_image(path: Path) -> np.ndarray:
     try:
         encoded = np.fromfile(path, np.uint8)
         known = is_image_data(encoded[:HEAD].tobytes())
+        if known:
+            check_pixels(path, *(size_in_header(encoded) or (0, 0)))
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if known else None
     except (OSError, MemoryError, cv2.error) as error:
         raise ImageReadError(f"{path}: broken image ({reason(error)})") from error

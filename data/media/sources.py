@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import cv2
+from PIL import Image
 
 from data.media.frame import BrokenVideo, Frame
 from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_image, read_size
@@ -20,6 +21,7 @@ from data.media.signatures import is_video_file
 from data.media.streams import Streams, is_stream, without_password
 from data.paths import in_project
 from utils.errors import UserError
+from utils.limits import ANIMATION_FRAMES, VIDEO_PIXELS
 from utils.reading import is_regular, reading
 
 LOG = logging.getLogger(__name__)
@@ -220,12 +222,28 @@ def _in_list(file: Path) -> list[str]:
 
 def _frame_count(path: Path) -> int:
     """Frames of a video according to its header, 0 where it does not say."""
-    if not is_regular(path) or not is_video_file(path):
+    if not is_regular(path) or not is_video_file(path) or path.suffix.lower() == ".gif":
         return 0
     capture = cv2.VideoCapture(str(path))
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
     return int(count) if math.isfinite(count) and count > 0 else 0
+
+
+def check_animation(path: Path) -> None:
+    """Refuse a GIF with too large or too many frames, which are counted without decoding them.
+
+    Raises:
+        BrokenVideo: as above.
+    """
+    if path.suffix.lower() != ".gif":
+        return
+    with Image.open(path, formats=("GIF",)) as image:
+        if image.width * image.height > VIDEO_PIXELS.most:
+            raise BrokenVideo(VIDEO_PIXELS.refusal(image.width * image.height, path))
+        frames = getattr(image, "n_frames", 1)
+    if frames > ANIMATION_FRAMES.most:
+        raise BrokenVideo(ANIMATION_FRAMES.refusal(frames, path))
 
 
 def _read_video(path: Path, index: int, files: int, stride: int) -> Iterator[Frame]:
@@ -239,8 +257,12 @@ def _read_video(path: Path, index: int, files: int, stride: int) -> Iterator[Fra
     with reading(path, "a video", BrokenVideo):
         if not is_video_file(path):
             raise BrokenVideo(f"{path}: the video cannot be opened: it begins like none of the formats read")
+        check_animation(path)
     capture = cv2.VideoCapture(str(path))
     try:
+        pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if pixels > VIDEO_PIXELS.most:
+            raise BrokenVideo(VIDEO_PIXELS.refusal(pixels, path))
         fps, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         fps = fps if math.isfinite(fps) and fps > 0 else _DEFAULT_FPS
         total = count if count > 0 else None

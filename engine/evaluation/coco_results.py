@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.evaluation.metrics import DetectionColumns
 from utils.errors import UserError, quoted
+from utils.limits import JSON_BYTES
 from utils.reading import reading
 
 PIECE = 1 << 22  # bytes parsed at once
@@ -83,6 +84,7 @@ def _pieces(file: Path) -> Iterator[list[Any]]:
     """Yield the entries of the file's list, about PIECE bytes at a time."""
     import orjson
 
+    JSON_BYTES.check(file.stat().st_size, file)
     text = file.read_bytes().removeprefix(b"\xef\xbb\xbf").strip()
     if not text.startswith(b"["):
         expected = 'a list of {"image_id", "category_id", "bbox", "score"}'

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from engine.runtimes.metadata import Metadata
 from utils.errors import UserError
+from utils.limits import INPUT_SIDE, INPUT_VALUES
 from utils.reading import check_regular, guarded
 
 
@@ -43,6 +44,11 @@ class FilePredictor:
         imgsz: tuple[int, int] | None,
         overlaps: bool = True,
     ):
+        sides = imgsz or (1, 1)
+        if min(*sides, batch or 1) < 1:
+            raise UserError(f"{file}: takes {batch} images of {sides}: no size of an image")
+        INPUT_SIDE.check(max(sides), file)
+        INPUT_VALUES.check(3 * sides[0] * sides[1] * (batch or 1), file)
         self.file, self.run, self.device, self.batch, self.imgsz = file, run, device, batch, imgsz
         self.names, self.stride, self.task = metadata.names, metadata.stride, metadata.task
         self.config: dict[str, Any] = metadata.config

@@ -12,6 +12,7 @@ from models.classification.reductions import make_reduction
 from models.classification.resnet import BLOCKS
 from models.yaml_checks import Architecture, check_keys, check_whole, is_whole
 from utils.errors import UserError, quoted, suggest
+from utils.limits import CHANNELS, CLASSES, KERNEL, REPEATS
 
 KEYS = {
     "task": "classify",
@@ -52,6 +53,10 @@ def check_classifier(content: Architecture, where: str) -> Architecture:
     stages = len(_list_at(result, "depths", None, where))
     for value in [*result["depths"], *_list_at(result, "widths", stages + 1, where)]:
         check_whole(value, f"{where}: depths and widths")
+    CLASSES.check(result["nc"], f"{where}: nc")
+    REPEATS.check(sum(result["depths"]), f"{where}: depths")
+    CHANNELS.check(max([result["ch"], *result["widths"]]), f"{where}: widths")
+    KERNEL.check(result["stem"] if is_whole(result["stem"]) else 1, f"{where}: stem")
     names = _list_at(result, "downsample", stages + 1, where)
     result.setdefault("strides", [1 if name == "none" else 2 for name in names])
     _list_at(result, "strides", stages + 1, where)

@@ -41,7 +41,7 @@ def test_what_is_no_yaml_is_refused_in_one_line_that_names_the_file(
 def test_a_missing_a_large_and_an_unreadable_yaml_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"no file .*a\.yaml"):
+    with pytest.raises(UserError, match=r"no YAML file .*a\.yaml"):
         read_yaml(tmp_path / "a.yaml")
     with pytest.raises(UserError, match=f"{tmp_path} is a folder, not a YAML file"):
         read_yaml(tmp_path)
