@@ -93,7 +93,7 @@ def check_pickle(content: bytes) -> None:
     The places of its memo are allocated up to the highest, and bytearrays before their bytes are read.
     """
     for operation, argument, position in pickletools.genops(content):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > (position or 0):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > (position or 0):
             raise ValueError("it remembers more than it holds")
         if operation.name == "BYTEARRAY8":
             raise ValueError("it holds a bytearray")

@@ -6,7 +6,6 @@ Input `images` (B, 3, H, W); output `output0`: (B, N, 5 + classes), decoded, of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from engine.runtimes.tracing import Decoded, quiet
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from utils.errors import UserError
+from utils.offline import keep_offline
 
 if TYPE_CHECKING:
     import onnx
@@ -62,9 +62,7 @@ def load(
 
 
 def _open(file: Path, device: torch.device) -> onnxruntime.InferenceSession:
-    os.environ.setdefault(
-        "ORT_DISABLE_TELEMETRY", "1"
-    )  # read at its import: it would look up its maker's host
+    keep_offline()
     try:
         import onnxruntime
     except ImportError as error:

@@ -17,6 +17,7 @@ from engine.runtimes.exported_file import FilePredictor, check_file, output_dime
 from engine.runtimes.metadata import Metadata
 from utils.errors import UserError
 from utils.files import read_yaml
+from utils.offline import import_openvino
 from utils.reading import check_regular
 
 SECTION = "yolov5_spd"  # of the file's run-time information, where its metadata is
@@ -35,7 +36,7 @@ def load(
     if device.type != "cpu":
         raise UserError(f"{file}: OpenVINO runs on the CPU here; add --device cpu")
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise UserError(f"{file}: running OpenVINO files needs openvino: pip install openvino") from error
     core = openvino.Core()
@@ -124,7 +125,7 @@ def export_openvino(onnx_file: Path, folder: Path, metadata: Metadata) -> Path:
         UserError: the package is missing, or OpenVINO cannot read the graph.
     """
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise UserError("OpenVINO export needs the package openvino: pip install openvino") from error
     try:
