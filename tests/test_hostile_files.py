@@ -1,4 +1,4 @@
-"""Files that break, ask for gigabytes or start programs: each is one line, soon, and nothing it names is run."""
+"""Files that break, ask for gigabytes or start programs: each is one line, soon, and nothing is run."""
 
 from __future__ import annotations
 
@@ -81,10 +81,19 @@ MERGES = "a: &a {x: 1, y: 2}\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} {{<<: [{','.join(['*' + chr(97 + i)] * 10)}]}}\n" for i in range(12)
 )
 YAMLS = {
-    "date": "lr0: 2001-13-45", "tag": "lr0: !!int x", "stamp": "lr0: !!timestamp x", "digits": "lr0: " + "9" * 5000,
-    "deep": "lr0: " + "[" * 3000, "aliases": BOMB, "merges": MERGES, "itself": "lr0: &a [*a]",
+    "date": "lr0: 2001-13-45", "tag": "lr0: !!int x", "stamp": "lr0: !!timestamp x", 
+    "digits": "lr0: " + "9" * 5000,
+    "deep": "lr0: " + "[" * 3000, "aliases": BOMB, "itself": "lr0: &a [*a]",
     "large": "a" * 300_000,
 }  # fmt: skip
+
+
+def test_merge_keys_without_end_take_no_time(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(MERGES)
+    try:
+        assert read_yaml(tmp_path / "m.yaml")["m"] == {"x": 1, "y": 2}  # newer releases of PyYAML
+    except UserError as error:
+        assert "merged by <<" in str(error)
 
 
 @pytest.mark.parametrize("name", YAMLS)
@@ -365,7 +374,8 @@ def test_an_endless_loop_in_an_onnx_graph_ends(tmp_path: Path, monkeypatch: pyte
         <int64 most = {9223372036854775807}, bool yes = {1}, int64[1] three = {3}>
         {
           start = ReduceSum <keepdims = 0> (images, three)
-          output0 = Loop (most, yes, start) <body = b (int64 i, bool c, float[1, 3, 8] x) => (bool d, float[1, 3, 8] y) {
+          output0 = Loop (most, yes, start) <body = b
+            (int64 i, bool c, float[1, 3, 8] x) => (bool d, float[1, 3, 8] y) {
             d = Identity(c)
             y = Sin(x)
           }>
