@@ -108,7 +108,7 @@ class _Chain:
         indices = source if isinstance(source, list) else [source]
         values = [_literal(value, self.architecture) for value in arguments]
         c_in = [self.channels[i] for i in indices]
-        check_row(name, values, repeat)
+        check_row(name, values, self.scale.repeats(repeat))
         layer, self.channels[index] = make_layer(name, c_in, self.scale, values, repeat)
         inputs = [self.outputs[i] for i in indices]
         check_output(name, values, layer, self.channels[index], inputs)

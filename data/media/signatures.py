@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PILLOW_FORMATS = ("BMP", "DIB", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+PILLOW_FORMATS = ("BMP", "DIB", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # JPEG reads MPO, too
 _IMAGE = re.compile(
     rb"BM|\xff\xd8\xff|\x89PNG\r\n\x1a\n|P[1-6]\s|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF.{4}WEBP"
     rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
