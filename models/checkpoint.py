@@ -103,10 +103,8 @@ def _check_container(path: Path) -> None:
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            check_members(archive.infolist(), path)
-            pickles = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
-            if any(b"bytearray" in archive.read(entry) for entry in pickles):
-                raise UserError(f"{path} is refused: it names bytearray, which no checkpoint holds")
+            entries = archive.infolist()
+            MEMBERS.check(len(entries), path)
             members = {name.rpartition("/")[2] for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is damaged and cannot be read, perhaps cut short: {error}") from error
@@ -114,15 +112,19 @@ def _check_archive(path: Path) -> None:
         raise UserError(f"{path} is a TorchScript export; give the checkpoint it was made from")
     if "data.pkl" not in members:
         raise UserError(f"{path} is a zip archive, not a PyTorch checkpoint")
+    _check_members(entries, path)
+    with zipfile.ZipFile(path) as archive:
+        pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+        if any(b"bytearray" in archive.read(entry) for entry in pickles):
+            raise UserError(f"{path} is refused: it names bytearray, which no checkpoint holds")
 
 
-def check_members(entries: Sequence[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse an archive with too many or packed members: torch packs none, and a small one can be huge.
+def _check_members(entries: Sequence[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse an archive with packed members: torch packs none, and a small one can be huge.
 
     Raises:
         UserError: as above.
     """
-    MEMBERS.check(len(entries), path)
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
             raise UserError(

@@ -17,7 +17,7 @@ from utils.errors import UserError, one_line
 
 PROJECT = str(Path(__file__).resolve().parents[1])
 REASON = 200  # characters of a parser's own words that a message keeps
-OURS = (NameError, AttributeError, AssertionError, ImportError)  # mistakes of a program, where it is this one
+OURS = (NameError, AssertionError, ImportError)  # mistakes of a program, where it is this one
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFCHR: "a device",
@@ -31,7 +31,7 @@ class guarded:
     """A context in which every exception is the fault of what is being read, and becomes one line.
 
     A `UserError` passes as it is, and so do `KeyboardInterrupt` and the like. An exception that shows a
-    mistake in this project (an unknown name or attribute, a failed assertion, raised by a line of ours) keeps
+    mistake in this project (an unknown name, a failed import or assertion, raised by a line of ours) keeps
     its traceback. The original is the cause of the new one, so that --debug shows it.
 
     Args:

@@ -17,7 +17,7 @@ from utils.reading import is_regular
 
 LARGE = 64_000_000  # pixels; larger images are read crop by crop where the format allows it:
 CROPPED = (".jp2", ".tif", ".tiff")
-DRIVERS = ["GTiff", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2MrSID", "JP2Lura"]  # of GDAL's, for these
+DRIVERS = {".jp2": "JP2OpenJPEG", ".tif": "GTiff", ".tiff": "GTiff"}  # the only ones of GDAL that are tried
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -38,7 +38,7 @@ class LargeImage:
         self._lock = threading.Lock()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            self._file = rasterio.open(path, driver=DRIVERS)
+            self._file = rasterio.open(path, driver=DRIVERS[path.suffix.lower()])
         self.shape = (self._file.height, self._file.width, 3)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:

@@ -22,7 +22,7 @@ from data.media.streams import Streams, is_stream, without_password
 from data.paths import in_project
 from utils.errors import UserError
 from utils.limits import ANIMATION_FRAMES, VIDEO_PIXELS
-from utils.reading import is_regular, reading
+from utils.reading import check_regular, is_regular, reading
 
 LOG = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
@@ -175,6 +175,8 @@ def _find(source: str) -> list[Path]:
         return _in_folder(path)
     if path.is_file():
         return [_known(path)]
+    if path.exists():
+        check_regular(path, "an image or a video")
     if glob.has_magic(source):
         paths = sorted(Path(name) for name in glob.glob(source, recursive=True))
         return _media(paths) or _nothing(f"no image or video matches '{source}'")
