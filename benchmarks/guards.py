@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -35,7 +36,7 @@ def without_guards() -> Iterator[None]:
     def nothing(*arguments: Any, **options: Any) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()
 
-    limit = mock.Mock()
+    limit = SimpleNamespace(check=lambda value, where: None)  # cheaper than a Mock
     with (
         mock.patch.object(yolo_labels, "reading", nothing),
         mock.patch.object(yolo_labels, "LABEL_BYTES", limit),
