@@ -42,7 +42,7 @@ def without_guards() -> Iterator[None]:
         mock.patch.object(yolo_labels, "LABEL_BYTES", limit),
         mock.patch.object(image_files, "check_regular", nothing),
         mock.patch.object(image_files, "check_pixels", nothing),
-        mock.patch.object(image_files, "size_in_header", nothing),
+        mock.patch.object(image_files, "size_in_header", lambda encoded: None),
         mock.patch.object(image_files, "is_image_data", lambda head: True),
         mock.patch("engine.runtimes.exported_file.guarded", nothing),
         mock.patch.object(FilePredictor, "_check", nothing),
