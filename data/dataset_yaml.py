@@ -22,7 +22,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from data.paths import PROJECT, places, resolve
+from data.paths import PROJECT, as_path, places, resolve
 from data.tiling import Tiling
 from utils.errors import UserError, suggest
 from utils.files import read_yaml
@@ -279,6 +279,8 @@ def read_keys(file: Path) -> dict[Any, Any]:
 def root_folder(file: Path, written: str | None) -> Path:
     """Return the root folder: as written if absolute, else below the YAML's folder or the current one.
 
+    A YAML that lies in a folder with the name that `path` ends with means its own folder.
+
     Raises:
         UserError: there is no such folder.
     """
@@ -286,6 +288,8 @@ def root_folder(file: Path, written: str | None) -> Path:
         return file.resolve().parent
     folders = [file.resolve().parent, Path.cwd()]
     root = resolve(written, folders, Path.is_dir)
+    if root is None and as_path(written).name == folders[0].name:
+        root = folders[0]
     if root is not None:
         return root.resolve()
     tried = " and ".join(dict.fromkeys(str(folder.resolve()) for folder in places(written, folders)))

@@ -18,10 +18,17 @@ from utils.errors import UserError
 from utils.reading import reading
 
 PROJECT = Path(__file__).resolve().parents[1]  # default data, hyperparameters and sources are below it
-_LITTER = frozenset({"@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information"})
+_LITTER = frozenset(
+    {".ipynb_checkpoints", "@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
+)
 _SILENT = frozenset(  # endings of files that usually lie beside images, of which nothing need be said
     {"", ".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".db", ".ini", ".cache", ".npy", ".npz"}
 )
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is called like what macOS, Jupyter, Windows and network drives leave."""
+    return name in _LITTER or name.startswith("._")
 
 
 def as_path(written: str) -> Path:
@@ -64,7 +71,7 @@ def in_project(path: Path) -> Path:
 
 
 def read_lines(file: Path) -> list[str]:
-    """Return the lines of a list file, without blank lines, comments (#), quotes and repetitions.
+    """Return the lines of a list file, without blank lines, comments (#) and quotes.
 
     UTF-8, and UTF-16 with its byte-order mark, are read; lines may end as on any system.
 
@@ -81,7 +88,7 @@ def read_lines(file: Path) -> list[str]:
     if "\0" in text:
         raise UserError(f"{file} is not a list of images: it holds a NUL, which no name of a file has")
     stripped = (line.strip().strip("\"'") for line in text.splitlines())
-    return list(dict.fromkeys(line for line in stripped if line and not line.startswith("#")))
+    return [line for line in stripped if line and not line.startswith("#")]
 
 
 @dataclass

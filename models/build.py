@@ -18,13 +18,14 @@ from models.detection_model import DetectionModel, Inputs
 from models.downsample import check_downsampler
 from models.layers.activations import make_activation
 from models.layers.blocks import Conv
-from models.layers.head import Detect
+from models.layers.head import Detect, DetectionHead
 from models.registry import find_block, make_layer
 from models.surgery import repeat_surgery
 from models.yaml_checks import Architecture
 from utils.errors import UserError
 from utils.reading import guarded
 
+HEADS = ("Detect", "AnchorFreeDetect")  # the blocks that end a detector
 PROBE = 128  # pixels, side of the black image that each layer is run on as it is built
 
 
@@ -120,13 +121,14 @@ class _Chain:
     def detector(self) -> DetectionModel:
         """Return the finished chain; its last layer is the head."""
         head, (_, raw) = self.layers[-1], self.outputs[len(self.layers) - 1]
-        assert isinstance(head, Detect)
+        assert isinstance(head, DetectionHead)
         head.stride = torch.tensor([PROBE / level.shape[2] for level in raw])
         head.initialize_bias()
         channels = [self.channels[i] for i in range(len(self.layers))]
         names = [str(i) for i in range(head.nc)]
         detector = DetectionModel(self.layers, self.sources, channels, self.architecture, names)
-        detector.set_anchors(_anchor_pixels(self.architecture["anchors"], head.stride))
+        if isinstance(head, Detect):
+            detector.set_anchors(_anchor_pixels(self.architecture["anchors"], head.stride))
         return detector.train()
 
 
@@ -138,7 +140,9 @@ def _build_layers(architecture: Architecture, where: str) -> _Chain:
         for number, row in enumerate(architecture[section], 1):
             name = row[2]
             try:
-                if (name == "Detect") != (len(chain.layers) == total - 1):
+                if name in HEADS and len(chain.layers) < total - 1:
+                    raise UserError(f"{name} must be the last row, and only that")
+                if name not in HEADS and len(chain.layers) == total - 1:
                     raise UserError("Detect must be the last row, and only that")
                 chain.add(*row)
             except (ValueError, RuntimeError, TypeError) as error:
@@ -162,7 +166,7 @@ def _literal(value: Any, architecture: Architecture) -> Any:
     """Return the value of a word among a row's arguments, looked up, never evaluated."""
     words = {
         "nc": architecture["nc"],
-        "anchors": architecture["anchors"],
+        "anchors": architecture.get("anchors"),
         "None": None,
         "True": True,
         "False": False,

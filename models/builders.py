@@ -12,6 +12,7 @@ from torch import nn
 
 from models.downsample import make_downsampler
 from models.downsample.spd import Focus, SpaceToDepth
+from models.layers.anchor_free import BINS, AnchorFreeDetect
 from models.layers.blocks import C3, SPP, SPPF, Bottleneck, Concat, Conv
 from models.layers.cross_stage import C3SPP, BottleneckCSP, C3x, Contract, CrossConv, Expand
 from models.layers.ghost import C3Ghost, GhostBottleneck, GhostConv
@@ -263,3 +264,9 @@ def detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list[
     if isinstance(anchors, list) and len(anchors) != len(c_in):
         raise UserError(f"has {len(c_in)} inputs, and there are anchors for {len(anchors)} levels")
     return Detect(num_classes, per_level, c_in), 0
+
+
+@block("AnchorFreeDetect", joins=True)
+def anchor_free_detect(c_in: list[int], scale: Scale, num_classes: int, bins: int = BINS) -> Layer:
+    """[num_classes, bins]."""
+    return AnchorFreeDetect(num_classes, c_in, bins), 0

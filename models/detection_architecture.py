@@ -60,10 +60,13 @@ def check_detector(content: Architecture, letter: str | None, where: str) -> Arc
     _check_batchnorm(result.get("batchnorm"), f"{where}: batchnorm")
     for key in ("depth_multiple", "width_multiple", "max_channels", "channel_multiple"):
         check_positive(result.get(key, 1), f"{where}: {key}")
-    result["anchors"] = check_anchors(result.get("anchors"), f"{where}: anchors")
     for section in ("backbone", "head"):
         for number, row in enumerate(_rows_of(result, section, where), 1):
             _check_row(row, f"{where}: {section} row {number}")
+    if result["head"][-1][2] == "AnchorFreeDetect":
+        result.pop("anchors", None)
+    else:
+        result["anchors"] = check_anchors(result.get("anchors"), f"{where}: anchors")
     return result
 
 
@@ -143,6 +146,15 @@ def check_anchors(anchors: Any, where: str = "anchors") -> int | list[list[float
         for value in row:
             check_positive(value, f"{where} row {number}")
     return [[float(value) if value % 1 else int(value) for value in row] for row in anchors]
+
+
+def swap_head(architecture: Architecture) -> Architecture:
+    """Return a copy whose last row is an anchor-free head on the same levels."""
+    result = copy.deepcopy(architecture)
+    result.pop("anchors", None)
+    row = result["head"][-1]
+    row[2:] = ["AnchorFreeDetect", ["nc"]]
+    return result
 
 
 def swap_strided_rows(architecture: Architecture, name: str) -> Architecture:

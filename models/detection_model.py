@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.layers.head import Detect
+from models.layers.head import Detect, DetectionHead
 from utils.errors import UserError
 
 Inputs = int | list[int]  # the layers whose outputs a layer takes, by index; -1 is the image
@@ -51,11 +51,16 @@ class DetectionModel(nn.Module):
         self.skips = {i for n, source in enumerate(sources) for i in _as_list(source) if i != n - 1}
 
     @property
-    def head(self) -> Detect:
+    def head(self) -> DetectionHead:
         """The detection head, the last layer."""
         head = self.model[-1]
-        assert isinstance(head, Detect)
+        assert isinstance(head, DetectionHead)
         return head
+
+    @property
+    def anchor_head(self) -> Detect | None:
+        """The head, if it has anchors."""
+        return self.head if isinstance(self.head, Detect) else None
 
     @property
     def stride(self) -> Tensor:
@@ -66,9 +71,11 @@ class DetectionModel(nn.Module):
         """Replace the anchors by these, (nl, na, 2) widths and heights in pixels.
 
         Raises:
-            ValueError: another number of levels, or of anchors per level.
+            ValueError: another number of levels, or of anchors per level; or a head without anchors.
         """
-        head = self.head
+        head = self.anchor_head
+        if head is None:
+            raise ValueError("this head has no anchors")
         if anchors.shape != head.anchors.shape:
             raise ValueError(f"anchors must be {tuple(head.anchors.shape)}, got {tuple(anchors.shape)}")
         head.anchors = (anchors.to(head.stride) / head.stride.view(-1, 1, 1)).contiguous()

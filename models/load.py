@@ -72,8 +72,8 @@ def _from_checkpoint(content: Mapping[str, Any], where: str) -> DetectionModel |
     if problem:
         raise UserError(f"{where}: the weights do not fit the architecture: {problem}")
     model.load_state_dict(weights)
-    if isinstance(model, DetectionModel):
-        model.set_anchors(model.head.anchors * model.head.stride.view(-1, 1, 1))
+    if isinstance(model, DetectionModel) and (head := model.anchor_head):
+        model.set_anchors(head.anchors * head.stride.view(-1, 1, 1))
     if len(content["names"]) != len(model.names):
         raise UserError(f"{where}: {len(content['names'])} names for {len(model.names)} classes")
     model.names = [str(name) for name in content["names"]]

@@ -22,6 +22,9 @@ def yolov5_architecture(architecture: Architecture) -> Architecture:
     """
     if architecture.get("surgery"):
         raise UserError("its layers were replaced by surgery, and YOLOv5's code builds from a YAML alone")
+    head = architecture["head"][-1][2]
+    if head != "Detect":
+        raise UserError(f"its head is {head}, which YOLOv5's code does not have")
     scale = scale_of(architecture)
     result: Architecture = {
         "nc": architecture["nc"],

@@ -75,8 +75,8 @@ def main(cfg: DoctorConfig) -> int:
         for split, survey in surveys.items()
         if survey.records
     }
-    model = cfg.weights or cfg.cfg
-    LOG.log(RESULT, f"{description.file}: at {imgsz} px, with the anchors and strides of {model}\n")
+    model, known = cfg.weights or cfg.cfg, "anchors and strides" if len(anchors) else "strides"
+    LOG.log(RESULT, f"{description.file}: at {imgsz} px, with the {known} of {model}\n")
     LOG.log(RESULT, table(surveys, facts))
     if report.remarks:
         LOG.log(RESULT, listing(report.remarks, cfg.list_all))
@@ -94,14 +94,18 @@ def main(cfg: DoctorConfig) -> int:
 
 
 def read_levels(cfg: DoctorConfig) -> tuple[tuple[float, ...], np.ndarray]:
-    """Return the detector's strides and its anchors (k, 2), pixels."""
+    """Return the detector's strides and its anchors (k, 2), pixels; none of an anchor-free detector."""
+    import numpy as np
+
     from models import build_model, load_model
     from models.detection_model import require_detector
 
     model = load_model(cfg.weights) if cfg.weights else build_model(cfg.cfg)
-    head = require_detector(model, cfg.weights or cfg.cfg).head
-    anchors = (head.anchors * head.stride.view(-1, 1, 1)).flatten(0, 1).numpy()
-    return tuple(head.stride.tolist()), anchors
+    detector = require_detector(model, cfg.weights or cfg.cfg)
+    strides, head = tuple(detector.stride.tolist()), detector.anchor_head
+    if head is None:
+        return strides, np.zeros((0, 2))
+    return strides, (head.anchors * head.stride.view(-1, 1, 1)).flatten(0, 1).numpy()
 
 
 def gather_facts(
@@ -157,7 +161,9 @@ def table(surveys: Mapping[str, Survey], facts: Mapping[str, Facts]) -> str:
         ("  at the input", lambda s: percent(facts[s].sizes.at_input, share_small)),
         (
             "best possible recall of anchors",
-            lambda s: f"{facts[s].recall:.1%}" if len(facts[s].trained_sizes) else "-",
+            lambda s: (
+                f"{facts[s].recall:.1%}" if len(facts[s].trained_sizes) and len(facts[s].anchors) else "-"
+            ),
         ),
         ("under 3 px at the input", lambda s: int(thin(facts[s].sizes.at_input).sum())),
     ]

@@ -32,11 +32,12 @@ def box_area(boxes_xyxy: Tensor) -> Tensor:
 
 
 def box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """IoU of every pair: (N, 4) and (M, 4) -> (N, M); 0 where both boxes are empty."""
-    low = torch.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = torch.minimum(a_xyxy[:, None, 2:4], b_xyxy[None, :, 2:4])
-    inter = (high - low).clamp(min=0).prod(-1)  # (N, M)
-    union = box_area(a_xyxy)[:, None] + box_area(b_xyxy)[None] - inter
+    """IoU of every pair: (..., N, 4) and (..., M, 4) -> (..., N, M); 0 where both boxes are empty."""
+    a_xyxy, b_xyxy = a_xyxy[..., :, None, :], b_xyxy[..., None, :, :]
+    low = torch.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
+    high = torch.minimum(a_xyxy[..., 2:4], b_xyxy[..., 2:4])
+    inter = (high - low).clamp(min=0).prod(-1)  # (..., N, M)
+    union = box_area(a_xyxy) + box_area(b_xyxy) - inter
     return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 

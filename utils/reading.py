@@ -48,7 +48,7 @@ class guarded:
     def __init__(self, where: object, what: str, error: type[ValueError] = UserError):
         self.where, self.what, self.error = where, what, error
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> int | None:
         return None
 
     def __exit__(
@@ -77,18 +77,19 @@ class reading(guarded):
     def __init__(self, path: str | Path, what: str, error: type[ValueError] = UserError):
         super().__init__(path, what, error)
 
-    def __enter__(self) -> None:
-        check_regular(self.where, self.what, self.error)  # type: ignore[arg-type]
+    def __enter__(self) -> int:
+        """Return the file's size, bytes."""
+        return check_regular(self.where, self.what, self.error)  # type: ignore[arg-type]
 
 
-def check_regular(path: str | Path, what: str = "a file", error: type[ValueError] = UserError) -> None:
-    """Raise an error unless there is a regular file, or a link to one, at `path`; it is not opened.
+def check_regular(path: str | Path, what: str = "a file", error: type[ValueError] = UserError) -> int:
+    """Return the size, bytes, of the regular file that is at `path`, itself or by a link; it is not opened.
 
     Raises:
         UserError: or the class in `error`.
     """
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
     except FileNotFoundError as missing:
         noun = what.removeprefix("a ").removeprefix("an ")
         raise error(f"no {noun} {path}") from missing
@@ -96,9 +97,10 @@ def check_regular(path: str | Path, what: str = "a file", error: type[ValueError
         raise error(f"cannot read {path}: {failed.strerror}") from failed
     except ValueError as unusable:  # a NUL in the name
         raise error(f"{path}: no name of a file ({unusable})") from unusable
-    if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
         raise error(f"{path} is {kind}, not {what}; only regular files are read")
+    return status.st_size
 
 
 def is_regular(path: str | Path) -> bool:

@@ -34,7 +34,7 @@ class Facts:
         imgsz: side of the input, pixels.
         tiling: how images are cut.
         strides: of the detector's levels, ascending.
-        anchors: (k, 2) of all levels, pixels.
+        anchors: (k, 2) of all levels, pixels; none of an anchor-free detector.
         names: class names.
     """
 
@@ -54,8 +54,10 @@ class Facts:
 
     @property
     def recall(self) -> float:
-        """Best possible recall of the anchors."""
-        return best_possible_recall(self.trained_sizes, self.anchors, ANCHOR_T)
+        """Best possible recall of the anchors; without anchors every box has its cell."""
+        return (
+            1.0 if not len(self.anchors) else best_possible_recall(self.trained_sizes, self.anchors, ANCHOR_T)
+        )
 
     @property
     def scale(self) -> float:
@@ -149,7 +151,7 @@ def fine_head(facts: Facts) -> str | None:
 
 def anchors(facts: Facts) -> str | None:
     """Advise new anchors where they miss boxes, or where many of them fit none."""
-    if not len(facts.trained_sizes):
+    if not len(facts.trained_sizes) or not len(facts.anchors):
         return None
     recall = facts.recall
     fits = np.atleast_1d((side_ratio(facts.trained_sizes, facts.anchors) > 1 / ANCHOR_T).any(0))

@@ -45,13 +45,27 @@ def examine_files(
     for split, survey in surveys.items():
         report.add(True, f"broken images in {split}", survey.broken)
         report.add(True, f"bad labels in {split}", survey.bad_rows)
+        report.add(True, f"implausible labels in {split}", survey.suspects)
         report.add(False, f"notes on {split}", survey.notes)
+    _add_no_objects(report, surveys)
     paths = {split: {record.path.resolve() for record in survey.records} for split, survey in surveys.items()}
     pairs = [pair for pair in combinations(surveys, 2) if _compared(description, *pair)]
     exact = _add_same_files(report, paths, pairs)
     if look_similar:
         _add_similar(report, surveys, pairs, exact)
     return report
+
+
+def _add_no_objects(report: FileReport, surveys: Mapping[str, Survey]) -> None:
+    """Report splits without an object, where there is none in any of them or none to train on."""
+    empty = [
+        split
+        for split, survey in surveys.items()
+        if survey.records and not any(len(record.classes) for record in survey.records)
+    ]
+    if "train" in empty or len(empty) == len(surveys):
+        lines = [f"{split}: none of {len(surveys[split].records)} images has one" for split in empty]
+        report.add(True, "splits without a labeled object", lines)
 
 
 def _compared(description: DatasetConfig, first: str, second: str) -> bool:

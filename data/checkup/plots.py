@@ -56,8 +56,9 @@ def _draw_anchors(axis: Axes, facts: Facts) -> None:
         boxes = boxes[np.random.default_rng(0).choice(len(boxes), _SHOWN_BOXES, replace=False)]
     axis.plot(*boxes.clip(1).T, ".", ms=3, alpha=0.3, color="#495057", label="boxes as trained on")
     per_level = len(facts.anchors) // len(facts.strides)
+    shown = "boxes and anchors" if per_level else "boxes"
     colors = ("#1c7ed6", "#2f9e44", "#f08c00", "#e03131", "#862e9c")
-    for level, stride in enumerate(facts.strides):
+    for level, stride in enumerate(facts.strides if per_level else ()):
         own = facts.anchors[level * per_level : (level + 1) * per_level]
         color = colors[level % len(colors)]
         axis.plot(*own.T, "x", ms=9, mew=2.5, color=color, label=f"anchors, stride {stride:g}")
@@ -65,7 +66,7 @@ def _draw_anchors(axis: Axes, facts: Facts) -> None:
     axis.set_yscale("log", base=2)
     axis.xaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.set(xlabel="width, px", ylabel="height, px", title=f"boxes and anchors at {facts.imgsz} px")
+    axis.set(xlabel="width, px", ylabel="height, px", title=f"{shown} at {facts.imgsz} px")
     axis.legend(loc="upper left", fontsize=8)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, read_files
 from data.classification.transform import InputTransform
 from data.media.image_files import is_image
+from data.paths import is_litter, list_folder
 from utils.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 
 def read(description: ClassificationDatasetConfig, split: str, transform: InputTransform) -> ImageSet:
@@ -33,9 +37,12 @@ def read(description: ClassificationDatasetConfig, split: str, transform: InputT
     files, labels = [], []
     for label, name in enumerate(names):
         for folder in folders[name]:
-            images = sorted(file for file in folder.rglob("*") if is_image(file))
+            listing = list_folder(folder, is_image)
+            images = listing.files
             if not images:
                 raise UserError(f"{folder}: no image in this class folder")
+            for note in listing.notes(folder):
+                LOG.warning("%s", note)
             files += images
             labels += [label] * len(images)
     return ImageSet(read_files(files, transform), np.array(labels, np.int64), names, list(map(str, files)))
@@ -46,7 +53,7 @@ def _class_folders(description: ClassificationDatasetConfig, split: str) -> dict
     folders: dict[str, list[Path]] = {}
     for source in description.sources(split):
         for folder in sorted(source.iterdir()) if source.is_dir() else ():
-            if folder.is_dir() and not folder.name.startswith("."):
+            if folder.is_dir() and not folder.name.startswith(".") and not is_litter(folder.name):
                 folders.setdefault(folder.name, []).append(folder)
     if not folders:
         raise UserError(f"{description.file}: no class folder in {_shown(description, split)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,9 +11,12 @@ from typing import Any
 
 from data.converters.ground_truth import AnnotatedImage, Object
 from data.converters.reading import folder_of
+from data.detection.coco_checks import check_coco, unused_categories
 from data.detection.coco_json import check_annotation, load_coco
 from utils.errors import UserError
 from utils.reading import reading
+
+LOG = logging.getLogger(__name__)
 
 Ignored = Callable[[dict[str, Any]], bool]
 
@@ -76,8 +80,13 @@ def _read(
     is_ignored: Ignored,
 ) -> list[AnnotatedImage]:
     content = load_coco(file)
+    for line in check_coco(file, content)[0]:
+        LOG.warning("%s", line)
+    unused = [entry["id"] for entry in unused_categories(content)]
     by_id = {}
     for entry in content["categories"]:
+        if entry["name"] not in labels and entry["id"] in unused:
+            continue
         if entry["name"] not in labels:
             known = ", ".join(labels)
             raise UserError(f"{file}: category '{entry['name']}' is not one of the data set's: {known}")

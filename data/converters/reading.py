@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data.media.image_files import ImageReadError, is_image, read_size
+from data.paths import is_litter
 from utils.errors import UserError
 from utils.reading import guarded, reading
 
@@ -70,7 +71,7 @@ def list_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}, where the images of the data set should be")
-    images = sorted(path for path in folder.iterdir() if is_image(path))
+    images = sorted(path for path in folder.iterdir() if is_image(path) and not is_litter(path.name))
     if not images:
         raise UserError(f"no images in the folder {folder}")
     return images

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.detection.coco_checks import check_coco
 from data.detection.coco_json import REGION, load_coco, read_images
 from data.image_record import ImageRecord
 from utils.errors import UserError
@@ -56,6 +57,8 @@ def read_ground_truth(file: Path, folder: Path = Path(), honor_ignore: bool = Fa
         more = f" ({len(faults)} such annotations)" if len(faults) > 1 else ""
         raise UserError(f"{faults[0]}{more}")
     notes += [f"{file}: boxes of '{entry['name']}' are regions to ignore" for entry in regions]
+    suspects, remarks = check_coco(file, content)
+    notes += suspects + remarks
     notes += _repeated_ids(file, content.get("annotations", []))
     records = [
         ImageRecord(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from data.detection.coco_checks import check_coco, read_whole_ids, unused_categories
 from data.image_record import Annotations, ground_truth_arrays
 from utils.errors import UserError, quoted, suggest
 from utils.limits import CLASSES, JSON_BYTES
@@ -48,8 +49,8 @@ class CocoImage:
 
 def read_coco(
     file: Path, names: Sequence[str], category_ids: Sequence[int] | None = None
-) -> tuple[list[CocoImage], list[str], list[str]]:
-    """Return the images of a COCO file, notes on what was dropped, and what is wrong with annotations.
+) -> tuple[list[CocoImage], list[str], list[str], list[str]]:
+    """Return the images of a COCO file, notes, what is wrong with annotations, and what is plausibly wrong.
 
     Images without annotations are included, annotations that cannot be used are not.
 
@@ -59,11 +60,20 @@ def read_coco(
         category_ids: the category id of each class; None matches categories and classes by name.
 
     Raises:
-        UserError: the file is no COCO file, or has a category that is not among `names`.
+        UserError: the file is no COCO file, or uses a category that is not among `names`.
     """
     with reading(file, "a COCO file"):
         content = load_coco(file)
-        return read_images(file, content, _class_of_category(file, content, names, category_ids))
+        of_category = _class_of_category(file, content, names, category_ids)
+        images, notes, faults = read_images(file, content, of_category)
+        suspects, remarks = check_coco(file, content)
+    if category_ids is None:
+        remarks += [
+            f"{file}: category {quoted(entry['name'])} left out: no annotation has it, and no class its name"
+            for entry in unused_categories(content)
+            if entry["name"] not in names
+        ]
+    return images, notes + remarks, faults, suspects
 
 
 def read_images(
@@ -129,12 +139,14 @@ def load_coco(file: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing or no COCO file; the message names the entry.
     """
-    with reading(file, "a COCO file"):
-        JSON_BYTES.check(file.stat().st_size, file)
+    with reading(file, "a COCO file") as size:
+        JSON_BYTES.check(size, file)
         try:
             content = json.loads(file.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise UserError(f"{file} is not readable as JSON: {error}") from error
+        if isinstance(content, dict):
+            read_whole_ids(content)
     for key, types in _ENTRIES.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
@@ -171,13 +183,17 @@ def _class_of_category(
     if category_ids is not None:
         return {category: number for number, category in enumerate(category_ids)}
     numbers = {name: number for number, name in enumerate(names)}
-    for entry in content["categories"]:
-        if entry["name"] not in numbers:
+    unused = {entry["id"] for entry in unused_categories(content)}
+    classes: dict[int, int] = {}
+    for entry in sorted(content["categories"], key=lambda entry: entry["id"] not in unused):  # used ones win
+        if entry["name"] in numbers:
+            classes[entry["id"]] = numbers[entry["name"]]
+        elif entry["id"] not in unused:
             raise UserError(
                 f"{file}: category '{entry['name']}' is not in the data set's names. "
                 f"{suggest(str(entry['name']), names)}"
             )
-    return {entry["id"]: numbers[entry["name"]] for entry in content["categories"]}
+    return classes
 
 
 def check_annotation(

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 from data.augment.device import collate_planned, render
 from data.batch import Request, collate
 from utils.distributed import World
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     from data.detection.dataset import DetectionDataset
@@ -100,8 +101,12 @@ class BatchLoader:
                 worker.join()
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield each `Batch`, or `PlannedBatch` where no device makes its images."""
-        last = None
+        """Yield each `Batch`, or `PlannedBatch` where no device makes its images.
+
+        Raises:
+            UserError: there are images, but none of them can be decoded.
+        """
+        last, yielded = None, 0
         for batch, problems in self._loader:
             for problem in problems:
                 if problem not in self._reported:
@@ -113,7 +118,15 @@ class BatchLoader:
                 )
             last = batch
             if batch is not None:
+                yielded += 1
                 yield batch if self.device is None or not self.dataset.planned else render(batch, self.device)
+        if not yielded and not self._batches.start and self._is_whole_or_needed():
+            count, first = len(self.dataset), self.dataset.records[0].path
+            raise UserError(f"none of {count} images can be decoded, such as {first}")
+
+    def _is_whole_or_needed(self) -> bool:
+        """Whether this process sees all images, or the others wait for its steps."""
+        return self._batches.world.size == 1 or self._batches.shuffle
 
 
 def build_loader(

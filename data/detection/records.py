@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.dataset_yaml import DatasetConfig
 from data.detection.coco_json import CocoImage, read_category_ids, read_coco
+from data.detection.label_checks import check_labels
 from data.detection.record_cache import fingerprint, load_cache, save_cache
 from data.detection.yolo_labels import Labels, label_path, read_labels
 from data.image_record import ImageRecord, TileBox, ground_truth_arrays
 from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_size
 from data.paths import list_folder, places, read_lines, resolve
 from utils.errors import UserError
+
+_CHECKS = 1  # changes with what is checked, so that what was cached before is checked again
 
 __all__ = ["ImageRecord", "Survey", "TileBox", "coco_category_ids", "read_records", "survey_records"]
 
@@ -28,6 +32,7 @@ class Survey:
         files: every file that the records depend on.
         broken: images that cannot be used, one line each.
         bad_rows: labels that cannot be used, "file:line: what is wrong".
+        suspects: labels that can be read, but probably not as they were meant, one line for each kind.
         notes: what was repaired or left out, one line each.
     """
 
@@ -35,13 +40,14 @@ class Survey:
     files: list[Path] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     bad_rows: list[str] = field(default_factory=list)
+    suspects: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def read_records(
     description: DatasetConfig, split: str, cache: bool = True
 ) -> tuple[list[ImageRecord], list[str]]:
-    """Return the full images of a split, and one line for everything that was left out or repaired.
+    """Return the full images of a split, and one line for everything that is suspect, left out or repaired.
 
     The result is kept in `<root>/<yaml>-<split>.cache.npz` and used again as long as nothing changes.
 
@@ -58,6 +64,7 @@ def read_records(
     images, skipped = _list_all(description, sources)
     about = json.dumps(
         [
+            _CHECKS,
             description.names,
             description.category_ids,
             dict(description.images),
@@ -73,10 +80,13 @@ def read_records(
     if survey.bad_rows:
         others = len(survey.bad_rows) - 1
         more = f" ({others} more bad rows in the data set; python -m tools.doctor lists them)"
-        raise UserError(survey.bad_rows[0] + (more if others else ""))
-    problems = survey.broken + survey.notes
+        suspects = "".join(f"; {line}" for line in survey.suspects)
+        raise UserError(survey.bad_rows[0] + (more if others else "") + suspects)
+    left_out = [f"left out: {problem}" for problem in survey.broken]
+    problems = survey.suspects + survey.notes + left_out
     if not survey.records:
-        first = f" ({len(problems)} broken: {problems[0]})" if problems else ""
+        broken = survey.broken
+        first = f" ({len(broken)} broken: {broken[0]})" if broken else ""
         raise UserError(f"no readable image in {', '.join(map(str, sources))}{first}")
     if cache:
         digest = fingerprint(about, survey.files)
@@ -187,16 +197,19 @@ def _list_images(source: Path, folders: list[Path]) -> tuple[list[Path], list[st
     if not lines:
         raise UserError(f"the list {source} is empty; it takes the path of an image on each line")
     near = [source.parent, *folders]
-    images = [resolve(line, near) or places(line, near)[0] for line in lines]
-    other = next((path for path in images if not is_image(path)), None)
+    listed = [resolve(line, near) or places(line, near)[0] for line in lines]
+    other = next((path for path in listed if not is_image(path)), None)
     if other is not None:
         raise UserError(f"the list {source} names {other}, which is not an image by its name")
-    return images, []
+    images = list({os.path.abspath(path): path for path in reversed(listed)}.values())[::-1]
+    repeated = len(listed) - len(images)
+    notes = [f"the list {source} names {repeated} image(s) again; each counts once"] if repeated else []
+    return images, notes
 
 
 def _survey_yolo(images: list[Path], names: tuple[str, ...]) -> Survey:
-    def read(image: Path) -> tuple[ImageRecord | str, Labels]:
-        labels = read_labels(label_path(image), names)
+    def read(image: Path, file: Path) -> tuple[ImageRecord | str, Labels]:
+        labels = read_labels(file, names)
         try:
             width, height = read_size(image)
         except ImageReadError as error:
@@ -208,18 +221,19 @@ def _survey_yolo(images: list[Path], names: tuple[str, ...]) -> Survey:
         return ImageRecord(image, image_id, width, height, *annotations), labels
 
     survey = Survey(files=_yolo_files(images))
+    label_files, all_labels = survey.files[len(images) :], []
     with ThreadPoolExecutor() as pool:
-        for record, labels in pool.map(read, images):
+        for record, labels in pool.map(read, images, label_files):
             if isinstance(record, str):
                 survey.broken.append(record)
             else:
                 survey.records.append(record)
             survey.bad_rows += labels.bad_rows
             survey.notes += labels.notes
-    if survey.records and not any(len(record.classes) for record in survey.records):
-        where = label_path(survey.records[0].path)
-        count = len(survey.records)
-        survey.notes.append(f"none of {count} images has a labeled object; looked for such as {where}")
+            all_labels.append(labels)
+    suspects, notes = check_labels(images, label_files, all_labels)
+    survey.suspects += suspects
+    survey.notes += notes
     survey.records = _with_unique_ids(survey.records)
     return survey
 
@@ -234,7 +248,7 @@ def _with_unique_ids(records: list[ImageRecord]) -> list[ImageRecord]:
 def _survey_coco(description: DatasetConfig, split: str, sources: list[Path]) -> Survey:
     survey = Survey(files=list(sources))
     for source in sources:
-        images, notes, bad_rows = read_coco(source, description.names, description.category_ids)
+        images, notes, bad_rows, suspects = read_coco(source, description.names, description.category_ids)
         if not images:
             raise UserError(f"{source}: 'images' is empty")
         folder = _image_folder(description, split, source, images)
@@ -247,6 +261,7 @@ def _survey_coco(description: DatasetConfig, split: str, sources: list[Path]) ->
                     survey.records.append(record)
         survey.notes += notes
         survey.bad_rows += bad_rows
+        survey.suspects += suspects
         survey.files += [folder / image.file_name for image in images]
     survey.records = _with_unique_ids(survey.records)
     return survey

@@ -11,13 +11,13 @@ from data.image_record import ImageRecord
 from data.tiling import tile_records
 
 LOG = logging.getLogger(__name__)
-MOST_LISTED = 10  # broken images that are listed one by one
+MOST_LISTED = 10  # problems that are listed one by one
 
 
 def read_split(
     description: DatasetConfig, split: str, single_cls: bool = False, whole: bool = False
 ) -> list[ImageRecord]:
-    """Return the images of a split, or their tiles where the data set is tiled; log what was left out.
+    """Return the images of a split, or their tiles where the data set is tiled; log what is wrong with it.
 
     Args:
         description: the data set.
@@ -30,9 +30,10 @@ def read_split(
     """
     records, problems = read_records(description, split)
     for problem in problems[:MOST_LISTED]:
-        LOG.warning("left out: %s", problem)
+        LOG.warning("%s", problem)
     if len(problems) > MOST_LISTED:
-        LOG.warning("left out: %d more", len(problems) - MOST_LISTED)
+        more = len(problems) - MOST_LISTED
+        LOG.warning("%d more such lines on %s; python -m tools.doctor lists them", more, split)
     if single_cls:
         records = [replace(record, classes=record.classes * 0) for record in records]
     return tile_records(records, description.tile) if description.tile and not whole else records

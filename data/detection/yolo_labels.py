@@ -7,18 +7,16 @@ width and height.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from data.detection.plausibility import ROUNDING
 from utils.errors import UserError, one_line
 from utils.limits import LABEL_BYTES
 from utils.reading import reading
-
-_ROUNDING = 1e-3  # a written fraction may exceed 0..1 by this much
 
 
 @dataclass
@@ -30,12 +28,16 @@ class Labels:
         boxes_xyxy_norm: (n, 4) float64, fractions of width and height, inside 0..1.
         bad_rows: "file:line: what is wrong" for each row that cannot be used.
         notes: what was repaired, one line each.
+        written: (m, 5) float64, line number and the four numbers of each row of a box, usable or not.
+        missing: there is no such file.
     """
 
     classes: np.ndarray
     boxes_xyxy_norm: np.ndarray
     bad_rows: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    written: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
+    missing: bool = False
 
 
 def label_path(image: Path) -> Path:
@@ -54,21 +56,25 @@ def read_labels(path: Path, names: tuple[str, ...]) -> Labels:
     Duplicate rows are dropped and noted; a row with any other fault is a bad row.
     """
     try:
-        with reading(path, "a label file"):
-            LABEL_BYTES.check(os.stat(path).st_size, path)
+        with reading(path, "a label file") as size:
+            LABEL_BYTES.check(size, path)
             text = path.read_text(encoding="utf-8-sig")
     except UserError as error:
-        missing = isinstance(error.__cause__, FileNotFoundError)
-        problems = [] if missing else [f"{path}:1: cannot be read as text ({one_line(str(error))})"]
-        return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), problems)
-    classes, boxes, bad_rows, duplicates = [], [], [], []
+        if isinstance(error.__cause__, FileNotFoundError):
+            return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), missing=True)
+        problem = f"{path}:1: cannot be read as text ({one_line(str(error))})"
+        return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), [problem])
+    classes, boxes, written, bad_rows, duplicates = [], [], [], [], []
     seen: set[tuple[float, ...]] = set()
     for number, line in enumerate(text.splitlines(), 1):
         columns = line.split()
         if not columns:
             continue
         try:
-            label, box = _parse_row(columns, names)
+            values = _numbers(columns)
+            if len(values) == 5:
+                written.append([number, *values[1:]])
+            label, box = _parse_row(values, columns[0], names)
         except ValueError as error:
             bad_rows.append(f"{path}:{number}: {error}")
             continue
@@ -79,31 +85,46 @@ def read_labels(path: Path, names: tuple[str, ...]) -> Labels:
         classes.append(label)
         boxes.append(box)
     notes = [f"{path}:{duplicates[0]}: {len(duplicates)} duplicate row(s) dropped"] if duplicates else []
-    return Labels(np.array(classes, np.int64), np.array(boxes, float).reshape(-1, 4), bad_rows, notes)
+    return Labels(
+        np.array(classes, np.int64),
+        np.array(boxes, float).reshape(-1, 4),
+        bad_rows,
+        notes,
+        np.array(written, float).reshape(-1, 5),
+    )
 
 
-def _parse_row(columns: list[str], names: tuple[str, ...]) -> tuple[int, tuple[float, ...]]:
-    """Return class and x1, y1, x2, y2, clipped to 0..1.
+def _numbers(columns: list[str]) -> list[float]:
+    """Return a row's columns as finite numbers.
 
     Raises:
-        ValueError: the row cannot be used; the message says why.
+        ValueError: one is no number, or there are too few or too many.
     """
     try:
-        values = [float(column) for column in columns]
+        values = list(map(float, columns))
     except ValueError as error:
         bad = next(column for column in columns if not _is_number(column))
         raise ValueError(f"'{bad}' is not a number") from error
-    label, coordinates = values[0], values[1:]
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         expected = "5 (class cx cy w h), or a class and at least 3 points x y"
         raise ValueError(f"{len(values)} columns; a row has {expected}")
     if not all(map(math.isfinite, values)):
         raise ValueError("holds nan or inf; coordinates are fractions from 0 to 1")
+    return values
+
+
+def _parse_row(values: list[float], written: str, names: tuple[str, ...]) -> tuple[int, tuple[float, ...]]:
+    """Return class and x1, y1, x2, y2, clipped to 0..1.
+
+    Raises:
+        ValueError: the row cannot be used; the message says why.
+    """
+    label, coordinates = values[0], values[1:]
     if label != int(label) or not 0 <= label < len(names):
         raise ValueError(
-            f"class {columns[0]} is not one of 0..{len(names) - 1} (the data set has {len(names)} names)"
+            f"class {written} is not one of 0..{len(names) - 1} (the data set has {len(names)} names)"
         )
-    if min(coordinates) < -_ROUNDING or max(coordinates) > 1 + _ROUNDING:
+    if min(coordinates) < -ROUNDING or max(coordinates) > 1 + ROUNDING:
         worst = max(coordinates, key=lambda value: abs(value - 0.5))
         raise ValueError(
             f"box outside the image: {worst:g} is not a fraction from 0 to 1 of width and height"
@@ -130,6 +151,8 @@ def _box_of(coordinates: list[float]) -> tuple[float, ...]:
     else:
         x, y = coordinates[0::2], coordinates[1::2]
         box = (min(x), min(y), max(x), max(y))
+    if min(box) >= 0 and max(box) <= 1:
+        return box
     return tuple(min(max(value, 0.0), 1.0) for value in box)
 
 

@@ -20,8 +20,15 @@ IMAGE_SUFFIXES = frozenset(
 )
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
-_UNBOUNDED = {"F": "32-bit floating-point pixels", "I": "32-bit whole-number pixels"}  # Pillow's modes
 PLAUSIBLE = 64_000_000  # pixels of an image that may be in a file of any size: flat areas pack well
+_UNBOUNDED = "whose range is not known; save it with 8 or 16 bits per channel"
+_REFUSED = {  # by Pillow's format and mode
+    ("TIFF", "F"): f"holds 32-bit floating-point pixels, {_UNBOUNDED}",
+    ("TIFF", "I"): f"holds 32-bit whole-number pixels, {_UNBOUNDED}",
+    ("PPM", "F"): f"holds 32-bit floating-point pixels, {_UNBOUNDED}",
+    ("JPEG2000", "CMYK"): "holds CMYK in JPEG 2000, which cannot be decoded; save it as RGB",
+}
+_NO_HEADER = "is a bitmap without a file header, which cannot be decoded; save it as BMP or PNG"
 _COMPLETE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -47,11 +54,9 @@ def read_size(path: Path) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=PILLOW_FORMATS) as image:
-                if image.format == "TIFF" and image.mode in _UNBOUNDED:
-                    raise ImageReadError(
-                        f"{path}: holds {_UNBOUNDED[image.mode]}, whose range is not known; "
-                        "save it with 8 or 16 bits per channel"
-                    )
+                reason_not = _REFUSED.get((image.format or "", image.mode))
+                if reason_not or image.format == "DIB":
+                    raise ImageReadError(f"{path}: {reason_not or _NO_HEADER}")
                 width, height = _stored_size(image)
                 check_pixels(path, width, height)
                 turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -116,4 +121,6 @@ def read_image(path: Path) -> np.ndarray:
         raise ImageReadError(f"{path}: broken image ({reason(error)})") from error
     if image is None:
         raise ImageReadError(f"{path}: broken image (cannot be decoded)")
+    if image.ndim != 3:
+        raise ImageReadError(f"{path}: its pixels have another form than 8 or 16 bits per channel")
     return image

@@ -19,7 +19,7 @@ from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, rea
 from data.media.large_image import open_large
 from data.media.signatures import is_video_file
 from data.media.streams import Streams, is_stream, without_password
-from data.paths import in_project
+from data.paths import in_project, is_litter, read_lines, resolve
 from utils.errors import UserError
 from utils.limits import ANIMATION_FRAMES, VIDEO_PIXELS
 from utils.reading import check_regular, is_regular, reading
@@ -179,6 +179,7 @@ def _find(source: str) -> list[Path]:
         check_regular(path, "an image or a video")
     if glob.has_magic(source):
         paths = sorted(Path(name) for name in glob.glob(source, recursive=True))
+        paths = [path for path in paths if not any(map(is_litter, path.parts[-2:]))]
         return _media(paths) or _nothing(f"no image or video matches '{source}'")
     return _nothing(f"no such source: '{source}'; {_WHAT}")
 
@@ -198,7 +199,7 @@ def _known(path: Path) -> Path:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    entries = sorted(folder.iterdir())
+    entries = sorted(path for path in folder.iterdir() if not is_litter(path.name))
     if media := _media(entries):
         return media
     if not entries:
@@ -209,17 +210,13 @@ def _in_folder(folder: Path) -> list[Path]:
 
 def _in_list(file: Path) -> list[str]:
     with reading(file, "a list of paths"):
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: not a list of paths (no UTF-8 text)") from error
-    if "\0" in text:
-        raise UserError(f"{file}: not a list of paths (it holds a NUL)")
-    lines = text.splitlines()
-    entries = [line.strip() for line in lines if line.strip()]
+        entries = read_lines(file)
     if not entries:
         raise UserError(f"{file}: the list is empty; it takes one path or URL on each line")
-    return [str(near) if (near := file.parent / entry).exists() else entry for entry in entries]
+    return [
+        entry if is_stream(entry) else str(resolve(entry, [file.parent, Path()]) or entry)
+        for entry in entries
+    ]
 
 
 def _frame_count(path: Path) -> int:

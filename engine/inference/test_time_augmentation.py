@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from engine.runtimes import Predictor
 
 COPIES = ((1.0, False), (0.83, True), (0.67, False))  # (scale, mirrored left to right), as in YOLOv5
 GRAY = 0.447  # YOLOv5's border of a scaled copy
-ANCHORS = 3  # boxes per cell, from which the number of levels is recognized
+BOXES = (3, 1)  # per cell, with anchors and without; from them the number of levels is recognized
 
 
 class TestTimeAugmentation:
@@ -76,9 +77,9 @@ def level_sizes(boxes: int, shape: tuple[int, int], stride: int) -> list[int]:
     Returns:
         One number per level; [boxes] where the levels cannot be told.
     """
-    coarsest = ANCHORS * (shape[0] // stride) * (shape[1] // stride)
-    for levels in range(1, 6):
-        sizes = [coarsest * 4**level for level in reversed(range(levels))]
+    coarsest = (shape[0] // stride) * (shape[1] // stride)
+    for per_cell, levels in itertools.product(BOXES, range(1, 6)):
+        sizes = [per_cell * coarsest * 4**level for level in reversed(range(levels))]
         if sum(sizes) == boxes:
             return sizes
     return [boxes]

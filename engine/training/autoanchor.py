@@ -26,7 +26,9 @@ def suit_anchors(
     """
     if not len(sizes):
         return "the anchors stay as they are: there are no boxes to fit them to"
-    head = model.head
+    head = model.anchor_head
+    if head is None:
+        return "the head needs no anchors"
     anchors = (head.anchors * head.stride.view(-1, 1, 1)).flatten(0, 1).cpu().numpy()
     recall = best_possible_recall(sizes, anchors, anchor_t)
     if recall >= enough:

@@ -100,6 +100,16 @@ class Hyperparameters(AugmentationSettings, OptimizerSettings):
     anchor_recall: NonNegativeFloat = Field(
         0.98, description="fit new anchors below this best possible recall (2: always)"
     )
+    tal_box: NonNegativeFloat = Field(7.5, description="anchor-free heads: gain of the box loss")
+    tal_cls: NonNegativeFloat = Field(0.5, description="anchor-free heads: gain of the class loss")
+    tal_dfl: NonNegativeFloat = Field(
+        1.5, description="anchor-free heads: gain of the distribution focal loss"
+    )
+    tal_topk: int = Field(10, ge=1, description="anchor-free heads: cells assigned to an object")
+    tal_alpha: NonNegativeFloat = Field(
+        0.5, description="anchor-free heads: weight of scores in the assignment"
+    )
+    tal_beta: NonNegativeFloat = Field(6.0, description="anchor-free heads: weight of IoU in the assignment")
     close_mosaic: int = as_flag("close_mosaic", 0)
 
 

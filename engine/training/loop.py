@@ -45,7 +45,8 @@ def fit(
     """
     start, first = time.perf_counter(), state.epoch
     patience = settings.options.optimization.patience
-    LOG.log(RESULT, table_row(["epoch", *loss_fn.names, "img/s", *task.shown, "time", "left"]))
+    titles = {f"val_{name.removesuffix('_loss')}": f"val/{name}" for name in loss_fn.names} | dict(task.shown)
+    LOG.log(RESULT, table_row(["epoch", *loss_fn.names, "img/s", *titles, "time", "left"]))
     while state.epoch < settings.epochs:
         if state.epoch - 1 - state.best_epoch >= patience:
             LOG.info("no better fitness in %d epochs: stopped", patience)
@@ -66,7 +67,7 @@ def fit(
             state.end_epoch(metrics, fitness)
         spent = time.perf_counter() - start
         left = spent / (state.epoch - first) * (settings.epochs - state.epoch)
-        shown = {name: metrics.get(name) for name in task.shown.values()}
+        shown = {name: metrics.get(name) for name in titles.values()}
         LOG.log(RESULT, epoch_row(title, losses, shown, spent, left))
         if state.stop_asked and state.world.size == 1:  # several processes agree in the next step
             raise StopRequested
@@ -95,7 +96,7 @@ def evaluate_average(
 def epoch_row(
     title: str, losses: Mapping[str, float], metrics: Mapping[str, float | None], *seconds: float
 ) -> str:
-    """Return one epoch as a row under fit's header; `metrics` are as `Task.shown` names them."""
+    """Return one epoch as a row under fit's header; `metrics` are in its order."""
     cells = [f"{loss:.4f}" for name, loss in losses.items() if name != "images_per_s"]
     cells.append(f"{losses['images_per_s']:.1f}")
     for name, value in metrics.items():

@@ -49,6 +49,7 @@ class Columns:
         """
         speed = {"images_per_s": losses["images_per_s"]}
         terms = {f"train/{name}": value for name, value in losses.items() if name not in speed}
+        own = {name: value for name, value in metrics.items() if name.startswith("val/")}
         return (
             {"epoch": epoch}
             | terms
@@ -57,6 +58,7 @@ class Columns:
             | speed
             | {"fitness": fitness}
             | {column: metrics.get(name) for column, name in self.extra.items()}
+            | own  # losses that YOLOv5 does not have
         )
 
 

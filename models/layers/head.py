@@ -1,4 +1,4 @@
-"""YOLOv5's anchor-based detection head and its decoding."""
+"""What detection heads share, and YOLOv5's anchor-based head."""
 
 from __future__ import annotations
 
@@ -10,31 +10,56 @@ import torch
 from torch import Tensor, nn
 
 
-class Detect(nn.Module):
-    """A 1x1 convolution per level; each anchor of each cell predicts a box, objectness and class scores.
+class DetectionHead(nn.Module):
+    """The last layer of a detector: from the maps of several levels to boxes and scores.
 
     Attributes:
-        nc, na, nl, no: number of classes, of anchors per level, of levels, of values per prediction (5 + nc).
-        anchors: (nl, na, 2) widths and heights in strides of their level, always float32.
+        nc, nl: number of classes and of levels.
         stride: (nl,) pixels per cell of each level, always float32.
     """
 
-    anchors: Tensor
     stride: Tensor
 
-    def __init__(self, num_classes: int, num_anchors: int, channels: Sequence[int]):
+    def __init__(self, num_classes: int, num_levels: int):
         super().__init__()
-        self.nc, self.na, self.nl, self.no = num_classes, num_anchors, len(channels), num_classes + 5
+        self.nc, self.nl = num_classes, num_levels
+        self.register_buffer("stride", torch.ones(num_levels), persistent=False)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DetectionHead:
+        """Move with the network, but keep strides, and anchors, in float32 when it goes to 16 bits."""
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
+
+    def initialize_bias(self) -> None:
+        """Start from few objects per image and equally likely classes; the strides are known by now."""
+        raise NotImplementedError
+
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw maps -> (B, N, 5 + nc) in float32: cx, cy, w, h in pixels, objectness, class scores."""
+        return torch.cat([self._decode_level(i, level.float()) for i, level in enumerate(raw)], 1)
+
+    def _decode_level(self, level: int, raw: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Detect(DetectionHead):
+    """A 1x1 convolution per level; each anchor of each cell predicts a box, objectness and class scores.
+
+    Attributes:
+        na, no: number of anchors per level, of values per prediction (5 + nc).
+        anchors: (nl, na, 2) widths and heights in strides of their level, always float32.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, num_classes: int, num_anchors: int, channels: Sequence[int]):
+        super().__init__(num_classes, len(channels))
+        self.na, self.no = num_anchors, num_classes + 5
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in channels)
         self.register_buffer("anchors", torch.ones(self.nl, self.na, 2))
-        self.register_buffer("stride", torch.ones(self.nl), persistent=False)
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Detect:
-        """Move with the network, but keep anchors and strides in float32 when it goes to 16 bits."""
-        anchors, stride = self.anchors, self.stride
-        super()._apply(fn, recurse)
-        self.anchors, self.stride = anchors.to(self.anchors.device), stride.to(self.stride.device)
-        return self
 
     def initialize_bias(self) -> None:
         """Start from 8 objects per 640-pixel image and equally likely classes (arXiv:1708.02002, 3.3)."""
@@ -54,11 +79,6 @@ class Detect(nn.Module):
             y = y.view(batch, self.na, self.no, height, width)
             raw.append(y.permute(0, 1, 3, 4, 2).contiguous())  # (B, na, H, W, no)
         return raw if self.training else (self.decode(raw), raw)
-
-    def decode(self, raw: Sequence[Tensor]) -> Tensor:
-        """Raw maps -> (B, N, no) in float32: cx, cy, w, h in pixels, objectness, class scores."""
-        decoded = [self._decode_level(i, level.float()) for i, level in enumerate(raw)]
-        return torch.cat(decoded, 1)
 
     def _decode_level(self, level: int, raw: Tensor) -> Tensor:
         batch, _, height, width, _ = raw.shape

@@ -163,6 +163,27 @@ def test_cocos_91_ids_become_80_classes_in_yolo_labels_without_crowds(
         assert yolo.classes.tolist() == kept.classes[~kept.crowd].tolist()
 
 
+def test_a_category_that_only_groups_others_becomes_no_class(
+    convert_set: Callable, coco_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(coco_root, tmp_path / "source", ignore=shutil.ignore_patterns("source"))
+    file = tmp_path / "source/annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["categories"] = [
+        {"id": 0, "name": "things", "supercategory": "none"},
+        *({**entry, "supercategory": "things"} for entry in content["categories"]),
+    ]
+    file.write_text(json.dumps(content))
+    target = convert_set("coco")
+    assert yaml.safe_load((target / "data.yaml").read_text())["names"] == {
+        0: "person",
+        1: "stop sign",
+        2: "toothbrush",
+    }
+    label = next((target / "labels").rglob("000000037777.txt")).read_text()
+    assert label.startswith("1 ")
+
+
 def test_yolo_labels_alone_can_be_had(convert_set: Callable) -> None:
     target = convert_set("visdrone", labels="yolo")
     assert not (target / "annotations").exists()

@@ -56,6 +56,25 @@ def test_every_bad_label_and_broken_image_is_listed(with_val: DatasetConfig, exa
     assert "ERROR: broken images in train: 1" in said
 
 
+def test_implausible_labels_are_errors_and_what_is_missing_is_counted(
+    with_val: DatasetConfig, examine: Callable
+) -> None:
+    rows = "".join(f"0 {x / 20} {x / 20} {x / 20 + 0.05} {x / 20 + 0.05}\n" for x in range(1, 19))
+    (with_val.path / "labels/val/9.txt").write_text(rows)
+    (with_val.path / "labels/train/001.txt").unlink()
+    code, said = examine(with_val)
+    assert code == 1
+    assert "ERROR: implausible labels in val: 1" in said and "9.txt:" in said
+    assert "1 of 2 images have no label file" in said and "implausible labels in train" not in said
+
+
+def test_a_data_set_without_one_label_is_broken(yolo_set: Make, examine: Callable) -> None:
+    code, said = examine(yolo_set(None, None))
+    assert code == 1
+    assert "none of 2 images has a label file" in said
+    assert "ERROR: splits without a labeled object: 1" in said and "train: none of 2 images has one" in said
+
+
 def test_the_same_image_in_two_splits_is_a_leak(with_val: DatasetConfig, examine: Callable) -> None:
     shutil.copy(with_val.path / "images/train/000.jpg", with_val.path / "images/val/copy.jpg")
     code, said = examine(with_val, similar=False)

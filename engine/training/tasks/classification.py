@@ -65,7 +65,7 @@ class ClassificationTask(Task):
             "lr/1": "lr",
         },
     )
-    shown: ClassVar[Mapping[str, str]] = {"val_loss": "val/loss", "top1": "top1", "top5": "top5"}
+    shown: ClassVar[Mapping[str, str]] = {"top1": "top1", "top5": "top5"}
 
     def __init__(self, data: Path) -> None:
         self.description = read_classification_yaml(data)

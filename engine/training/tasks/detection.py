@@ -20,15 +20,19 @@ from data.detection.dataset import AugmentOn, DetectionDataset, validation_set
 from data.detection.image_weights import image_weights
 from data.detection.loader import BatchLoader, build_loader
 from data.detection.split import read_split
+from data.image_record import ImageRecord
 from engine.evaluation.evaluator import evaluate
 from engine.evaluation.predictions import predict_loader
 from engine.training.autoanchor import suit_anchors
 from engine.training.hyperparameters import Hyperparameters
 from engine.training.losses.detection import DetectionLoss
+from engine.training.losses.task_aligned import TaskAlignedLoss
 from engine.training.results_csv import Columns
 from engine.training.tasks.task import Loader, Loaders, OnBatch, Task, TrainBatch
 from models.build import build_model, largest_stride
 from models.detection_model import DetectionModel, require_detector
+from models.layers.anchor_free import AnchorFreeDetect
+from models.layers.head import Detect
 from models.load import load_model, transfer_weights
 from utils.errors import UserError
 from utils.log import RESULT
@@ -76,14 +80,12 @@ class DetectionTask(Task):
             "x/lr1": "lr",
         },
     )
-    shown: ClassVar[Mapping[str, str]] = {
-        **{f"val_{name.removesuffix('_loss')}": f"val/{name}" for name in DetectionLoss.names},
-        **{name: name for name in ("P", "R", "AP50", "AP", "AP_S")},
-    }
+    shown: ClassVar[Mapping[str, str]] = {name: name for name in ("P", "R", "AP50", "AP", "AP_S")}
 
     def __init__(self, data: Path) -> None:
         self.description = read_dataset_yaml(data)
         self.recipe = self.description.recipe
+        self._splits: dict[tuple[str, bool], list[ImageRecord]] = {}
         tile = self.description.tile
         self.details = {  # by which detection shows images as in training
             "tile": dataclasses.asdict(tile) if tile else None,
@@ -110,7 +112,7 @@ class DetectionTask(Task):
         on = options.augment_on
         if on == "auto":
             on = self._faster(settings, workers, stride)
-        records = read_split(self.description, "val", options.single_cls)
+        records = self._records("val", options.single_cls)
         val = validation_set(records, imgsz, stride, cache=options.cache)
         return Loaders(
             self._train_loader(settings, workers, on, stride),
@@ -119,11 +121,28 @@ class DetectionTask(Task):
             settings.world,
         )
 
+    def _records(self, split: str, single_cls: bool) -> list[ImageRecord]:
+        """The images or tiles of a split, read once: what is wrong with them is said once.
+
+        Raises:
+            UserError: they cannot be used, or there is no object to train on.
+        """
+        key = (split, single_cls)
+        if key not in self._splits:
+            self._splits[key] = read_split(self.description, split, single_cls)
+        records = self._splits[key]
+        if split == "train" and not any(len(record.classes) for record in records):
+            raise UserError(
+                f"{self.description.file}: no object is labeled in 'train', whose first image is "
+                f"{records[0].path}; python -m tools.doctor looks for the reason"
+            )
+        return records
+
     def _train_loader(self, settings: TrainSettings, workers: int, on: AugmentOn, stride: int) -> BatchLoader:
         hyp, options = _of_detector(settings), settings.options.image
         strengths = {name: getattr(hyp, name) for name in AugmentationSettings.model_fields}
         dataset = DetectionDataset(
-            read_split(self.description, "train", options.single_cls),
+            self._records("train", options.single_cls),
             settings.imgsz,
             AugmentationSettings(**strengths),
             stride=stride,
@@ -167,9 +186,22 @@ class DetectionTask(Task):
             LOG.info("%s", suit_anchors(model, sizes, hyp.anchor_t, hyp.anchor_recall, options.seed))
         return model
 
-    def loss(self, settings: TrainSettings, model: nn.Module) -> DetectionLoss:
-        """Return the loss with gains scaled to levels, classes and input size, as YOLOv5 trains."""
+    def loss(self, settings: TrainSettings, model: nn.Module) -> DetectionLoss | TaskAlignedLoss:
+        """Return the loss of the head; with anchors, its gains are scaled as YOLOv5 trains."""
         hyp, head = _of_detector(settings), require_detector(model, settings.architecture).head
+        if isinstance(head, AnchorFreeDetect):
+            return TaskAlignedLoss(
+                head,
+                box=hyp.tal_box,
+                cls=hyp.tal_cls,
+                dfl=hyp.tal_dfl,
+                topk=hyp.tal_topk,
+                alpha=hyp.tal_alpha,
+                beta=hyp.tal_beta,
+                mask_ignored=settings.options.optimization.mask_ignored,
+                world=settings.world,
+            )
+        assert isinstance(head, Detect)
         per_level = 3 / head.nl
         return DetectionLoss(
             head.anchors,

@@ -103,7 +103,7 @@ class Task(ABC):
         fallback: options where neither the user nor the recipe chooses.
         hyperparameters: the kind that it takes.
         columns: of results.csv.
-        shown: title -> metric, printed after each epoch beside the training losses.
+        shown: title -> metric, printed after each epoch beside the losses.
         details: what a checkpoint holds besides, for those who use the network.
     """
 

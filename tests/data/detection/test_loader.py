@@ -17,6 +17,7 @@ from data.detection.image_weights import image_weights
 from data.detection.loader import build_loader
 from data.image_record import ImageRecord, ground_truth_arrays
 from utils.distributed import World
+from utils.errors import UserError
 
 SOME = AugmentationSettings.only(hsv_v=0.4, translate=0.1, scale=0.5, fliplr=0.5, mosaic=0.5, mixup=0.3)
 
@@ -196,3 +197,14 @@ def test_small_images_and_crop_zero_draw_no_number(records: list[ImageRecord]) -
         strict=True,
     ):
         assert torch.equal(first.images, second.images)
+
+
+def test_images_none_of_which_decodes_end_in_one_line(records: list[ImageRecord]) -> None:
+    for record in records[:10]:
+        record.path.write_bytes(b"x")
+    loader = build_loader(DetectionDataset(records, 64), 4, False, 0)
+    assert [batch.indices for batch in loader] == [[10]]
+    records[10].path.write_bytes(b"x")
+    for shuffle in (False, True):
+        with pytest.raises(UserError, match=r"none of 11 images can be decoded, such as .*0\.png"):
+            next(iter(build_loader(DetectionDataset(records, 64, SOME), 4, shuffle, 0)))

@@ -22,7 +22,8 @@ ROW = "0 0.5 0.5 0.25 0.5\n"
 def test_a_missing_and_an_empty_label_are_background(yolo_set: Make) -> None:
     records, problems = read_records(yolo_set(ROW, None, ""), "train")
     assert [len(record.classes) for record in records] == [1, 0, 0]
-    assert problems == []
+    (problem,) = problems
+    assert problem.startswith("1 of 3 images have no label file") and problem.endswith("001.jpg")
     record = records[0]
     assert (record.width, record.height, record.image_id) == (64, 48, 0)
     np.testing.assert_allclose(record.boxes_xyxy, [[24, 12, 40, 36]])

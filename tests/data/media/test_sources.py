@@ -143,6 +143,6 @@ def test_wrong_source_says_what_would_be_right(tmp_path, monkeypatch, source, me
         (tmp_path / folder).mkdir(parents=True)
     for name in ("notes.md", "other/a.doc", "empty.txt"):
         (tmp_path / name).touch()
-    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x80")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xd8\x00\x80")
     with pytest.raises(UserError, match=message):
         open_source(source)

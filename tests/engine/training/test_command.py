@@ -108,7 +108,7 @@ def test_hub_networks_of_yolov5_train_and_evaluate(
     options = {"cfg": str(tmp_path / "hub.yaml"), "imgsz": 128, "epochs": 1}
     assert train.main(config(squares, tmp_path, **options)) == 0
     (results,) = results_of(tmp_path / "exp")
-    assert results["AP"] != "" and float(results["box"]) > 0
+    assert results["metrics/mAP_0.5:0.95"] != "" and float(results["train/box_loss"]) > 0
     assert load_predictor(tmp_path / "exp/weights/best.pt").stride == stride
 
 
@@ -197,6 +197,14 @@ def test_a_project_that_cannot_be_written_is_refused_before_the_data_are_read(tm
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write the run folder .*file/runs"):
         train.main(TrainConfig.of(project=tmp_path / "file/runs", data=tmp_path / "nothing.yaml"))
+
+
+def test_a_data_set_without_one_label_is_refused(squares: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").symlink_to(squares / "images")
+    file = tmp_path / "bare.yaml"
+    file.write_text("train: images/train\nval: images/val\nnames: [light, dark]\n")
+    with pytest.raises(UserError, match=r"no object is labeled in 'train'.*tools\.doctor"):
+        train.main(config(squares, tmp_path / "runs", data=file))
 
 
 def test_the_script_exits_with_code_2_and_without_a_traceback(tmp_path: Path) -> None:
