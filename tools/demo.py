@@ -22,6 +22,7 @@ from engine.inference.detector import Detector
 from utils.cli import run
 from utils.errors import UserError
 from utils.log import RESULT, LogOptions
+from utils.offline import keep_offline
 from utils.options import Options, group, opt
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def serve(detector: Detector, title: str, port: int, max_size: int, folder: Path
         UserError: the port is taken.
     """
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nor does it look for a newer version of itself
+    keep_offline()
     import gradio
     from starlette.middleware import Middleware
 
