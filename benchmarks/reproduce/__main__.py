@@ -6,9 +6,9 @@
     python -m benchmarks.reproduce from_scratch --report      # tables and plots, from the CSV alone
     python -m benchmarks.reproduce from_scratch --latency     # times again, all networks in turns
 
-Each run is a process of its own. A row is added to the CSV when a run has ended, so a suite may be interrupted
-at any time; --resume makes what is left, and goes on with an unfinished run from its own last.pt. Two commands
-on one suite share the work: a run that one of them makes is left out by the other.
+Each run is a process of its own. A row is added to the CSV when a run has ended, so a suite may be
+interrupted at any time; --resume makes what is left, and goes on with an unfinished run from its own last.pt.
+Two commands on one suite share the work: a run that one of them makes is left out by the other.
 """
 
 from __future__ import annotations

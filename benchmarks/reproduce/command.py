@@ -72,6 +72,8 @@ def main(cfg: ReproduceConfig) -> int:
             (retake_latency if cfg.latency else rescore)(runs, results, place)
         else:
             failed = make_missing(cfg, runs, results, place)
+    if failed and not results.path.exists():
+        return 1
     if not results.path.exists():
         raise UserError(f"no {results.path} yet; make its runs first: python -m benchmarks.reproduce {name}")
     LOG.log(RESULT, write_report(results, suite, cfg.against))

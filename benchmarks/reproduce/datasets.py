@@ -37,7 +37,7 @@ class Known:
 
 
 def data_root(given: Path | None) -> Path:
-    """Return the folder with the data sets: as given, by the environment, or datasets/ beside the checkout."""
+    """Return the folder with the data sets: as given, the environment's, or datasets/ beside the checkout."""
     written = given or os.environ.get(ROOT_VARIABLE)
     return Path(written).expanduser() if written else PROJECT.parent / "datasets"
 

@@ -41,7 +41,7 @@ def scored_in_runtime(run: Run, place: Place, data: Path, folder: Path) -> dict[
         weights = Path(shutil.copy(weights, folder / weights.name))
     file = _in_runtime(str(run.entry.runtime), weights, data, imgsz)
     predictor = load_predictor(file)
-    scored = ScoredData(data, run.data_entry.split, imgsz, "pycocotools")
+    scored = ScoredData(data, run.data_entry.split, imgsz, "pycocotools", resample=False)
     kept = folder / "scored"
     kept.mkdir(exist_ok=True)
     save(detect(predictor, scored), kept)

@@ -1,7 +1,7 @@
 """Milliseconds an image of a network alone, without NMS, in PyTorch and in ONNX Runtime, on the CPU.
 
-Taken at the end of a run beside whatever else the machine does; the row notes the load of that minute. `--latency`
-retakes them for all networks of a CSV in turns, which is what to compare them by.
+Taken at the end of a run beside whatever else the machine does; the row notes the load of that minute.
+`--latency` retakes them for all networks of a CSV in turns, which is what to compare them by.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Ultralytics' networks as peers: trained by their own engine, scored by our evaluator.
 
-They see the same images or tiles, written once as files. "default" is their own recipe, untouched. "ours" is our
-hyperparameters under their names; what has no counterpart there (quarter turns, moving tiles, anchors) stays out,
-and the moving average's length is set by a callback. Their detections are decoded outputs like ours: the same
-letterboxing, NMS and limits for all, but no NMS after an end-to-end head.
+They see the same images or tiles, written once as files. "default" is their own recipe, untouched. "ours" is
+our hyperparameters under their names; what has no counterpart there (quarter turns, moving tiles, anchors)
+stays out, and the moving average's length is set by a callback. Their detections are decoded outputs like
+ours: the same letterboxing, NMS and limits for all, but no NMS after an end-to-end head.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from utils.errors import UserError
 
 AUGMENTATION = ("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective",
                 "flipud", "fliplr", "mosaic", "mixup")  # fmt: skip
@@ -191,12 +189,11 @@ class Peer:
 
     stride, task, overlaps = 32, "detect", False
     imgsz: tuple[int, int] | None = None
-    config: dict[str, Any] = {}
 
     def __init__(self, weights: Path, threads: int) -> None:
         model = engine(threads).YOLO(str(weights), task="detect")
         self.names = [model.names[i] for i in sorted(model.names)]
-        self.device = torch.device("cpu")
+        self.device, self.config = torch.device("cpu"), dict[str, Any]()
         network: nn.Module = model.model.float().cpu().eval()
         self.parameters = sum(p.numel() for p in network.parameters())
         self.network: Any = network.fuse(verbose=False)  # type: ignore[operator]

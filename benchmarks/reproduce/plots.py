@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def plot_sizes(groups: Groups, png: Path) -> bool:
     """Draw each network's AP over the side of objects, mean of its seeds; False where no row has it."""
     from engine.evaluation.report.plots import color_of, make_figure
 
-    ends = [*(f"{low}-{high}" for low, high in zip(SIDES, SIDES[1:], strict=False)), f"{SIDES[-1]}+"]
+    ends = [*(f"{low}-{high}" for low, high in itertools.pairwise(SIDES)), f"{SIDES[-1]}+"]
     curves = {network: [_mean(rows, name) for name in BY_SIZE] for network, rows in groups.items()}
     used = [i for i in range(len(ends)) if any(curve[i] is not None for curve in curves.values())]
     if not used:

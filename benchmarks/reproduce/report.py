@@ -50,7 +50,7 @@ def write_report(results: Results, suite: Suite, against: Sequence[str] = ()) ->
     references = [name for name in against or suite.against or names[:1] if name in names]
     parts = [f"# {results.suite}", suite.about, _machine(rows)]
     for (data, budget), groups in by_setting(rows).items():
-        stem = f"{results.suite}-{data.replace('.yaml', '').replace('/', '-')}-{budget.replace(' ', '-')}"
+        stem = f"{results.suite}-{Path(data).stem}-{budget.replace(' ', '-')}"
         parts += [f"## {data}, {budget}", table(groups)]
         for reference in references:
             parts += comparison_tables(groups, reference, suite.metrics)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,7 @@ from utils.errors import UserError
 from utils.files import write_atomically
 
 SIDES = (0, 8, 16, 24, 32, 48, 64, 96)  # edges of the size classes of the plot, pixels of the full image
-BY_SIZE = tuple(f"AP_{low}-{high}" for low, high in zip(SIDES, SIDES[1:], strict=False)) + (
-    f"AP_{SIDES[-1]}+",
-)
+BY_SIZE = (*(f"AP_{low}-{high}" for low, high in itertools.pairwise(SIDES)), f"AP_{SIDES[-1]}+")
 INPUTS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")  # as the network takes them: images, or tiles
 AITOD = ("aitod_vt", "aitod_t", "aitod_s", "aitod_m")
 FULL = tuple(f"full_{name}" for name in INPUTS)  # full images, with the detections of their tiles merged
@@ -74,8 +73,8 @@ class Results:
         for number, cells in enumerate(table[1:], 2):
             if len(cells) != len(COLUMNS) or not all(cells[1 : 1 + len(KEY)]):
                 raise UserError(
-                    f"{self.path}: row {number} is not complete; delete it, and --resume makes that run again "
-                    "(the other rows stay)"
+                    f"{self.path}: row {number} is not complete; delete it, and --resume makes that run "
+                    "again (the other rows stay)"
                 )
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
         for row in rows:

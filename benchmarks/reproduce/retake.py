@@ -74,7 +74,9 @@ def rescore(runs: Sequence[Run], results: Results, place: Place) -> None:
             data = prepared(run.data, place.root, place.work, run.entry.tile)
             evaluator = "pycocotools" if run.entry.runtime else "hotcoco"
             imgsz = int(rows[run.key]["imgsz"])
-            changed[run.key] = score(kept, ScoredData(data, run.data_entry.split, imgsz, evaluator))
+            changed[run.key] = score(
+                kept, ScoredData(data, run.data_entry.split, imgsz, evaluator, not run.entry.runtime)
+            )
             LOG.info("%s scored again", run.name)
     if not changed:
         raise UserError(

@@ -86,7 +86,8 @@ def _note_definition(run: Run, folder: Path) -> None:
     file = folder / "run.json"
     if file.exists() and file.read_text(encoding="utf-8") != run.definition():
         raise UserError(
-            f"{folder} holds a run that the suite described otherwise; remove the folder, or choose another --work"
+            f"{folder} holds a run that the suite described otherwise; remove the folder, or "
+            "choose another --work"
         )
     file.write_text(run.definition(), encoding="utf-8")
 
@@ -183,7 +184,8 @@ def _train_ours(run: Run, place: Place, data: Path, options: dict[str, Any], fol
             exist_ok=True,
             **given,
         )
-    if not result.finished:
+    # a run that was asked to stop returns like a finished one, but has what it needs to go on in last.pt
+    if not result.finished or "training" in read_checkpoint(last):
         raise UserError(
             f"{run.name} did not end its training, see {folder}/log.txt; --resume goes on with it"
         )

@@ -1,7 +1,8 @@
 """Scoring: every network's detections go through the project's own evaluator, and are kept.
 
-In the run folder, `inputs.npz` holds the detections of the inputs (images, or tiles), predictions.json those of
-the full images in COCO's results format (as `val.py --save-json`). Either can be scored again at any time.
+In the run folder's scored/, inputs.npz holds the detections of the inputs (images or tiles), predictions.json
+those of the full images in COCO's results format, as `val.py --save-json` writes them. `--rescore` scores
+inputs.npz again, and `val.py --predictions` any such predictions.json.
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ class ScoredData:
         split: "val" or "test".
         imgsz: side of the input, px.
         evaluator: COCO implementation.
+        resample: whether to score on resamples of the images as well.
     """
 
     file: Path
     split: str
     imgsz: int
     evaluator: Any = "hotcoco"
+    resample: bool = True
 
     def records(self) -> list[ImageRecord]:
         """Return the images of the split, or their tiles."""
@@ -114,7 +117,7 @@ def score(folder: Path, data: ScoredData) -> Scores:
     write_metrics(result, folder / "metrics.json")
     return {
         **metrics_of(result, description.names),
-        **on_resamples(result, description.names),
+        **(on_resamples(result, description.names) if data.resample else {}),
         "images": len(records),
     }
 

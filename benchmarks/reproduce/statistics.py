@@ -3,9 +3,9 @@
 The difference of two means over seeds is uncertain for two reasons. *Seeds*: another training would have
 ended elsewhere. *Images*: other images would have scored otherwise. Both are simulated together. For the
 images, every run was scored on the same resamples of the images (with replacement), so a draw of a resample
-gives the difference of the two networks on it. For the seeds, a plain bootstrap of three or five values is much
-too narrow, so the error of their mean is drawn from Student's t with the standard error of the differences,
-seed by seed, which is exact where these are normally distributed.
+gives the difference of the two networks on it. For the seeds, a plain bootstrap of three or five values is
+much too narrow, so the error of their mean is drawn from Student's t with the standard error of the
+differences, seed by seed, which is exact where these are normally distributed.
 
 From the draws of the difference: the 95% interval is between its percentiles, p is twice the smaller share
 beyond zero. The p-values of a table are Holm-adjusted for the number of its comparisons. What is not

@@ -38,6 +38,8 @@ def _as_tuple(written: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Count = Annotated[int, Field(ge=1)]
+Keys = dict[str, Any]
+NO_KEYS: Keys = {}  # copied by pydantic for every model
 
 
 class Budget(Checked):
@@ -62,16 +64,16 @@ class DataEntry(Checked):
 
     Attributes:
         split: that is scored.
-        checkpoint: the best epoch's by the validation split, or the last epoch's, so that nothing is chosen on
-            the images that are scored.
+        checkpoint: the best epoch's by the validation split, or the last epoch's, so that nothing is chosen
+            on the images that are scored.
         options: of train.py on these data.
         hyp: hyperparameters that differ from those of the option `hyp`.
     """
 
     split: Literal["val", "test"] = "val"
     checkpoint: Literal["best", "last"] = "last"
-    options: dict[str, Any] = {}
-    hyp: dict[str, Any] = {}
+    options: Keys = NO_KEYS
+    hyp: Keys = NO_KEYS
 
 
 class NetworkEntry(Checked):
@@ -103,9 +105,9 @@ class NetworkEntry(Checked):
     stages: Names = ()
     flops_of: str | None = None
     runtime: str | None = None
-    options: dict[str, Any] = {}
-    hyp: dict[str, Any] = {}
-    tile: dict[str, Any] = {}
+    options: Keys = NO_KEYS
+    hyp: Keys = NO_KEYS
+    tile: Keys = NO_KEYS
     data: Names = ()
     seeds: Count | None = None
 
@@ -126,7 +128,7 @@ class Suite(Checked):
     networks: dict[str, NetworkEntry]
     budgets: Annotated[tuple[Budget, ...], BeforeValidator(_as_tuple)] = (Budget(epochs=100, minutes=None),)
     seeds: Count = 3
-    options: dict[str, Any] = {}
+    options: Keys = NO_KEYS
     onnx: bool = True  # whether times in ONNX Runtime are taken
     against: Names = ()
     metrics: Names = ("AP", "AP50", "AP_S")
@@ -180,7 +182,7 @@ class Run:
     @property
     def name(self) -> str:
         """'treecrowns/strided/100-epochs/seed0', also the path of the run folder."""
-        return f"{self.data}/{self.network}/{str(self.budget).replace(' ', '-')}/seed{self.seed}"
+        return f"{Path(self.data).stem}/{self.network}/{str(self.budget).replace(' ', '-')}/seed{self.seed}"
 
     def definition(self) -> str:
         """Everything that the suite says of the run, as one line of JSON; rows of one key must share it."""
