@@ -13,8 +13,8 @@ from utils.log import RESULT, LogOptions
 from utils.options import Options, group, opt
 
 if TYPE_CHECKING:
+    from benchmarks.reproduce.place import Place
     from benchmarks.reproduce.results import Results
-    from benchmarks.reproduce.runs import Place
     from benchmarks.reproduce.suite import Run
 
 LOG = logging.getLogger(__name__)
@@ -53,9 +53,9 @@ class ReproduceConfig(Options):
 def main(cfg: ReproduceConfig) -> int:
     """Make what is missing, and the report; 1 where a run failed."""
     from benchmarks.reproduce.datasets import data_root
+    from benchmarks.reproduce.place import Place
     from benchmarks.reproduce.report import write_report
     from benchmarks.reproduce.results import Results
-    from benchmarks.reproduce.runs import Place
     from benchmarks.reproduce.suite import find_suite, read_suite, runs_of
     from data.paths import PROJECT
 

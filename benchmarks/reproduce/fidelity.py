@@ -13,7 +13,7 @@ from benchmarks.reproduce.suite import Run
 from utils.errors import UserError, suggest
 
 if TYPE_CHECKING:
-    from benchmarks.reproduce.runs import Place
+    from benchmarks.reproduce.place import Place
 
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATED_ON = 19  # images, at most

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.reproduce.runs import Place
+    from benchmarks.reproduce.place import Place
     from benchmarks.reproduce.suite import Run
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.reproduce import latency
+from benchmarks.reproduce.place import Place
 from benchmarks.reproduce.results import Results, Row, as_text, key_of
-from benchmarks.reproduce.runs import Place, to_time
+from benchmarks.reproduce.runs import to_time
 from benchmarks.reproduce.suite import Run
 from utils.errors import UserError
 

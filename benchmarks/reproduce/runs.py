@@ -7,14 +7,16 @@ import csv
 import json
 import logging
 import platform
+import statistics
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce import latency
 from benchmarks.reproduce.datasets import prepared
 from benchmarks.reproduce.networks import architecture_of, hyp_of, start_of
+from benchmarks.reproduce.place import Place
 from benchmarks.reproduce.suite import Run
 from data.paths import PROJECT
 from utils.errors import UserError
@@ -22,27 +24,6 @@ from utils.errors import UserError
 LOG = logging.getLogger(__name__)
 PEERS_BATCH = 16  # Ultralytics' default
 PROBED = 2  # epochs that are timed to turn minutes into epochs
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run happens.
-
-    Attributes:
-        root: folder with the data sets.
-        work: folder of run folders and prepared data.
-        threads: of the CPU.
-        device: of training.
-    """
-
-    root: Path
-    work: Path
-    threads: int
-    device: str
-
-    def folder(self, run: Run) -> Path:
-        """Return the run's folder, which need not exist."""
-        return (self.work / run.suite / run.name).resolve()
 
 
 def execute(run: Run, place: Place) -> dict[str, Any]:
@@ -136,7 +117,10 @@ def _seconds_of(run: Run, folder: Path, data: Path) -> list[float]:
         return epoch_seconds(folder)
     with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
         speeds = [float(row["images_per_s"]) for row in csv.DictReader(file)]
-    return [_training_images(data) / speed for speed in speeds]
+    images = _training_images(data)
+    known = [images / speed for speed in speeds if speed > 0]
+    # an epoch has no speed where it was interrupted after its last batch: it counts like the others
+    return known + [statistics.fmean(known)] * (len(speeds) - len(known)) if known else []
 
 
 def _training_images(data: Path) -> int:
@@ -213,7 +197,7 @@ def _ours(run: Run, place: Place, data: Path, options: dict[str, Any]) -> dict[s
         "architecture": run.entry.cfg or run.entry.weights,
         "parameters": count_parameters(model),
         "gflops": count_gflops(model, options["imgsz"]),
-        "train_seconds": sum(_seconds_of(run, folder, data)),
+        "train_seconds": sum(_seconds_of(run, folder, data)) or None,
         **timed(run, place, options["imgsz"]),
     }
 
