@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from engine.inference.detector import Detector
 from utils.cli import run
 from utils.errors import UserError
+from utils.offline import keep_offline
 from utils.options import Options, opt
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def serve(detector: Detector, title: str, port: int, max_size: int, folder: Path
         UserError: the port is taken.
     """
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nor does it look for a newer version of itself
+    keep_offline()
     import gradio
     from starlette.middleware import Middleware
 

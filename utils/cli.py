@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from utils.errors import UserError, one_line, suggest
 from utils.log import LogOptions, setup_logging
+from utils.offline import keep_offline
 from utils.options import Option, Options, options_of
 
 Config = TypeVar("Config", bound=Options)
@@ -112,6 +113,7 @@ def run(
     prog = called.parent.name if called.name == "__main__.py" else called.name
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     setup_logging()
+    keep_offline()
     try:
         config = parse(config_class, argv, prog)
         setup_logging(

@@ -24,13 +24,13 @@ import numpy as np
 
 from utils.detections import Detections
 from utils.errors import UserError
+from utils.offline import ULTRALYTICS, keep_offline
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
 TrackerKind = Literal["bytetrack", "botsort"]
 Tracker = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-_ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_VERBOSE": "0"}
 _WIDE_FONTS = (
     "Noto Sans CJK",
     "Arial Unicode MS",
@@ -57,7 +57,8 @@ def _import_offline() -> None:
     import torch
     from PIL import Image
 
-    os.environ.update(_ENVIRONMENT)
+    keep_offline()
+    os.environ.update(ULTRALYTICS)
     threads, omp, save = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), torch.save
     open_image = Image.open
     with np.printoptions():  # restores what the import changes
@@ -81,7 +82,7 @@ def prepare_engine() -> None:
     """Let Ultralytics' trainer, validator, predictor and exporter write their log, and keep them offline.
 
     Fonts are local ones, and weights are downloaded only from an address that the user gave. Without this
-    call, as for drawing, Ultralytics writes nothing, see `_ENVIRONMENT`.
+    call, as for drawing, Ultralytics writes nothing, see `utils.offline`.
     """
     _import_offline()
     utils: Any = load("ultralytics.utils")
