@@ -112,7 +112,8 @@ def run(
 
     Exit codes: what `main` returns (None is 0), 2 for bad input (one line on stderr), 130 for Ctrl-C.
     """
-    prog = Path(sys.argv[0]).name
+    called = Path(sys.argv[0])
+    prog = called.parent.name if called.name == "__main__.py" else called.name
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     setup_logging()
     keep_offline()
