@@ -33,7 +33,7 @@ def main(cfg: MemoryBenchmark) -> int:
     from benchmarks.markdown import print_head, print_row
     from data.media.sources import open_source
     from engine.inference.outputs.media import Media
-    from engine.inference.outputs.result import FrameResult, Style
+    from engine.inference.outputs.result import DetectedFrame
     from engine.inference.pipeline import detect_images
     from engine.inference.settings import DetectSettings
     from engine.inference.sizes import input_size
@@ -50,10 +50,11 @@ def main(cfg: MemoryBenchmark) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(Media(Path(folder))) as media,
-        closing(detect_images(predictor, frames, settings)) as found_frames,
+        closing(detect_images(predictor, frames, settings)) as results,
     ):
-        for number, found in enumerate(found_frames, 1):
-            media.add(FrameResult(found.item, "looped", found.detections, predictor.names, Style()))
+        for number, one in enumerate(results, 1):
+            about = (one.item, "looped", predictor.names)
+            media.add(DetectedFrame(*about, one.detections, one.shape, one.tiles, one.stages))
             if number % (cfg.frames // 10) == 0:
                 memory, rate = process.memory_info().rss / 1e6, number / (time.perf_counter() - start)
                 print_row(number, f"{memory:.0f}", f"{rate:.1f}")

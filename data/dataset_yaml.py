@@ -26,10 +26,11 @@ from data.paths import PROJECT, as_path, places, resolve
 from data.tiling import Tiling
 from utils.errors import UserError, suggest
 from utils.files import read_yaml
+from utils.limits import CLASSES
+from utils.reading import reading
 from utils.validation import Checked, kind_of, must_be
 
 SPLITS = ("train", "val", "test")
-MOST_CLASSES = 10_000
 SHIPPED = Path(__file__).resolve().parent  # the data sets that ship are described here
 
 
@@ -96,13 +97,14 @@ class DatasetYaml(Checked):
         """Sort names that are numbered, name those left out after their number, take numbers for text."""
         if isinstance(names, dict):
             numbers = {str(key): name for key, name in names.items()}
-            if not all(key.isdecimal() and int(key) < MOST_CLASSES for key in numbers):
+            if not all(key.isdecimal() and len(key) < 10 and int(key) < CLASSES.most for key in numbers):
                 found = ", ".join(numbers)
                 raise ValueError(f"the keys of 'names' must be numbers of classes from 0, found {found}")
             count = max(map(int, numbers), default=-1) + 1
             names = [numbers.get(str(number), f"class{number}") for number in range(count)]
         if not isinstance(names, list):
             return names
+        CLASSES.check(len(names), "'names'")
         for number, name in enumerate(names):
             if isinstance(name, bool) or not isinstance(name, str | int | float):
                 raise ValueError(f"name {number} must be text, found {kind_of(name)}; put it in quotes")
@@ -191,6 +193,11 @@ def read_dataset_yaml(path: str | Path) -> DatasetConfig:
         UserError: the file or its root folder is missing, or a key is missing or cannot be used.
     """
     file = find_dataset_yaml(path)
+    with reading(file, "a data-set YAML"):
+        return _read(file)
+
+
+def _read(file: Path) -> DatasetConfig:
     content = read_keys(file)
     if content.get("task") == "classify":
         raise UserError(f"{file} is a data set for classification; this needs one with boxes")
@@ -217,9 +224,10 @@ def read_class_names(path: str | Path) -> tuple[tuple[str, ...], tuple[int, ...]
         UserError: the file is missing, or its names cannot be used.
     """
     file = find_dataset_yaml(path)
-    content = read_keys(file)
-    known = {key: content[key] for key in ("names", "category_ids") if key in content}
-    written = DetectionYaml.of({**known, "val": "."}, file)
+    with reading(file, "a data-set YAML"):
+        content = read_keys(file)
+        known = {key: content[key] for key in ("names", "category_ids") if key in content}
+        written = DetectionYaml.of({**known, "val": "."}, file)
     return written.names, written.category_ids
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.reading import reading
 
 PROJECT = Path(__file__).resolve().parents[1]  # default data, hyperparameters and sources are below it
 _LITTER = frozenset(
@@ -77,13 +78,16 @@ def read_lines(file: Path) -> list[str]:
     Raises:
         UserError: it is not text.
     """
-    content = file.read_bytes()
+    with reading(file, "a list of images"):
+        content = file.read_bytes()
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        lines = content.decode(encoding).splitlines()
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not a list of images: {error}") from error
-    stripped = (line.strip().strip("\"'") for line in lines)
+    if "\0" in text:
+        raise UserError(f"{file} is not a list of images: it holds a NUL, which no name of a file has")
+    stripped = (line.strip().strip("\"'") for line in text.splitlines())
     return [line for line in stripped if line and not line.startswith("#")]
 
 

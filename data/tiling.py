@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from data.image_record import ImageRecord, TileBox, ground_truth_arrays
-from utils.errors import UserError
+from utils.errors import UserError, quoted
+from utils.limits import TILES
 from utils.overlap import xyxy_of
 
 
@@ -28,13 +30,13 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
-            raise UserError(f"tile size must be a whole number of pixels, got {self.size!r}")
+            raise UserError(f"tile size must be a whole number of pixels, got {quoted(self.size)}")
         for name, below in (("overlap", True), ("min_area", False)):
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not (0 <= value < 1 or (value == 1 and not below)):
                 range_text = "from 0 to below 1" if below else "from 0 to 1"
-                raise UserError(f"tile {name} must be a share {range_text}, got {value!r}")
+                raise UserError(f"tile {name} must be a share {range_text}, got {quoted(value)}")
 
 
 def tiles_pay_from(imgsz: int) -> int:
@@ -52,19 +54,31 @@ def tile_boxes(width: int, height: int, size: int, overlap: float) -> np.ndarray
     larger than the image and never reaches beyond it.
     """
     x0, y0 = _starts(width, size, overlap), _starts(height, size, overlap)
+    TILES.check(len(x0) * len(y0), f"an image of {width}x{height} in tiles of {size} pixels")
     grid_y, grid_x = np.meshgrid(y0, x0, indexing="ij")
     corners = np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
     side = np.minimum(size, [width, height])
     return np.concatenate([corners, corners + side], axis=1)
 
 
+def count_tiles(width: int, height: int, size: int, overlap: float) -> int:
+    """Return how many tiles `tile_boxes` makes, without making them."""
+    return _count(width, size, overlap) * _count(height, size, overlap)
+
+
+def _count(length: int, size: int, overlap: float) -> int:
+    """Tiles along one side."""
+    if length <= size:
+        return 1
+    step = max(size * (1 - overlap), 1.0)
+    return math.ceil((length - size) / step - 1e-9) + 1
+
+
 def _starts(length: int, size: int, overlap: float) -> np.ndarray:
     """First pixel of each tile along one side."""
     if length <= size:
         return np.zeros(1, np.int64)
-    step = max(size * (1 - overlap), 1.0)
-    count = int(np.ceil((length - size) / step - 1e-9)) + 1
-    return np.floor(np.linspace(0, length - size, count) + 0.5).astype(np.int64)
+    return np.floor(np.linspace(0, length - size, _count(length, size, overlap)) + 0.5).astype(np.int64)
 
 
 def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRecord:

@@ -60,7 +60,7 @@ class TileOptions(Options):
         0.2, "share of its side that a tile has in common with the next", min=0, max=0.9, task="detect"
     )
     tile_whole: bool = opt(
-        False, "look at the full image as well, for objects larger than a tile", task="detect"
+        False, "detect on the full image as well, for objects larger than a tile", task="detect"
     )
     tile_merge: Literal["seams", "nms", "nmm"] = opt(
         "seams", "how the detections of tiles become those of the full image", task="detect"
@@ -76,7 +76,9 @@ class TileOptions(Options):
             object.__setattr__(self, "tile", str(self.tile))
         super().__post_init__()
         if self.side == 0 and self.tile_whole:
-            raise UserError("--tile-whole looks at the full image besides its tiles, but --tile 0 makes none")
+            raise UserError(
+                "--tile-whole detects on the full image besides its tiles, but --tile 0 makes none"
+            )
 
     @property
     def side(self) -> int | Literal["auto"] | None:

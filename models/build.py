@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import models.builders  # noqa: F401  (fills the registry)
 from models.architecture import is_classifier, read_architecture, swap_downsampling
+from models.bounds import bounded_parameters, check_output, check_row
 from models.classification.model import ClassificationModel, build_classifier
 from models.detection_architecture import scale_of
 from models.detection_model import DetectionModel, Inputs
@@ -22,6 +23,7 @@ from models.registry import find_block, make_layer
 from models.surgery import repeat_surgery
 from models.yaml_checks import Architecture
 from utils.errors import UserError
+from utils.reading import guarded
 
 HEADS = ("Detect", "AnchorFreeDetect")  # the blocks that end a detector
 PROBE = 128  # pixels, side of the black image that each layer is run on as it is built
@@ -47,6 +49,17 @@ def build_model(
         UserError: an unknown name, or a mistake in the YAML; the message names the place.
     """
     where = "model YAML" if isinstance(cfg, dict) else str(cfg)
+    with guarded(where, "a network"), bounded_parameters(where):
+        return _build(cfg, where, num_classes, anchors, downsample)
+
+
+def _build(
+    cfg: str | Path | dict[str, Any],
+    where: str,
+    num_classes: int | None,
+    anchors: int | Sequence[Sequence[float]] | None,
+    downsample: str | None,
+) -> DetectionModel | ClassificationModel:
     given = {"nc": num_classes, "anchors": anchors}
     architecture = read_architecture(cfg, {key: value for key, value in given.items() if value is not None})
     if downsample is not None:
@@ -96,8 +109,10 @@ class _Chain:
         indices = source if isinstance(source, list) else [source]
         values = [_literal(value, self.architecture) for value in arguments]
         c_in = [self.channels[i] for i in indices]
+        check_row(name, values, self.scale.repeats(repeat))
         layer, self.channels[index] = make_layer(name, c_in, self.scale, values, repeat)
         inputs = [self.outputs[i] for i in indices]
+        check_output(name, values, layer, self.channels[index], inputs)
         with torch.no_grad():
             self.outputs[index] = layer.eval()(inputs if isinstance(source, list) else inputs[0])
         self.layers.append(layer)

@@ -12,6 +12,7 @@ Ours is a dict of tensors and plain data, read with `torch.load(weights_only=Tru
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import torch
 from torch import Tensor
 
 from models.pickled_checkpoint import classes_named_in, load_plain, read_pickled_model
-from utils.errors import UserError
-from utils.files import write_atomically
+from utils.errors import UserError, quoted
+from utils.files import write_atomically, written_size
+from utils.limits import CHECKPOINT_VALUES, MEMBERS, PICKLE_BYTES
+from utils.reading import reading
 
 FORMAT = 1
 PUBLISHED = "YOLOv5's are published at https://github.com/ultralytics/yolov5/releases"
@@ -71,13 +74,14 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a checkpoint; give the .pt file in it")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"no weights file {path}; {PUBLISHED}")
-    _check_container(path)
-    named = classes_named_in(path)
-    if named:
-        return {"format": FORMAT, **read_pickled_model(path, named, map_location)}
-    return _checked(load_plain(path, map_location), path)
+    with reading(path, "a checkpoint"):
+        _check_container(path)
+        named = classes_named_in(path)
+        if named:
+            return _bounded({"format": FORMAT, **read_pickled_model(path, named, map_location)}, path)
+        return _checked(_bounded(load_plain(path, map_location), path), path)
 
 
 def _check_container(path: Path) -> None:
@@ -99,6 +103,8 @@ def _check_container(path: Path) -> None:
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            MEMBERS.check(len(entries), path)
             members = {name.rpartition("/")[2] for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is damaged and cannot be read, perhaps cut short: {error}") from error
@@ -106,6 +112,44 @@ def _check_archive(path: Path) -> None:
         raise UserError(f"{path} is a TorchScript export; give the checkpoint it was made from")
     if "data.pkl" not in members:
         raise UserError(f"{path} is a zip archive, not a PyTorch checkpoint")
+    _check_members(entries, path)
+    with zipfile.ZipFile(path) as archive:
+        pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+        if any(b"bytearray" in archive.read(entry) for entry in pickles):
+            raise UserError(f"{path} is refused: it names bytearray, which no checkpoint holds")
+
+
+def _check_members(entries: Sequence[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse an archive with packed members: torch packs none, and a small one can be huge.
+
+    Raises:
+        UserError: as above.
+    """
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise UserError(
+                f"{path} is refused: its part {quoted(entry.filename)} is packed, as torch never does"
+            )
+        if entry.filename.endswith("data.pkl"):
+            PICKLE_BYTES.check(entry.file_size, path)
+
+
+def _bounded(content: Any, path: Path) -> Any:
+    """Refuse tensors that are larger than their file, and plain data that repeats itself without end."""
+    CHECKPOINT_VALUES.check(written_size(content), path)
+    largest = path.stat().st_size
+    stack, seen = [content], set()
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.numel() * value.element_size() > largest:
+                raise UserError(
+                    f"{path} is refused: a tensor of {tuple(value.shape)} is larger than the file"
+                )
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            stack += value.values() if isinstance(value, dict) else value
+    return content
 
 
 def _checked(content: Any, path: Path) -> dict[str, Any]:
@@ -116,8 +160,11 @@ def _checked(content: Any, path: Path) -> dict[str, Any]:
         what = "a plain state dict" if tensors else f"a dict with {', '.join(map(str, list(content)[:5]))}"
         raise UserError(f"{path} holds {what}, without the architecture: it is not a detector checkpoint")
     if content["format"] != FORMAT:
-        raise UserError(f"{path} has format {content['format']}; this version reads format {FORMAT}")
+        raise UserError(f"{path} has format {quoted(content['format'])}; this version reads format {FORMAT}")
     for key, kind in (("model", dict), ("names", list), ("weights", dict)):
         if not isinstance(content.get(key), kind):
             raise UserError(f"{path} has no '{key}': it is not a detector checkpoint")
+    for key in ("config", "training", "tile"):
+        if not isinstance(content.get(key) or {}, dict):
+            raise UserError(f"{path}: '{key}' is {quoted(content[key])}, and should hold keys with values")
     return content

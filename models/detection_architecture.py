@@ -8,7 +8,8 @@ from typing import Any
 
 from models.registry import Scale
 from models.yaml_checks import Architecture, check_keys, check_positive, check_whole, is_whole
-from utils.errors import UserError
+from utils.errors import UserError, quoted
+from utils.limits import CLASSES
 
 KEYS = {
     "nc": "the number of classes",
@@ -49,10 +50,11 @@ def check_detector(content: Architecture, letter: str | None, where: str) -> Arc
     result.pop("scale", None)
     result.update(_chosen_scale(result.pop("scales", None), letter, where))
     if result.pop("task", "detect") != "detect":
-        raise UserError(f"{where}: task must be detect or classify, got {content['task']!r}")
+        raise UserError(f"{where}: task must be detect or classify, got {quoted(content['task'])}")
     result.setdefault("ch", 3)
     for key in ("nc", "ch"):
         check_whole(result.get(key), f"{where}: {key}, {KEYS[key]},")
+    CLASSES.check(result["nc"], f"{where}: nc")
     if result["ch"] != 3:
         raise UserError(f"{where}: ch is {result['ch']}, and detectors here take 3 channels, RGB")
     _check_batchnorm(result.get("batchnorm"), f"{where}: batchnorm")
@@ -72,7 +74,7 @@ def _check_batchnorm(value: Any, where: str) -> None:
     if value is None:
         return
     if not isinstance(value, dict) or set(value) != {"eps", "momentum"}:
-        raise UserError(f"{where} must hold eps and momentum, got {value!r}")
+        raise UserError(f"{where} must hold eps and momentum, got {quoted(value)}")
     for key, number in value.items():
         check_positive(number, f"{where}: {key}")
 
@@ -88,7 +90,7 @@ def _chosen_scale(scales: Any, letter: str | None, where: str) -> dict[str, floa
         raise UserError(f"{where} has several scales; say which: {names}")
     values = scales[letter]
     if not isinstance(values, list) or len(values) not in (2, 3):
-        raise UserError(f"{where}: scale {letter} must be [depth, width, max_channels], got {values!r}")
+        raise UserError(f"{where}: scale {letter} must be [depth, width, max_channels], got {quoted(values)}")
     return dict(zip(("depth_multiple", "width_multiple", "max_channels"), values, strict=False))
 
 
@@ -101,16 +103,16 @@ def _rows_of(content: Architecture, section: str, where: str) -> list[Any]:
 
 def _check_row(row: Any, where: str) -> None:
     if not isinstance(row, list) or len(row) != 4:
-        raise UserError(f"{where} must be [from, number, block, arguments], got {row!r}")
+        raise UserError(f"{where} must be [from, number, block, arguments], got {quoted(row)}")
     source, number, name, arguments = row
     sources = source if isinstance(source, list) else [source]
     if not sources or any(type(index) is not int for index in sources):
-        raise UserError(f"{where}: 'from' must be a layer's index or a list of them, got {source!r}")
+        raise UserError(f"{where}: 'from' must be a layer's index or a list of them, got {quoted(source)}")
     check_whole(number, f"{where}: number")
     if not isinstance(name, str):
-        raise UserError(f"{where}: the block must be a name, got {name!r}")
+        raise UserError(f"{where}: the block must be a name, got {quoted(name)}")
     if not isinstance(arguments, list):
-        raise UserError(f"{where} ({name}): the arguments must be a list, got {arguments!r}")
+        raise UserError(f"{where} ({name}): the arguments must be a list, got {quoted(arguments)}")
 
 
 def scale_of(architecture: Architecture) -> Scale:
@@ -132,11 +134,14 @@ def check_anchors(anchors: Any, where: str = "anchors") -> int | list[list[float
     if is_whole(anchors):
         return anchors
     if not isinstance(anchors, list | tuple) or not anchors:
-        raise UserError(f"{where} must be rows of width, height in pixels, or a number, got {anchors!r}")
+        raise UserError(
+            f"{where} must be rows of width, height in pixels, or a number, got {quoted(anchors)}"
+        )
     for number, row in enumerate(anchors, 1):
         if not isinstance(row, list | tuple) or not row or len(row) % 2 or len(row) != len(anchors[0]):
             raise UserError(
-                f"{where} row {number}: must be width, height pairs, as many as in the others, got {row!r}"
+                f"{where} row {number}: must be width, height pairs, as many as in the others, "
+                f"got {quoted(row)}"
             )
         for value in row:
             check_positive(value, f"{where} row {number}")

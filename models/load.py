@@ -15,7 +15,8 @@ from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from models.fuse import fuse_detector
 from models.module_settings import built_settings, difference
-from utils.errors import UserError
+from utils.errors import UserError, quoted
+from utils.reading import guarded
 
 
 def load_model(
@@ -49,6 +50,14 @@ def from_checkpoint(
     Raises:
         UserError: its architecture cannot be built, or its weights do not fit it.
     """
+    with guarded(where, "a checkpoint"):
+        return _from_checkpoint(content, where)
+
+
+def _from_checkpoint(content: Mapping[str, Any], where: str) -> DetectionModel | ClassificationModel:
+    for key, tensor in content["weights"].items():
+        if not isinstance(key, str) or not isinstance(tensor, Tensor) or tensor.device.type == "meta":
+            raise UserError(f"{where}: weights hold {quoted(key)}: no name with a tensor")
     try:
         model = build_model(content["model"])
     except UserError as error:
@@ -67,7 +76,7 @@ def from_checkpoint(
         model.set_anchors(head.anchors * head.stride.view(-1, 1, 1))
     if len(content["names"]) != len(model.names):
         raise UserError(f"{where}: {len(content['names'])} names for {len(model.names)} classes")
-    model.names = list(content["names"])
+    model.names = [str(name) for name in content["names"]]
     return model.eval()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from models.layers.activations import activation_text
-from utils.errors import UserError
+from utils.errors import UserError, quoted
 
 Settings = tuple[str, dict[str, Any]]  # class name, plain attributes
 
@@ -97,7 +97,7 @@ def difference(given: Mapping[str, Settings], built: Mapping[str, Settings]) -> 
             return f"{path} is {other_kind} in the file, and {kind} by its architecture"
         for key, here, there in _shared(settings, others):
             if here != there:
-                return f"{path}.{key} is {there!r} in the file, and {here!r} by its architecture"
+                return f"{path}.{key} is {quoted(there)} in the file, and {quoted(here)} by its architecture"
     return ""
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from models.module_settings import Settings, described_by, plain_settings
 from utils.errors import UserError
+from utils.limits import MODULES
+from utils.reading import reason
 
 # Parts of networks, and the paths and NumPy values that an unfinished YOLOv5 training leaves in a checkpoint.
 _HARMLESS = re.compile(
@@ -133,7 +135,7 @@ def load_plain(path: Path, map_location: str | torch.device) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return reason(error)
 
 
 def read_pickled_model(path: Path, named: list[str], map_location: str | torch.device) -> dict[str, Any]:
@@ -186,6 +188,7 @@ def _modules(module: Any, path: str) -> dict[str, Settings]:
     for name, child in (vars(module).get("_modules") or {}).items():
         if isinstance(child, _Inert):
             settings.update(_modules(child, f"{path}.{name}" if path else name))
+            MODULES.check(len(settings), "a pickled network")
     return settings
 
 

@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from utils.errors import UserError, suggest
+from utils.errors import UserError, quoted, suggest
 
 Builder = Callable[..., tuple[nn.Module, int]]  # returns the module and its output channels
 
@@ -105,7 +105,7 @@ def _check_arguments(build: Builder, arguments: list[Any]) -> None:
     parameters = [p for p in inspect.signature(build).parameters.values() if p.kind is not p.KEYWORD_ONLY][2:]
     if len(arguments) > len(parameters):
         extra = len(parameters)
-        raise UserError(f"unexpected argument {extra + 1}, {arguments[extra]!r}")
+        raise UserError(f"unexpected argument {extra + 1}, {quoted(arguments[extra])}")
     for position, parameter in enumerate(parameters, 1):
         if position > len(arguments):
             if parameter.default is parameter.empty:
@@ -115,7 +115,7 @@ def _check_arguments(build: Builder, arguments: list[Any]) -> None:
         kinds = _kinds_of(hint)
         if type(value) not in kinds and not (float in kinds and type(value) is int):
             expected = " or ".join(_KINDS.get(kind, "None") for kind in kinds)
-            raise UserError(f"argument {position}, '{parameter.name}', takes {expected}, got {value!r}")
+            raise UserError(f"argument {position}, '{parameter.name}', takes {expected}, got {quoted(value)}")
 
 
 def _kinds_of(hint: Any) -> list[type]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from utils.errors import UserError, suggest
+from utils.errors import UserError, quoted, suggest
 
 Architecture = dict[str, Any]  # a checked model YAML: plain data that builds the network again
+
+
+LARGEST = 1e9  # no number of a model YAML comes near; infinities and endless integers lie beyond
 
 
 def check_keys(content: Architecture, known: Iterable[str], where: str, of: str = "") -> None:
@@ -25,10 +28,10 @@ def is_whole(value: Any) -> bool:
 def check_whole(value: Any, where: str) -> None:
     """Raise a UserError unless `value` is a whole number above 0."""
     if not is_whole(value):
-        raise UserError(f"{where} must be a whole number above 0, got {value!r}")
+        raise UserError(f"{where} must be a whole number above 0, got {quoted(value)}")
 
 
 def check_positive(value: Any, where: str) -> None:
     """Raise a UserError unless `value` is a number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise UserError(f"{where} must be a number above 0, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
+        raise UserError(f"{where} must be a number above 0, got {quoted(value)}")

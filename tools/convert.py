@@ -17,6 +17,7 @@ from utils.cli import run
 from utils.errors import UserError, suggest
 from utils.log import RESULT, LogOptions
 from utils.options import Options, group, opt
+from utils.reading import guarded
 
 if TYPE_CHECKING:
     from data.converters.ground_truth import Converted
@@ -58,7 +59,8 @@ def main(cfg: ConvertConfig) -> int:
     if not cfg.source.is_dir():
         raise UserError(f"no folder {cfg.source}; the source of {kind.title} holds {kind.layout}")
     check_target(cfg.target)
-    data = kind.read(cfg.source)
+    with guarded(cfg.source, f"a copy of {kind.title}"):
+        data = kind.read(cfg.source)
     if cfg.val and list(data.splits) != ["train"]:
         raise UserError(f"--val is for data sets with nothing but train; there are {', '.join(data.splits)}")
     if cfg.val:

@@ -9,6 +9,7 @@ Only this computer can reach the page, the page reaches nobody, and what was dro
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
 import tempfile
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 from engine.inference.detector import Detector
 from utils.cli import run
 from utils.errors import UserError
-from utils.options import Options, opt
+from utils.log import RESULT, LogOptions
+from utils.offline import keep_offline
+from utils.options import Options, group, opt
 
 if TYPE_CHECKING:
     import gradio
@@ -28,10 +31,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from ultralytics.engine.results import Results
 
+LOG = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 SHOWN_SIDE = 2560  # pixels; a larger image is shown reduced
-KEPT_SECONDS = 1800  # for how long a dropped file can be looked at again with other settings
+KEPT_SECONDS = 1800  # for how long a dropped file stays for another try with other settings
 LARGEST_TILE = 2048
+MOST_TILES = 1000  # of an image; more would keep everybody else waiting for minutes
+SMALLEST_VIDEO = 16  # pixels; browsers and encoders refuse smaller sides
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class DemoConfig(Options):
     port: int = opt(7860, "the page is http://127.0.0.1:<port>", min=1, max=65535)
     max_size: int = opt(200, "largest file that may be dropped, MB", min=1)
     device: str = opt("", "cpu, 0, cuda:1, mps (default: the best there is)")
+    log: LogOptions = group(LogOptions)
 
 
 def main(cfg: DemoConfig) -> int:
@@ -58,11 +65,11 @@ def main(cfg: DemoConfig) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that files are deleted then, too
     with tempfile.TemporaryDirectory(prefix="yolov5-spd-demo-") as folder:
         page = serve(detector, str(weights), cfg.port, cfg.max_size, Path(folder))
-        print(f"{weights}: open http://{HOST}:{cfg.port} (Ctrl-C ends it)", flush=True)
+        LOG.log(RESULT, f"{weights}: open http://{HOST}:{cfg.port} (Ctrl-C ends it)")
         try:
             signal.pause()
         except KeyboardInterrupt:
-            print("the page is closed, its files are deleted")
+            LOG.info("the page is closed, its files are deleted")
         finally:
             page.close(verbose=False)
     return 0
@@ -82,7 +89,7 @@ def serve(detector: Detector, title: str, port: int, max_size: int, folder: Path
         UserError: the port is taken.
     """
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nor does it look for a newer version of itself
+    keep_offline()
     import gradio
     from starlette.middleware import Middleware
 
@@ -94,7 +101,7 @@ def serve(detector: Detector, title: str, port: int, max_size: int, folder: Path
             server_port=port,
             max_file_size=max_size * 2**20,
             theme=gradio.themes.Base(font=fonts, font_mono=["monospace"]),
-            app_kwargs={"middleware": [Middleware(OnlyThisPage)]},
+            app_kwargs={"middleware": [Middleware(OnlyThisPage, port=port)]},
             footer_links=[],
             share=False,
             ssr_mode=False,
@@ -107,13 +114,27 @@ def serve(detector: Detector, title: str, port: int, max_size: int, folder: Path
 
 
 class OnlyThisPage:
-    """Forbids the browser, in every answer, to load anything from anywhere else."""
+    """Answers this page only, and forbids the browser, in every answer, to load anything from elsewhere.
 
-    def __init__(self, app: Any):
+    A request for another host is refused: a site whose name is made to lead to this computer (DNS rebinding)
+    could otherwise use the page's API. So is one that another site's page sends, such as an upload.
+
+    Args:
+        app: that answers.
+        port: of this computer, on which it does.
+    """
+
+    def __init__(self, app: Any, port: int):
         self.app = app
+        self.hosts = {f"{name}:{port}".encode() for name in (HOST, "localhost")}
+        self.hosts |= {HOST.encode(), b"localhost"} if port == 80 else set()
+        self.origins = {b"http://" + host for host in self.hosts}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, with one more header in the answer."""
+        """Pass a request on, with one more header in the answer, or refuse it."""
+        if scope["type"] in ("http", "websocket") and not self._is_own(scope["headers"]):
+            await _refuse(scope, send)
+            return
         here = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'"
 
         async def guarded(message: Any) -> None:
@@ -123,6 +144,22 @@ class OnlyThisPage:
             await send(message)
 
         await self.app(scope, receive, guarded)
+
+    def _is_own(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Whether a request is for this page's host, and not sent by the page of another."""
+        hosts = [value.lower() for name, value in headers if name == b"host"]
+        origins = [value.lower() for name, value in headers if name == b"origin"]
+        return len(hosts) == 1 and hosts[0] in self.hosts and self.origins.issuperset(origins)
+
+
+async def _refuse(scope: Any, send: Any) -> None:
+    """Answer with 403, or close a WebSocket before it opens."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": b"this page answers its own address only\n"})
 
 
 def _page(detector: Detector, title: str, folder: Path) -> gradio.Blocks:
@@ -134,16 +171,16 @@ def _page(detector: Detector, title: str, folder: Path) -> gradio.Blocks:
         if file is None:
             raise gradio.Error("drop an image or a video first", print_exception=False)
         try:
-            seen = look(detector, Path(file), conf, iou, int(tile), folder)
+            result = detect_file(detector, Path(file), conf, iou, int(tile), folder)
         except UserError as error:
             reason = str(error).replace(file, Path(file).name)
             raise gradio.Error(reason, print_exception=False) from error
         return {
-            image: gradio.Image(seen.image, visible=seen.video is None),
-            video: gradio.Video(seen.video, visible=seen.video is not None),
-            counts: seen.counts,
-            sizes: seen.sizes,
-            summary: seen.summary,
+            image: gradio.Image(result.image, visible=result.video is None),
+            video: gradio.Video(result.video, visible=result.video is not None),
+            counts: result.counts,
+            sizes: result.sizes,
+            summary: result.summary,
         }
 
     with gradio.Blocks(title="YOLOv5-SPD", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
@@ -161,9 +198,9 @@ def _page(detector: Detector, title: str, folder: Path) -> gradio.Blocks:
             with gradio.Column(scale=3):
                 summary = gradio.Markdown(elem_id="summary")
                 image = gradio.Image(
-                    label="found", format="jpeg", buttons=["download", "fullscreen"], elem_id="image"
+                    label="detections", format="jpeg", buttons=["download", "fullscreen"], elem_id="image"
                 )
-                video = gradio.Video(label="found", visible=False, buttons=["download"], elem_id="video")
+                video = gradio.Video(label="detections", visible=False, buttons=["download"], elem_id="video")
                 sizes = gradio.Plot(label="sizes", elem_id="sizes")
         outputs = [image, video, counts, sizes, summary]
         button.click(show, [file, conf, iou, tile], outputs, api_name="detect")
@@ -171,7 +208,7 @@ def _page(detector: Detector, title: str, folder: Path) -> gradio.Blocks:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class DemoResult:
     """What the page shows of a file.
 
     Attributes:
@@ -189,11 +226,13 @@ class Seen:
     summary: str
 
 
-def look(detector: Detector, file: Path, conf: float, iou: float, tile: int, folder: Path) -> Seen:
+def detect_file(
+    detector: Detector, file: Path, conf: float, iou: float, tile: int, folder: Path
+) -> DemoResult:
     """Detect on a file.
 
     Args:
-        detector: who looks.
+        detector: the network.
         file: image or video.
         conf: smallest confidence.
         iou: of NMS.
@@ -201,7 +240,7 @@ def look(detector: Detector, file: Path, conf: float, iou: float, tile: int, fol
         folder: where an annotated video is written.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or its images would be cut into too many tiles.
     """
     import numpy as np
 
@@ -209,38 +248,73 @@ def look(detector: Detector, file: Path, conf: float, iou: float, tile: int, fol
 
     if not file.is_file():
         raise UserError("that file has been deleted meanwhile; drop it again")
+    is_video = file.suffix.lower() in VIDEO_SUFFIXES
+    _refuse_many_tiles(file, is_video, tile)
     results = detector.stream(file, conf=conf, iou=iou, tile=tile)
-    rows: list[np.ndarray] = []
+    per_image: list[np.ndarray] = []
     image, video = None, None
-    if file.suffix.lower() in VIDEO_SUFFIXES:
-        video = _annotate(results, file, folder, rows)
+    if is_video:
+        video = _annotate(results, file, folder, per_image)
     else:
         [result] = list(results)
-        rows.append(_boxes(result))
+        per_image.append(_detections(result))
         image = _drawn(result)[..., ::-1]
-    found = np.concatenate([np.zeros((0, 6), np.float32), *rows])
-    sides = np.sqrt((found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1]))
-    of_class = [(name, sides[found[:, 5] == index]) for index, name in enumerate(detector.names)]
+    detections = np.concatenate([np.zeros((0, 6), np.float32), *per_image])
+    sides = np.sqrt((detections[:, 2:4] - detections[:, :2]).prod(1))
+    of_class = [(name, sides[detections[:, 5] == index]) for index, name in enumerate(detector.names)]
     counts = [[name, len(own), round(float(np.median(own)), 1)] for name, own in of_class if len(own)]
-    where = f" in {len(rows)} frames" if video else ""
-    return Seen(image, video, counts, _histogram(sides), f"**{len(found)} objects**{where}")
+    where = f" in {len(per_image)} frames" if video else ""
+    return DemoResult(image, video, counts, _histogram(sides), f"**{len(detections)} objects**{where}")
 
 
-def _annotate(results: Iterator[Results], file: Path, folder: Path, rows: list[np.ndarray]) -> str:
-    """Write the annotated video in a format that browsers play; its detections are added to `rows`."""
+def _refuse_many_tiles(file: Path, is_video: bool, tile: int) -> None:
+    """Raise a UserError where tiles of this side, pixels, would be too many, as the header tells."""
+    from data.tiling import count_tiles
+    from engine.options import TileOptions
+
+    if not TileOptions(tile=str(tile)).side:
+        return
+    width, height = _size(file, is_video)
+    count = count_tiles(width, height, tile, TileOptions().overlap)
+    if count > MOST_TILES:
+        raise UserError(
+            f"{count:,} tiles of {tile} px in {width} x {height} px are too many for this page, which takes "
+            f"{MOST_TILES:,}; choose larger tiles, or detect.py"
+        )
+
+
+def _size(file: Path, is_video: bool) -> tuple[int, int]:
+    """Width and height of an image or video, pixels, by its header; 0 of a video that does not say."""
+    if not is_video:
+        from data.media.image_files import ImageReadError, read_size
+
+        try:
+            return read_size(file)
+        except ImageReadError as error:
+            raise UserError(str(error)) from error
+    import cv2
+
+    capture = cv2.VideoCapture(str(file))
+    size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    capture.release()
+    return size
+
+
+def _annotate(results: Iterator[Results], file: Path, folder: Path, per_frame: list[np.ndarray]) -> str:
+    """Write the annotated video in a format that browsers play; its detections are added to `per_frame`."""
     import cv2
 
     capture = cv2.VideoCapture(str(file))
     fps = capture.get(cv2.CAP_PROP_FPS) or 30.0
     capture.release()
-    target = Path(tempfile.mkdtemp(dir=folder)) / "found.webm"
+    target = Path(tempfile.mkdtemp(dir=folder)) / "detections.webm"
     writer = cv2.VideoWriter()
     for result in results:
-        drawn = _drawn(result)
+        drawn = _padded(_drawn(result))
         if not writer.isOpened():
             writer.open(str(target), cv2.VideoWriter.fourcc(*"VP80"), fps, drawn.shape[1::-1])
         writer.write(drawn)
-        rows.append(_boxes(result))
+        per_frame.append(_detections(result))
     writer.release()
     return str(target)
 
@@ -251,15 +325,26 @@ def _drawn(result: Results) -> np.ndarray:
 
     from utils.ultralytics_adapter import draw_boxes
 
-    image, boxes = result.orig_img, _boxes(result)
-    scale = min(SHOWN_SIDE / max(image.shape[:2]), 1.0)
+    image, detections = result.orig_img, _detections(result)
+    height, width = image.shape[:2]
+    scale = min(SHOWN_SIDE / max(height, width), 1.0)
     if scale < 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    labels = [f"{result.names[int(row[5])]} {row[4]:.2f}" for row in boxes]
-    return draw_boxes(image, boxes[:, :4] * scale, labels, boxes[:, 5])
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    labels = [f"{result.names[int(class_id)]} {score:.2f}" for score, class_id in detections[:, 4:]]
+    return draw_boxes(image, detections[:, :4] * scale, labels, detections[:, 5])
 
 
-def _boxes(result: Results) -> np.ndarray:
+def _padded(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> the same with a black border right and below, where it is too small for a video."""
+    import cv2
+
+    height, width = image.shape[:2]
+    below, right = max(SMALLEST_VIDEO - height, 0), max(SMALLEST_VIDEO - width, 0)
+    return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT)
+
+
+def _detections(result: Results) -> np.ndarray:
     """(n, 6) x1, y1, x2, y2 in pixels, confidence, class."""
     import numpy as np
 

@@ -44,7 +44,11 @@ class DoctorConfig(Options):
     )
     weights: Path | None = opt(None, "take anchors and strides from this checkpoint")
     cfg: str = opt(DEFAULT_MODEL, "or from this architecture")
-    similar: bool = opt(True, "decode every image, to find copies that were encoded or resized again")
+    similar: bool = opt(
+        True,
+        "decode every image, to find copies that were encoded or resized again",
+        off_help="find exact copies only, without decoding every image",
+    )
     plots: bool = opt(True, "draw sizes, anchors, classes and crowding")
     list_all: bool = opt(False, f"list all lines, not only the first {LISTED} of a kind")
     project: Path = opt("runs/doctor", "folder of runs")

@@ -30,7 +30,7 @@ class SurgeryConfig(Options):
     to: Literal["spd"] = opt("spd", "what replaces strided convolutions and poolings")
     out: Path | None = opt(None, "checkpoint to write (default: NAME-spd-init.pt beside the weights)")
     where: tuple[str, ...] = opt((), "names or patterns of the layers to replace (default: all)")
-    preserve: bool = opt(True, "keep the outputs; --no-preserve starts new layers from random weights")
+    preserve: bool = opt(True, "keep the outputs", off_help="start the new layers from random weights")
     skip: bool = opt(False, "leave what cannot be replaced")
     log: LogOptions = group(LogOptions)
 

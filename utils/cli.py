@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from utils.errors import UserError, one_line, suggest
 from utils.log import LogOptions, setup_logging
+from utils.offline import keep_offline
 from utils.options import Option, Options, options_of
 
 Config = TypeVar("Config", bound=Options)
@@ -68,10 +69,13 @@ def _add(target: argparse._ArgumentGroup, option: Option) -> None:
 
 
 def _help(option: Option) -> str:
-    text = option.help.replace("%", "%%")
     default: Any = option.default
+    text = option.help
+    if default is True:  # what is shown is the flag that switches it off
+        text = option.off_help or f"do not {option.help}"
+    text = text.replace("%", "%%")
     if option.kind.type is bool:
-        return f"{text} (on by default)" if default else text
+        return text
     if default is None or default == ():
         return text
     shown = " ".join(map(str, default)) if option.kind.many else str(default)
@@ -108,9 +112,11 @@ def run(
 
     Exit codes: what `main` returns (None is 0), 2 for bad input (one line on stderr), 130 for Ctrl-C.
     """
-    prog = Path(sys.argv[0]).name
+    called = Path(sys.argv[0])
+    prog = called.parent.name if called.name == "__main__.py" else called.name
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     setup_logging()
+    keep_offline()
     try:
         config = parse(config_class, argv, prog)
         setup_logging(

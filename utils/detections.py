@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +44,18 @@ class Detections:
         """(n, 6) x1, y1, x2, y2, score, class, as NMS returns them -> Detections."""
         values = np.asarray(array, np.float32).reshape(-1, 6)
         return cls(values[:, :4].copy(), values[:, 4].copy(), values[:, 5].astype(np.int64))
+
+    @classmethod
+    def concatenated(cls, many: Sequence[Detections]) -> Detections:
+        """Return all detections, in their order; with track ids only where every one has them."""
+        some = [cls.empty(), *many]
+        tracks = [one.track_ids for one in many if one.track_ids is not None]
+        return cls(
+            np.concatenate([one.xyxy for one in some]),
+            np.concatenate([one.scores for one in some]),
+            np.concatenate([one.class_ids for one in some]),
+            np.concatenate(tracks) if tracks and len(tracks) == len(many) else None,
+        )
 
     def to_array(self) -> NDArray[np.float32]:
         """Return (n, 6) float32 x1, y1, x2, y2, score, class."""

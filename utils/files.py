@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import os
 import secrets
 import shutil
@@ -10,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
-from utils.errors import UserError
-
-LARGEST_YAML = 4 * 2**20  # bytes; no settings file is that large, and PyYAML takes some 10 s for each MiB
+from utils.errors import UserError, one_line
+from utils.limits import YAML_BYTES, YAML_VALUES
+from utils.reading import reading
 
 
 def read_yaml(path: Path) -> Any:
@@ -23,21 +25,60 @@ def read_yaml(path: Path) -> Any:
     """
     import yaml
 
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_YAML:
-            raise UserError(f"{path} is too large for a YAML file of settings: {size / 2**20:.0f} MiB")
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"no file {path}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except RecursionError as error:
-        raise UserError(f"{path} is not valid YAML: nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2024-13-01
-        if isinstance(error, UserError):
+    with reading(path, "a YAML file"):
+        YAML_BYTES.check(path.stat().st_size, path)
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8-sig"), _loader())
+            YAML_VALUES.check(written_size(content), path)
+            return content
+        except UserError:
             raise
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        except OSError:
+            raise
+        except Exception as error:  # PyYAML raises what it likes: ValueError for a date such as 2024-13-01
+            deep = isinstance(error, RecursionError) or "maximum nesting depth" in str(error)
+            why = "nested too deeply" if deep else " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{path} is not valid YAML: {one_line(why, 200)}") from error
+
+
+@functools.cache
+def _loader() -> Any:
+    """The safe loader, of libyaml where PyYAML has it: ten times as fast."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """Refuses mappings that merge keys (<<) without end."""
+
+        def flatten_mapping(self, node: Any) -> None:
+            """Count what is merged, before it is copied."""
+            for key, value in node.value:
+                if key.tag == "tag:yaml.org,2002:merge":
+                    merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                    mappings = [item for item in merged if isinstance(item, yaml.MappingNode)]
+                    for item in dict.fromkeys(mappings):
+                        self.flatten_mapping(item)
+                    YAML_VALUES.check(sum(len(item.value) for item in mappings), "keys merged by <<")
+            super().flatten_mapping(node)
+
+    return Loader
+
+
+def written_size(content: Any) -> float:
+    """Count values and characters as if written without aliases; infinite where one holds itself."""
+    sizes: dict[int, float] = {}
+    stack = [(content, False)]
+    while stack:
+        value, counted = stack.pop()
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        if not isinstance(value, dict | list | tuple | set):
+            sizes[id(value)] = 1 + (len(value) if isinstance(value, str | bytes) else 0)
+        elif counted:
+            sizes[id(value)] = 1 + sum(sizes[id(item)] for item in inner)
+        elif id(value) not in sizes:
+            sizes[id(value)] = math.inf  # until it is counted: what meets itself on the way stays so
+            stack.append((value, True))
+            stack += [(item, False) for item in inner if id(item) not in sizes]
+    return sizes[id(content)]
 
 
 @overload
@@ -142,3 +183,16 @@ def move_into_place(finished: Path, target: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
     shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file where the system cannot write it: of a full disk it does not say which file was meant.
+
+    Raises:
+        UserError: it cannot be written; the message names `path` and the system's reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

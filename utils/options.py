@@ -46,6 +46,7 @@ def opt(
     const: Any = None,
     task: Task | None = None,
     off: tuple[str, ...] = (),
+    off_help: str | None = None,
 ) -> Any:
     """Declare one option.
 
@@ -59,6 +60,8 @@ def opt(
         const: the value of the bare option, without an argument (as in `--resume`).
         task: the only task the option is for; None is both.
         off: further spellings that switch a bool off, such as "--noplots".
+        off_help: what --no-x does, for a bool that is on; None is "do not", then `help`, which begins with a
+            verb.
     """
     metadata = {
         "help": help,
@@ -68,6 +71,7 @@ def opt(
         "const": const,
         "task": task,
         "off": off,
+        "off_help": off_help,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -120,6 +124,7 @@ class Option:
     const: Any
     task: Task | None
     off: tuple[str, ...] = ()
+    off_help: str | None = None
 
     @property
     def flag(self) -> str:
@@ -146,7 +151,7 @@ def _options(
             assert config is root, f"{config.__name__}: a group holds options, not groups"
             yield from _options(field.metadata["group"], root, field.name, field.metadata["defaults"])
             continue
-        what = {key: field.metadata[key] for key in ("help", "aliases", "min", "max", "const", "task", "off")}
+        what = {key: value for key, value in field.metadata.items() if key != "group"}
         default = defaults.get(field.name, field.default)
         yield Option(field.name, default, kind_of(hints[field.name]), config, path, **what)
 

@@ -24,13 +24,13 @@ import numpy as np
 
 from utils.detections import Detections
 from utils.errors import UserError
+from utils.offline import ULTRALYTICS, keep_offline
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
 TrackerKind = Literal["bytetrack", "botsort"]
 Tracker = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-_ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_VERBOSE": "0"}
 _WIDE_FONTS = (
     "Noto Sans CJK",
     "Arial Unicode MS",
@@ -51,13 +51,23 @@ def load(module: str) -> ModuleType:
     return importlib.import_module(module)
 
 
+def import_before_threads() -> None:
+    """Import Ultralytics now: for a moment its import sets OpenCV's threads to 0.
+
+    OpenCV divides by that number in functions that run in other threads meanwhile, such as
+    connectedComponents, which ends the process.
+    """
+    _import_offline()
+
+
 @functools.cache
 def _import_offline() -> None:
     import cv2
     import torch
     from PIL import Image
 
-    os.environ.update(_ENVIRONMENT)
+    keep_offline()
+    os.environ.update(ULTRALYTICS)
     threads, omp, save = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), torch.save
     open_image = Image.open
     with np.printoptions():  # restores what the import changes
@@ -81,7 +91,7 @@ def prepare_engine() -> None:
     """Let Ultralytics' trainer, validator, predictor and exporter write their log, and keep them offline.
 
     Fonts are local ones, and weights are downloaded only from an address that the user gave. Without this
-    call, as for drawing, Ultralytics writes nothing, see `_ENVIRONMENT`.
+    call, as for drawing, Ultralytics writes nothing, see `utils.offline`.
     """
     _import_offline()
     utils: Any = load("ultralytics.utils")
@@ -172,7 +182,8 @@ def _line_width(shape: tuple[int, ...], boxes: np.ndarray) -> int:
 
 def _font_scale(shape: tuple[int, ...], line_width: int | None) -> float:
     """Return OpenCV's font scale; .4 is about 9 pixels, the smallest that is easy to read."""
-    scale = line_width / 3 if line_width else (shape[0] + shape[1]) / 2 * 0.00035
+    side = min((shape[0] + shape[1]) / 2, 4 * min(shape[:2]))  # a strip is lower than its labels would be
+    scale = line_width / 3 if line_width else side * 0.00035
     return min(max(scale, 0.4), 2.0)
 
 

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import Self
 
-from utils.errors import UserError, suggest
+from utils.errors import UserError, quoted, suggest
 
 _BOUNDS = {
     "greater_than_equal": ("at least", "ge"),
@@ -145,7 +145,7 @@ def _complaint(detail: ErrorDetails, context: Mapping[str, Any]) -> str:
     kind, value = detail["type"], detail["input"]
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
-        return f"must be {words} {context[key]:g}, got {value!r}"
+        return f"must be {words} {context[key]:g}, got {quoted(value)}"
     if kind == "literal_error":
         choices = re.findall("'(.*?)'", context["expected"])  # "'SGD', 'Adam' or 'AdamW'"
         return f"has no choice '{value}'. {suggest(str(value), choices)}"

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from data.image_record import ImageRecord
+from data.media.signatures import HEAD, is_image_data
 
 _GRID = 16  # a fingerprint is a grid of so many mean gray levels on each side
 _COARSE = 4  # neighbors are looked up by a grid of so many means on each side
@@ -79,7 +80,7 @@ def _means(record: ImageRecord) -> np.ndarray:
     flag = next((flag for factor, flag in flags.items() if side >= 8 * _GRID * factor), cv2.IMREAD_GRAYSCALE)
     try:
         encoded = np.fromfile(record.path, np.uint8)
-        image = cv2.imdecode(encoded, flag) if encoded.size else None
+        image = cv2.imdecode(encoded, flag) if is_image_data(encoded[:HEAD].tobytes()) else None
     except (OSError, cv2.error):
         image = None
     if image is None:

@@ -7,6 +7,7 @@ dicts, and keeps the bytes of the array; anything else that a file names is refu
 from __future__ import annotations
 
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, check_labels, transform_all
 from data.classification.transform import InputTransform
 from utils.errors import UserError
+from utils.reading import reading, reason
 
 SIDE = 32  # pixels
 _VALUES = 3 * SIDE * SIDE  # of an image: all of red, then green, then blue
@@ -34,7 +36,8 @@ def read(description: ClassificationDatasetConfig, split: str, transform: InputT
         raise UserError(f"{description.file}: CIFAR has 10 or 100 'names', found {classes}")
     values, labels, where = [], [], []
     for file in description.sources(split):
-        pixels, numbers = (_binary if file.suffix == ".bin" else _pickled)(file, classes)
+        with reading(file, "a CIFAR batch"):
+            pixels, numbers = (_binary if file.suffix == ".bin" else _pickled)(file, classes)
         check_labels(numbers, classes, file)
         values.append(pixels)
         labels.append(numbers)
@@ -60,22 +63,40 @@ def _binary(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
 def _pickled(file: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """(N, 3072) values and (N,) labels."""
     try:
+        check_pickle(file.read_bytes())
         with file.open("rb") as stream:
             content = _Reader(stream, encoding="bytes").load()
     except UserError:
         raise
     except Exception as error:  # a damaged or crafted file can make the unpickler raise anything
-        raise UserError(f"{file}: cut short, or not a CIFAR batch of the Python version ({error})") from error
+        raise UserError(
+            f"{file}: cut short, or not a CIFAR batch of the Python version ({reason(error)})"
+        ) from error
     key = _LABEL_KEYS[classes]
     if not isinstance(content, dict) or not {key, b"data"} <= content.keys():
         raise UserError(f"{file}: not a CIFAR-{classes} batch: it must hold 'data' and '{key.decode()}'")
-    labels = np.array(content[key])
+    numbers = content[key]
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        raise UserError(f"{file}: no CIFAR-{classes} batch: its labels are no list of numbers")
+    labels = np.array(numbers)
     pixels = content[b"data"].values() if isinstance(content[b"data"], _Array) else np.zeros(0, np.uint8)
     if labels.ndim != 1 or labels.dtype.kind != "i" or pixels.size != len(labels) * _VALUES:
         raise UserError(
             f"{file}: cut short, or no CIFAR-{classes} batch: {pixels.size} values for {labels.size} images"
         )
     return pixels.reshape(-1, _VALUES), labels
+
+
+def check_pickle(content: bytes) -> None:
+    """Raise a ValueError for a pickle that asks for more memory than it fills.
+
+    The places of its memo are allocated up to the highest, and bytearrays before their bytes are read.
+    """
+    for operation, argument, position in pickletools.genops(content):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > (position or 0):
+            raise ValueError("it remembers more than it holds")
+        if operation.name == "BYTEARRAY8":
+            raise ValueError("it holds a bytearray")
 
 
 class _Array:
@@ -91,7 +112,8 @@ class _Array:
 
     def values(self) -> np.ndarray:
         """Return its content, which must be bytes in row-major order."""
-        _, _, dtype, column_major, content = self.state
+        state = self.state if isinstance(self.state, tuple) and len(self.state) == 5 else (None,) * 5
+        _, _, dtype, column_major, content = state
         if (
             not isinstance(dtype, _Dtype)
             or dtype.name != "u1"

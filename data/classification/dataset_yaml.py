@@ -30,6 +30,7 @@ from data.dataset_yaml import (
     root_folder,
 )
 from utils.errors import UserError
+from utils.reading import guarded
 from utils.validation import must_be
 
 
@@ -108,7 +109,8 @@ def read_classification_yaml(path: str | Path) -> ClassificationDatasetConfig:
     content = read_keys(file)
     if content.get("task") != "classify":
         raise UserError(f"{file} is not a data set for classification: it has no 'task: classify'")
-    written = ClassificationYaml.of(content, file)
+    with guarded(file, "a data-set YAML"):
+        written = ClassificationYaml.of(content, file)
     return ClassificationDatasetConfig(
         file,
         root_folder(file, written.path),

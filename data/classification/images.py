@@ -13,7 +13,9 @@ from PIL import Image
 
 from data.classification.transform import InputTransform
 from data.media.image_files import ImageReadError, read_image
+from data.media.signatures import PILLOW_FORMATS
 from utils.errors import UserError
+from utils.reading import reading
 
 _THREADS = 8
 _MODES = ("1", "L", "P", "RGB", "YCbCr")
@@ -66,13 +68,12 @@ def read_files(files: Sequence[Path], transform: InputTransform, side: int | Non
 
     def read(file: Path) -> np.ndarray:
         try:
-            with Image.open(file) as header:  # reads the header only
-                mode, size = header.mode, header.size
-            image = read_image(file)
+            with reading(file, "an image", ImageReadError):
+                with Image.open(file, formats=PILLOW_FORMATS) as header:  # reads the header only
+                    mode, size = header.mode, header.size
+                image = read_image(file)
         except ImageReadError as error:
             raise UserError(str(error)) from error
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: cannot be read as an image ({error})") from error
         if mode not in _MODES:
             raise UserError(f"{file}: an image of mode {mode}; save it as 8-bit gray or RGB")
         if side and size != (side, side):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +14,8 @@ from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, check_labels, transform_all
 from data.classification.transform import InputTransform
 from utils.errors import UserError
+from utils.limits import check_unpacked
+from utils.reading import reading
 
 DIGITS = tuple("0123456789")
 
@@ -48,12 +51,25 @@ def _labels_of(file: Path) -> Path:
 
 def _read_idx(file: Path, dimensions: int) -> np.ndarray:
     """Return the array of bytes that an IDX file holds."""
-    content = file.read_bytes()
+    with reading(file, "an IDX file"):
+        return _array(file, file.read_bytes(), dimensions)
+
+
+def _unpacked(file: Path, packed: bytes, head: int) -> bytes:
+    """Return what a gzip file holds, if its header's sizes are plausible: not a byte more."""
+    with gzip.open(io.BytesIO(packed)) as stream:
+        start = stream.read(head)
+        count = int(np.prod(struct.unpack(f">{len(start[4:]) // 4}I", start[4:]), dtype=object))
+        check_unpacked(count, len(packed), file)
+        return start + stream.read(count + 1)
+
+
+def _array(file: Path, content: bytes, dimensions: int) -> np.ndarray:
+    head = 4 + 4 * dimensions
     try:
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        content = _unpacked(file, content, head) if content[:2] == b"\x1f\x8b" else content
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file}: broken or cut short ({error})") from error
-    head = 4 + 4 * dimensions
     if len(content) < head or content[:4] != bytes([0, 0, 8, dimensions]):
         raise UserError(f"{file}: not an IDX file of bytes with {dimensions} dimensions")
     shape = struct.unpack(f">{dimensions}I", content[4:head])

@@ -5,7 +5,6 @@ Or Keras' `x_train`, `y_train`, `x_test` and `y_test` in one file.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet, check_labels, transform_all
 from data.classification.transform import InputTransform
 from utils.errors import UserError
+from utils.limits import check_unpacked
+from utils.reading import check_regular, reason
 
 
 def read(description: ClassificationDatasetConfig, split: str, transform: InputTransform) -> ImageSet:
@@ -35,7 +36,11 @@ def read(description: ClassificationDatasetConfig, split: str, transform: InputT
 def _arrays(file: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """(N, H, W, C) uint8, (N,) int64 and the names, or ()."""
     try:
+        check_regular(file, "an .npz file")
         with np.load(file, allow_pickle=False) as content:
+            check_unpacked(
+                sum(entry.file_size for entry in content.zip.infolist()), file.stat().st_size, file
+            )
             keras = f"x_{part}" in content
             keys = (f"x_{part}", f"y_{part}") if keras else ("images", "labels")
             images, labels = (content[key] for key in keys)
@@ -44,8 +49,11 @@ def _arrays(file: Path, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, .
         raise UserError(
             f"{file}: no 'images' and 'labels' (nor Keras' x_{part}, y_{part}): {error}"
         ) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise UserError(f"{file}: cannot be read as an .npz file of plain arrays ({error})") from error
+    except UserError:
+        raise
+    except Exception as error:  # a damaged or crafted file can make zlib, zipfile and NumPy raise anything
+        why = reason(error)
+        raise UserError(f"{file}: cannot be read as an .npz file of plain arrays ({why})") from error
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise UserError(f"{file}: images must be uint8 (N, H, W) or (N, H, W, 3), got {_described(images)}")

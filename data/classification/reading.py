@@ -8,6 +8,7 @@ from data.classification import cifar, folders, mnist, npz, tiny_imagenet
 from data.classification.dataset_yaml import ClassificationDatasetConfig
 from data.classification.images import ImageSet
 from data.classification.transform import InputTransform
+from utils.reading import guarded
 
 READERS: dict[str, Callable[[ClassificationDatasetConfig, str, InputTransform], ImageSet]] = {
     "folders": folders.read,
@@ -26,4 +27,5 @@ def read_labeled_images(
     Raises:
         UserError: they are missing, or differ from their format; the message names the file.
     """
-    return READERS[description.format](description, split, transform)
+    with guarded(description.file, f"a data set of the format {description.format}"):
+        return READERS[description.format](description, split, transform)

@@ -18,6 +18,7 @@ from data.classification.images import ImageSet, read_files
 from data.classification.transform import InputTransform
 from data.media.image_files import is_image
 from utils.errors import UserError
+from utils.reading import reading
 
 SIDE = 64  # pixels
 
@@ -45,7 +46,8 @@ def read(description: ClassificationDatasetConfig, split: str, transform: InputT
 def _lines(file: Path) -> list[str]:
     if not file.is_file():
         raise UserError(f"no {file}: not the layout in which Tiny ImageNet is published")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    with reading(file, "a text file"):
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not lines:
         raise UserError(f"{file} is empty")
     return lines

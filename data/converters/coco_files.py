@@ -14,6 +14,7 @@ from data.converters.reading import folder_of
 from data.detection.coco_checks import check_coco, unused_categories
 from data.detection.coco_json import check_annotation, load_coco
 from utils.errors import UserError
+from utils.reading import reading
 
 LOG = logging.getLogger(__name__)
 
@@ -67,6 +68,17 @@ def read_coco_file(
     Raises:
         UserError: the file is no COCO file, names another category or image, or its images are missing.
     """
+    with reading(file, "a COCO file"):
+        return _read(file, folders, labels, notes, is_ignored)
+
+
+def _read(
+    file: Path,
+    folders: list[Path],
+    labels: Mapping[str, int | None],
+    notes: Counter[str],
+    is_ignored: Ignored,
+) -> list[AnnotatedImage]:
     content = load_coco(file)
     for line in check_coco(file, content)[0]:
         LOG.warning("%s", line)

@@ -12,6 +12,7 @@ from pathlib import Path
 from data.media.image_files import ImageReadError, is_image, read_size
 from data.paths import is_litter
 from utils.errors import UserError
+from utils.reading import guarded, reading
 
 
 def read_text(file: Path) -> str:
@@ -20,12 +21,8 @@ def read_text(file: Path) -> str:
     Raises:
         UserError: it is missing, or no UTF-8 text.
     """
-    try:
+    with reading(file, "an annotation file"):
         return file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"no annotation file {file}") from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} cannot be read as text: {error}") from error
 
 
 def read_rows(file: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
@@ -34,7 +31,9 @@ def read_rows(file: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
     Raises:
         UserError: a row has fewer or more columns.
     """
-    for number, row in enumerate(csv.reader(read_text(file).splitlines()), 1):
+    with guarded(file, "a table of annotations"):
+        rows = list(csv.reader(read_text(file).splitlines()))
+    for number, row in enumerate(rows, 1):
         cells = [cell.strip() for cell in row]
         while cells and not cells[-1]:
             cells.pop()

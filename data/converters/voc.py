@@ -17,6 +17,7 @@ from data.converters.ground_truth import AnnotatedImage, Converted, Object
 from data.converters.reading import numbers, read_text
 from data.media.image_files import IMAGE_SUFFIXES
 from utils.errors import UserError
+from utils.reading import reading
 
 NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
@@ -71,12 +72,11 @@ def _split_files(source: Path) -> list[tuple[str, Path]]:
 
 
 def _read_image(file: Path) -> tuple[AnnotatedImage, list[_Box]]:
-    try:
-        root = ElementTree.fromstring(file.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"no annotation file {file}") from error
-    except ElementTree.ParseError as error:
-        raise UserError(f"{file} is not readable as XML: {error}") from error
+    with reading(file, "an XML file"):
+        try:
+            root = ElementTree.fromstring(file.read_bytes())
+        except ElementTree.ParseError as error:
+            raise UserError(f"{file} is not readable as XML: {error}") from error
     width, height = numbers(str(file), [_text(file, root, f"size/{side}") for side in ("width", "height")])
     boxes = [
         _read_object(f"{file}: object {number}", file, node)

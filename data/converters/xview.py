@@ -15,6 +15,7 @@ from typing import Any
 from data.converters.ground_truth import AnnotatedImage, Converted, Object
 from data.converters.reading import list_images, numbers, read_sizes, read_text
 from utils.errors import UserError
+from utils.reading import reading
 
 CLASSES = {
     11: "Fixed-wing Aircraft",
@@ -106,10 +107,11 @@ def read(source: Path) -> Converted:
 
 
 def _features(file: Path) -> list[Any]:
-    try:
-        content = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is not readable as JSON: {error}") from error
+    with reading(file, "a GeoJSON file"):
+        try:
+            content = json.loads(read_text(file))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{file} is not readable as JSON: {error}") from error
     features = content.get("features") if isinstance(content, dict) else None
     if not isinstance(features, list):
         raise UserError(f"{file}: no list 'features'; a GeoJSON file has one")

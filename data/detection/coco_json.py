@@ -19,10 +19,14 @@ import numpy as np
 
 from data.detection.coco_checks import check_coco, read_whole_ids, unused_categories
 from data.image_record import Annotations, annotation_arrays
-from utils.errors import UserError, suggest
+from utils.errors import UserError, quoted, suggest
+from utils.limits import CLASSES, JSON_BYTES
 from utils.overlap import xyxy_of
+from utils.reading import reading
 
 _ROW = np.dtype([("box", float, 4), ("class", int), ("area", float), ("crowd", bool)])
+LARGEST_ID = 2**63  # whole numbers beyond it fit no array
+FARTHEST = 1e9  # pixels; no image is that large, and float32 ends soon after
 REGION = -1  # the "class" of a category whose boxes are regions to ignore
 
 _ID, _NUMBER = int | str, int | float
@@ -59,12 +63,14 @@ def read_coco(
     Raises:
         UserError: the file is no COCO file, or uses a category that is not among `names`.
     """
-    content = load_coco(file)
-    images, notes, faults = read_images(file, content, _class_of_category(file, content, names, category_ids))
-    suspects, remarks = check_coco(file, content)
+    with reading(file, "a COCO file"):
+        content = load_coco(file)
+        of_category = _class_of_category(file, content, names, category_ids)
+        images, notes, faults = read_images(file, content, of_category)
+        suspects, remarks = check_coco(file, content)
     if category_ids is None:
         remarks += [
-            f"{file}: category '{entry['name']}' left out: no annotation has it, and no class its name"
+            f"{file}: category {quoted(entry['name'])} left out: no annotation has it, and no class its name"
             for entry in unused_categories(content)
             if entry["name"] not in names
         ]
@@ -96,7 +102,7 @@ def read_images(
     rows: dict[Any, list[tuple[Any, ...]]] = {image_id: [] for image_id in images}
     odd: Counter[str] = Counter()
     faults: list[str] = []
-    for entry in content.get("annotations", []):
+    for entry in _list_of(file, content, "annotations"):
         try:
             image_id, category, box, area, crowd = check_annotation(file, entry, classes)
         except UserError as error:
@@ -138,23 +144,42 @@ def load_coco(file: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing or no COCO file; the message names the entry.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"no COCO file {file}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not readable as JSON: {error}") from error
-    if isinstance(content, dict):
-        read_whole_ids(content)
+    with reading(file, "a COCO file") as size:
+        JSON_BYTES.check(size, file)
+        try:
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
+        except ValueError as error:
+            raise UserError(f"{file} is not readable as JSON: {error}") from error
+        if isinstance(content, dict):
+            read_whole_ids(content)
     for key, types in _ENTRIES.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
             raise UserError(f"{file}: no list '{key}'; a COCO file has images, annotations and categories")
+        if key == "categories":
+            CLASSES.check(len(entries), f"{file}: 'categories'")
         for number, entry in enumerate(entries):
             for name, kind in types.items():
-                if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
+                if not isinstance(entry, dict) or not _usable(entry.get(name), kind):
                     raise UserError(f"{file}: entry {number} of '{key}' has no usable '{name}'")
     return content
+
+
+def _usable(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind, and a number within what an array of numbers or an image can hold."""
+    if isinstance(value, bool) or not isinstance(value, kind):
+        return False
+    if kind is _NUMBER:
+        return 0 < value <= FARTHEST  # false for NaN
+    return not isinstance(value, int) or abs(value) < LARGEST_ID
+
+
+def _list_of(file: Path, content: dict[str, Any], key: str) -> list[Any]:
+    """Return a list that may be missing."""
+    entries = content.get(key, [])
+    if not isinstance(entries, list):
+        raise UserError(f"{file}: '{key}' is no list but {quoted(entries)}")
+    return entries
 
 
 def _class_of_category(
@@ -184,18 +209,18 @@ def check_annotation(
     Raises:
         UserError: a field is missing or cannot be used, or the category is not one of `categories`.
     """
-    where = f"{file}: annotation {entry.get('id') if isinstance(entry, dict) else entry}"
+    where = f"{file}: annotation {quoted(entry.get('id') if isinstance(entry, dict) else entry)}"
     for key, kind in (("image_id", _ID), ("category_id", int), ("bbox", list)):
-        if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+        if not isinstance(entry, dict) or not _usable(entry.get(key), kind):
             raise UserError(f"{where} has no usable '{key}'")
     try:
         x, y, width, height = map(float, entry["bbox"])
         area = float(width * height if entry.get("area") is None else entry["area"])
-        if not all(map(math.isfinite, (x, y, width, height, area))):
+        if not all(abs(value) <= FARTHEST for value in (x, y, width, height)) or not math.isfinite(area):
             raise ValueError("not finite")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
-            f"{where}: bbox {entry['bbox']!r} is not x, y, width, height, or area is not a number"
+            f"{where}: bbox {quoted(entry['bbox'])} is not x, y, width, height, or area is not a number"
         ) from error
     if entry["category_id"] not in categories:
         known = ", ".join(map(str, sorted(categories)))
@@ -227,11 +252,15 @@ def _regions(file: Path, entry: dict[str, Any], width: int, height: int) -> np.n
     written = entry.get("ignore_regions", [])
     try:
         regions = np.array(written, np.float64).reshape(-1, 4)
-        if not np.isfinite(regions).all() or (regions[:, 2:] < 0).any() or len(regions) != len(written):
+        if (
+            not (np.abs(regions) <= FARTHEST).all()
+            or (regions[:, 2:] < 0).any()
+            or len(regions) != len(written)
+        ):
             raise ValueError("not boxes")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         where = f"{file}: 'ignore_regions' of image {entry['id']}"
-        raise UserError(f"{where} must be a list of x, y, width, height, found {written!r}") from error
+        raise UserError(f"{where} must be a list of x, y, width, height, found {quoted(written)}") from error
     regions[:, 2:] += regions[:, :2]
     regions = np.clip(regions, 0, [width, height, width, height])
     return regions[(regions[:, 2:] > regions[:, :2]).all(axis=1)].astype(np.float32)

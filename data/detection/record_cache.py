@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +16,13 @@ import numpy as np
 from data.image_record import Annotations, ImageRecord
 from utils.errors import UserError
 from utils.files import write_atomically
+from utils.limits import check_unpacked
+from utils.reading import reading
 
 _FORMAT = 3
+LOG = logging.getLogger(__name__)
+_BOXES = ("boxes_xywh", "ignore")
+_TYPES = {"classes": "i", "crowd": "b"}  # kinds of numbers; the others are floating-point
 _COLUMNS = (*Annotations._fields, "ignore")
 
 
@@ -34,7 +39,7 @@ def fingerprint(about: str, files: Sequence[Path]) -> str:
 def _stamp(file: Path) -> str:
     try:
         status = os.stat(file)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return f"{file}\0absent\n"
     return f"{file}\0{status.st_mtime_ns}\0{status.st_size}\n"
 
@@ -76,16 +81,28 @@ def load_cache(
         files: those that the records depend on; None takes the saved list.
     """
     try:
-        with np.load(file, allow_pickle=False) as content:
-            header = json.loads(content["header"].tobytes())
-            known = files if files is not None else [Path(path) for path in header["files"]]
-            if header["digest"] != fingerprint(about, known):
-                return None
-            ends, ignore_ends = (np.cumsum(content[name])[:-1] for name in ("counts", "ignore_counts"))
-            columns = [np.split(content[name], ends) for name in Annotations._fields]
-            ignore = np.split(content["ignore"], ignore_ends)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        with reading(file, "a label cache"):
+            return _load(file, about, files)
+    except UserError as error:
+        if file.exists():
+            LOG.info("%s; labels are read again", error)
         return None
+
+
+def _load(file: Path, about: str, files: list[Path] | None) -> tuple[list[ImageRecord], list[str]] | None:
+    with np.load(file, allow_pickle=False) as content:
+        check_unpacked(sum(member.file_size for member in content.zip.infolist()), file.stat().st_size, file)
+        header = json.loads(content["header"].tobytes())
+        known = files if files is not None else [Path(path) for path in header["files"]]
+        if header["digest"] != fingerprint(about, known):
+            return None
+        counts, ignore_counts = content["counts"], content["ignore_counts"]
+        columns = [
+            np.split(_column(content, name, int(counts.sum())), np.cumsum(counts)[:-1])
+            for name in Annotations._fields
+        ]
+        ignored = _column(content, "ignore", int(ignore_counts.sum()))
+        ignore = np.split(ignored, np.cumsum(ignore_counts)[:-1])
     images = zip(header["paths"], header["image_ids"], header["sizes"], strict=True)
     records = [
         ImageRecord(Path(path), image_id, width, height, *Annotations(*arrays), ignore=regions)
@@ -93,4 +110,12 @@ def load_cache(
             images, zip(*columns, strict=True), ignore, strict=True
         )
     ]
-    return records, header["problems"]
+    return records, [str(problem) for problem in header["problems"]]
+
+
+def _column(content: Any, name: str, rows: int) -> np.ndarray:
+    """Return a column of the cache, which must be of its type and length."""
+    column, sides = content[name], ((4,) if name in _BOXES else ())
+    if column.dtype.kind != _TYPES.get(name, "f") or column.shape != (rows, *sides):
+        raise ValueError(f"column '{name}' is {column.dtype} {column.shape}")
+    return column

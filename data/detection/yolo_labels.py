@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from data.detection.plausibility import ROUNDING
+from utils.errors import UserError, one_line
+from utils.limits import LABEL_BYTES
+from utils.reading import reading
 
 
 @dataclass
@@ -53,13 +56,14 @@ def read_labels(path: Path, names: tuple[str, ...]) -> Labels:
     Duplicate rows are dropped and noted; a row with any other fault is a bad row.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), missing=True)
-    except (UnicodeDecodeError, OSError) as error:
-        return Labels(
-            np.zeros(0, np.int64), np.zeros((0, 4)), [f"{path}:1: cannot be read as text ({error})"]
-        )
+        with reading(path, "a label file") as size:
+            LABEL_BYTES.check(size, path)
+            text = path.read_text(encoding="utf-8-sig")
+    except UserError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), missing=True)
+        problem = f"{path}:1: cannot be read as text ({one_line(str(error))})"
+        return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), [problem])
     classes, boxes, written, bad_rows, duplicates = [], [], [], [], []
     seen: set[tuple[float, ...]] = set()
     for number, line in enumerate(text.splitlines(), 1):

@@ -10,12 +10,17 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from data.media.signatures import HEAD, PILLOW_FORMATS, is_image_data, size_in_header
+from utils.limits import IMAGE_PIXELS, IMAGE_RATIO
+from utils.reading import check_regular, reason
+
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
+PLAUSIBLE = 64_000_000  # pixels of an image that may be in a file of any size: flat areas pack well
 _UNBOUNDED = "whose range is not known; save it with 8 or 16 bits per channel"
 _REFUSED = {  # by Pillow's format and mode
     ("TIFF", "F"): f"holds 32-bit floating-point pixels, {_UNBOUNDED}",
@@ -44,28 +49,28 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageReadError: missing, unreadable or truncated.
     """
+    check_regular(path, "an image", ImageReadError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                reason = _REFUSED.get((image.format or "", image.mode))
-                if reason or image.format == "DIB":
-                    raise ImageReadError(f"{path}: {reason or _NO_HEADER}")
+            with Image.open(path, formats=PILLOW_FORMATS) as image:
+                reason_not = _REFUSED.get((image.format or "", image.mode))
+                if reason_not or image.format == "DIB":
+                    raise ImageReadError(f"{path}: {reason_not or _NO_HEADER}")
                 width, height = _stored_size(image)
+                check_pixels(path, width, height)
                 turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
                 if not _ends_well(path, image.format):
                     image.load()
-    except Image.DecompressionBombError:
+    except Image.DecompressionBombError:  # larger than Pillow likes; read_image has a limit of its own
         height, width = read_image(path).shape[:2]
         return width, height
-    except FileNotFoundError as error:
-        raise ImageReadError(f"{path}: no such image") from error
     except UnidentifiedImageError as error:
         raise ImageReadError(f"{path}: cannot be read as an image") from error
     except ImageReadError:
         raise
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageReadError(f"{path}: broken image ({error})") from error
+    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
+        raise ImageReadError(f"{path}: broken image ({reason(error)})") from error
     return (height, width) if turned else (width, height)
 
 
@@ -85,19 +90,35 @@ def _ends_well(path: Path, kind: str | None) -> bool:
         return file.read().rstrip(b"\0\r\n").endswith(end)
 
 
+def check_pixels(path: Path, width: int, height: int) -> None:
+    """Refuse an image that is too large, or that a file of its size cannot hold.
+
+    Raises:
+        ImageReadError: as above.
+    """
+    pixels = width * height
+    if pixels > IMAGE_PIXELS.most:
+        raise ImageReadError(IMAGE_PIXELS.refusal(pixels, path))
+    if pixels > PLAUSIBLE and pixels > path.stat().st_size * IMAGE_RATIO.most:
+        size = f"{path}: broken image: its header says {width}x{height}"
+        raise ImageReadError(IMAGE_RATIO.refusal(pixels // max(path.stat().st_size, 1), size))
+
+
 def read_image(path: Path) -> np.ndarray:
     """Return the pixels (H, W, 3) uint8 BGR, rotated as EXIF says.
 
     Raises:
         ImageReadError: missing or unreadable.
     """
+    check_regular(path, "an image", ImageReadError)
     try:
         encoded = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    except FileNotFoundError as error:
-        raise ImageReadError(f"{path}: no such image") from error
-    except (OSError, cv2.error) as error:
-        raise ImageReadError(f"{path}: broken image ({error})") from error
+        known = is_image_data(encoded[:HEAD].tobytes())
+        if known:
+            check_pixels(path, *(size_in_header(encoded) or (0, 0)))
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if known else None
+    except (OSError, MemoryError, cv2.error) as error:
+        raise ImageReadError(f"{path}: broken image ({reason(error)})") from error
     if image is None:
         raise ImageReadError(f"{path}: broken image (cannot be decoded)")
     if image.ndim != 3:

@@ -12,9 +12,12 @@ import numpy as np
 from PIL import Image
 
 from data.media.image_files import ImageReadError
+from data.media.signatures import PILLOW_FORMATS
+from utils.reading import is_regular
 
 LARGE = 64_000_000  # pixels; larger images are read crop by crop where the format allows it:
 CROPPED = (".jp2", ".tif", ".tiff")
+DRIVERS = {".jp2": "JP2OpenJPEG", ".tif": "GTiff", ".tiff": "GTiff"}  # the only ones of GDAL that are tried
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -35,7 +38,7 @@ class LargeImage:
         self._lock = threading.Lock()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            self._file = rasterio.open(path)
+            self._file = rasterio.open(path, driver=DRIVERS[path.suffix.lower()])
         self.shape = (self._file.height, self._file.width, 3)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
@@ -81,7 +84,7 @@ def open_large(path: Path) -> LargeImage | None:
     That is so for smaller images, other formats, palettes and images that EXIF rotates, and for all images
     without the package rasterio.
     """
-    if path.suffix.lower() not in CROPPED or not _is_large(path):
+    if path.suffix.lower() not in CROPPED or not is_regular(path) or not _is_large(path):
         return None
     try:
         import rasterio
@@ -102,12 +105,12 @@ def _is_large(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=PILLOW_FORMATS) as image:
                 turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
                 return image.width * image.height > LARGE and not turned
     except Image.DecompressionBombError:
         return True
-    except (OSError, ValueError, SyntaxError):  # broken, or unknown to Pillow
+    except Exception:  # broken, or unknown to Pillow
         return False
 
 

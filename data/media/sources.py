@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 import cv2
+from PIL import Image
 
 from data.media.frame import BrokenVideo, Frame
 from data.media.image_files import IMAGE_SUFFIXES, ImageReadError, is_image, read_image, read_size
 from data.media.large_image import open_large
+from data.media.signatures import is_video_file
 from data.media.streams import Streams, is_stream, without_password
 from data.paths import in_project, is_litter, read_lines, resolve
 from utils.errors import UserError
+from utils.limits import ANIMATION_FRAMES, VIDEO_PIXELS
+from utils.reading import check_regular, is_regular, reading
 
 LOG = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
@@ -171,6 +175,8 @@ def _find(source: str) -> list[Path]:
         return _in_folder(path)
     if path.is_file():
         return [_known(path)]
+    if path.exists():
+        check_regular(path, "an image or a video")
     if glob.has_magic(source):
         paths = sorted(Path(name) for name in glob.glob(source, recursive=True))
         paths = [path for path in paths if not any(map(is_litter, path.parts[-2:]))]
@@ -203,7 +209,8 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _in_list(file: Path) -> list[str]:
-    entries = read_lines(file)
+    with reading(file, "a list of paths"):
+        entries = read_lines(file)
     if not entries:
         raise UserError(f"{file}: the list is empty; it takes one path or URL on each line")
     return [
@@ -214,10 +221,28 @@ def _in_list(file: Path) -> list[str]:
 
 def _frame_count(path: Path) -> int:
     """Frames of a video according to its header, 0 where it does not say."""
+    if not is_regular(path) or not is_video_file(path) or path.suffix.lower() == ".gif":
+        return 0
     capture = cv2.VideoCapture(str(path))
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
     return int(count) if math.isfinite(count) and count > 0 else 0
+
+
+def check_animation(path: Path) -> None:
+    """Refuse a GIF with too large or too many frames, which are counted without decoding them.
+
+    Raises:
+        BrokenVideo: as above.
+    """
+    if path.suffix.lower() != ".gif":
+        return
+    with Image.open(path, formats=("GIF",)) as image:
+        if image.width * image.height > VIDEO_PIXELS.most:
+            raise BrokenVideo(VIDEO_PIXELS.refusal(image.width * image.height, path))
+        frames = getattr(image, "n_frames", 1)
+    if frames > ANIMATION_FRAMES.most:
+        raise BrokenVideo(ANIMATION_FRAMES.refusal(frames, path))
 
 
 def _read_video(path: Path, index: int, files: int, stride: int) -> Iterator[Frame]:
@@ -226,10 +251,17 @@ def _read_video(path: Path, index: int, files: int, stride: int) -> Iterator[Fra
     Raises:
         BrokenVideo: it cannot be opened, ends well before the header says, or has frames that do not decode.
     """
-    if not path.is_file():
+    if not path.exists():
         raise BrokenVideo(f"{path}: no such video")
+    with reading(path, "a video", BrokenVideo):
+        if not is_video_file(path):
+            raise BrokenVideo(f"{path}: the video cannot be opened: it begins like none of the formats read")
+        check_animation(path)
     capture = cv2.VideoCapture(str(path))
     try:
+        pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if pixels > VIDEO_PIXELS.most:
+            raise BrokenVideo(VIDEO_PIXELS.refusal(pixels, path))
         fps, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         fps = fps if math.isfinite(fps) and fps > 0 else _DEFAULT_FPS
         total = count if count > 0 else None

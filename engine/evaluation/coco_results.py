@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluation.metrics import DetectionColumns
-from utils.errors import UserError
+from utils.errors import UserError, quoted
+from utils.limits import JSON_BYTES
+from utils.reading import reading
 
 PIECE = 1 << 22  # bytes parsed at once
 BETWEEN_ENTRIES = re.compile(rb"\}\s*,\s*\{")
@@ -50,6 +52,11 @@ def read_results(file: Path, known: Known) -> tuple[DetectionColumns, list[str]]
         UserError: the file is missing or not in this format, an entry is unusable or of an unknown image or
             category, or boxes are not x, y, width, height in pixels; the message names the first such entry.
     """
+    with reading(file, "a results file"):
+        return _read(file, known)
+
+
+def _read(file: Path, known: Known) -> tuple[DetectionColumns, list[str]]:
     parts: list[tuple[NDArray[Any], ...]] = []
     unknown: dict[str, Any] = {}  # the first unknown image id and category id
     count = 0
@@ -76,14 +83,13 @@ def _pieces(file: Path) -> Iterator[list[Any]]:
     """Yield the entries of the file's list, about PIECE bytes at a time."""
     import orjson
 
-    try:
-        text = file.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"no results file {file}") from error
-    text = text.removeprefix(b"\xef\xbb\xbf").strip()
+    JSON_BYTES.check(file.stat().st_size, file)
+    text = file.read_bytes().removeprefix(b"\xef\xbb\xbf").strip()
     if not text.startswith(b"["):
         expected = 'a list of {"image_id", "category_id", "bbox", "score"}'
-        raise UserError(f"{file} is not in COCO's results format, {expected}; it starts with {text[:20]!r}")
+        raise UserError(
+            f"{file} is not in COCO's results format, {expected}; it starts with {quoted(text[:20])}"
+        )
     start, last, done = 1, len(text), 0
     while start < last:
         cut = BETWEEN_ENTRIES.search(text, start + PIECE)
@@ -123,15 +129,15 @@ def _unusable(file: Path, entries: Sequence[Any], before: int) -> str:
     for number, entry in enumerate(entries, before):
         where = f"{file}: entry {number}"
         if not isinstance(entry, dict):
-            return f"{where} is {entry!r}, not a detection with {', '.join(FIELDS)}"
+            return f"{where} is {quoted(entry)}, not a detection with {', '.join(FIELDS)}"
         for field in FIELDS:
             if field not in entry:
                 return f"{where} has no '{field}'"
         box, score = entry["bbox"], entry["score"]
         if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-            return f"{where}: bbox {box!r} is not x, y, width, height"
+            return f"{where}: bbox {quoted(box)} is not x, y, width, height"
         if not _is_number(score):
-            return f"{where}: score {score!r} is no number"
+            return f"{where}: score {quoted(score)} is no number"
         if not all(isinstance(entry[field], int | str) for field in ("image_id", "category_id")):
             return f"{where}: image_id and category_id must be numbers or text"
     return f"{file}: entries from {before} on cannot be read"
@@ -149,7 +155,7 @@ def _unknown(
     column, ids = (image, known.images) if field == "image_id" else (classes, known.categories)
     some = ", ".join(map(repr, list(ids)[:5])) + (", ..." if len(ids) > 5 else "")
     which = f"of a{'n' if field == 'image_id' else ''} {field} that {known.source} does not have"
-    return f"{file}: {_counted(column < 0)} {which}: {value!r}, not {some}"
+    return f"{file}: {_counted(column < 0)} {which}: {quoted(value)}, not {some}"
 
 
 def _check_numbers(file: Path, boxes_xywh: NDArray[Any], scores: NDArray[Any]) -> None:

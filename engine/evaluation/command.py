@@ -220,12 +220,17 @@ def detect_settings(
     cfg: ValConfig, predictor: Predictor, data: DatasetConfig, imgsz: tuple[int, int]
 ) -> DetectSettings:
     """Return how detect.py would detect on full images; without --tile, in the data set's tiles."""
+    from engine.inference.config import DetectConfig
     from engine.inference.settings import make_settings
 
-    suppression = replace(cfg.suppression, max_det=kept_per_image(cfg, 1000))
-    settings = make_settings(
-        predictor, imgsz, suppression, cfg.tiles, cfg.resizing, cfg.batch_size, multi_label=True
+    detection = DetectConfig(
+        imgsz=imgsz,
+        batch_size=cfg.batch_size,
+        suppression=replace(cfg.suppression, max_det=kept_per_image(cfg, 1000)),
+        tiles=cfg.tiles,
+        resizing=cfg.resizing,
     )
+    settings = replace(make_settings(predictor, detection), multi_label=True)
     if cfg.tiles.tile is None:
         settings = replace(settings, tiling=data.tile, tile_from=0)
     return settings

@@ -85,7 +85,7 @@ class ValConfig(Options):
         None, "input side, px (default: as trained, else 640)", "--img", "--img-size", min=4
     )
     batch_size: int = opt(32, "images per batch", "--batch", min=1)
-    rect: bool = opt(True, "batches of similar shape with as little border as possible", task="detect")
+    rect: bool = opt(True, "batch images of similar shape, with as little border as possible", task="detect")
     single_cls: bool = opt(False, "treat all classes as one", task="detect")
     augment: bool = opt(
         False, "detect on scaled and mirrored copies as well: about 2.1 times the work", task="detect"

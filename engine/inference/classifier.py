@@ -31,6 +31,7 @@ class Classifier:
         weights: .pt, .onnx, .torchscript or OpenVINO .xml; several are an ensemble.
         device: "cpu", "0", "cuda:1", "mps"; "" takes the best there is.
         imgsz: side of the input, pixels; None is as trained.
+        half: 16-bit inference on a GPU.
 
     Attributes:
         names: the classes.
@@ -40,13 +41,17 @@ class Classifier:
     """
 
     def __init__(
-        self, weights: str | Path | Sequence[str | Path], device: str = "", imgsz: int | None = None
+        self,
+        weights: str | Path | Sequence[str | Path],
+        device: str = "",
+        imgsz: int | None = None,
+        half: bool = False,
     ):
         from engine.inference.classification.pipeline import input_transform
         from engine.runtimes import load_predictor
         from utils.device import select_device
 
-        self.predictor = load_predictor(weights, select_device(device), task="classify")
+        self.predictor = load_predictor(weights, select_device(device), half=half, task="classify")
         self.names = list(self.predictor.names)
         self.transform = input_transform(self.predictor, imgsz)
 

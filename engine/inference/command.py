@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
-from itertools import chain, islice
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.inference.config import DetectConfig
 
 if TYPE_CHECKING:
-    from data.media.frame import Frame
     from data.media.sources import Source
-    from engine.inference.outputs.result import Output
-    from engine.inference.pipeline import DetectionResult
-    from engine.inference.progress import Progress
+    from engine.inference.outputs.result import DetectedFrame, Output
+    from engine.inference.settings import DetectSettings
     from engine.inference.tracking import Tracks
     from engine.runtimes import Predictor
 
@@ -54,46 +51,32 @@ def detect_source(
     predictor: Predictor,
     category_ids: Sequence[int] | None,
 ) -> int:
-    """Detect on every frame of a source and write what was asked for."""
-    from engine.inference.outputs.folder import make_output_folder
-    from engine.inference.pipeline import detect_images
+    """Detect on every frame of a source and write what was asked for.
+
+    Raises:
+        UserError: an option does not fit, or a file cannot be written.
+    """
+    from engine.inference.outputs.writing import write_results
     from engine.inference.progress import Progress
     from engine.inference.settings import make_settings
     from engine.inference.test_time_augmentation import TestTimeAugmentation
     from engine.inference.tracking import Tracks
 
-    settings = make_settings(
-        predictor,
-        cfg.imgsz,
-        cfg.suppression,
-        cfg.tiles,
-        cfg.resizing,
-        cfg.batch_size or (1 if source.count is None else 8),
-        cfg.classes,
-        cfg.agnostic_nms,
-        tracked=cfg.track is not None,
-    )
+    settings = make_settings(predictor, cfg, live=source.count is None)
     if cfg.augment:
         predictor = TestTimeAugmentation(predictor)
     tiles = f", tiles of {settings.tiling.size} px" if settings.tiling else ""
     LOG.info("%s on %s: %s%s", " + ".join(map(str, weights)), predictor.device, source, tiles)
-    progress = Progress(source.count, predictor.names)
-    results = detect_images(predictor, source, settings, report=source.leave_out)
-    code = 0
-    with ExitStack() as stack:
-        stack.enter_context(closing(progress))
-        stack.enter_context(closing(results))
-        first = list(islice(results, 1))  # a broken source leaves no run folder behind
-        folder = make_output_folder(cfg, source) if first and cfg.saves else None
-        tracks = Tracks(folder / "tracks.csv" if folder else None, predictor.names) if cfg.track else None
-        outputs = _open_outputs(cfg, folder, category_ids, tracks)
-        for output in outputs:
-            stack.enter_context(closing(output))
-        try:
-            _write(cfg, chain(first, results), predictor, outputs, progress)
-        except KeyboardInterrupt:
-            LOG.warning("stopped; what was finished is saved")
-            code = 130
+    tracks = Tracks(predictor.names) if cfg.track else None
+    results = _detected_frames(cfg, predictor, source, settings)
+    with closing(Progress(source.count)) as progress:
+        code, folder = write_results(
+            cfg,
+            source,
+            results,
+            lambda folder: _open_outputs(cfg, folder, category_ids, tracks),
+            progress.add,
+        )
     progress.summarize(folder, tracks.counts() if tracks else None, source.problems)
     return code or bool(source.problems)
 
@@ -107,9 +90,30 @@ def _classes(cfg: DetectConfig) -> tuple[tuple[str, ...] | None, tuple[int, ...]
     return read_class_names(cfg.data)
 
 
+def _detected_frames(
+    cfg: DetectConfig, predictor: Predictor, source: Source, settings: DetectSettings
+) -> Generator[DetectedFrame, None, None]:
+    """Detect on every frame, and track the objects where asked to."""
+    from engine.inference.outputs.result import DetectedFrame, Style, UniqueNames
+    from engine.inference.pipeline import detect_images
+    from engine.inference.tracking import Tracking
+    from utils.ultralytics_adapter import import_before_threads
+
+    if cfg.draws or cfg.track:
+        import_before_threads()
+    style = Style(cfg.draw.line_thickness, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
+    names, name_of = predictor.names, UniqueNames()
+    track = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
+    with closing(detect_images(predictor, source, settings, report=source.leave_out)) as results:
+        for one in results:
+            detections = track(one.item, one.detections) if track else one.detections
+            about = (one.item, name_of(one.item.path), names)
+            yield DetectedFrame(*about, detections, one.shape, one.tiles, one.stages, style=style)
+
+
 def _open_outputs(
     cfg: DetectConfig, folder: Path | None, category_ids: Sequence[int] | None, tracks: Tracks | None
-) -> list[Output]:
+) -> list[Output[DetectedFrame]]:
     from engine.inference.outputs.coco import CocoResults
     from engine.inference.outputs.crops import Crops
     from engine.inference.outputs.csv_file import Csv
@@ -118,8 +122,9 @@ def _open_outputs(
     from engine.inference.outputs.labels import Labels
     from engine.inference.outputs.media import Frames, Media
 
-    chosen: list[Output] = [Display()] if cfg.draw.view_img else []
+    chosen: list[Output[DetectedFrame]] = [Display()] if cfg.draw.view_img else []
     if tracks is not None:
+        tracks.path = folder / "tracks.csv" if folder else None
         chosen.append(tracks)
     if folder is None:
         return chosen
@@ -138,26 +143,3 @@ def _open_outputs(
     if cfg.heatmap:
         chosen.append(HeatMap(folder / "heatmaps"))
     return chosen
-
-
-def _write(
-    cfg: DetectConfig,
-    results: Iterator[DetectionResult[Frame]],
-    predictor: Predictor,
-    outputs: list[Output],
-    progress: Progress,
-) -> None:
-    """Track the objects of every frame, where asked to, and hand the result to every output."""
-    from engine.inference.outputs.result import FrameResult, Style, UniqueNames
-    from engine.inference.tracking import Tracking
-
-    style = Style(cfg.draw.line_thickness, not cfg.draw.hide_labels, not cfg.draw.hide_conf)
-    name_of = UniqueNames()
-    track = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
-    for detected in results:
-        frame = detected.item
-        detections = track(frame, detected.detections) if track else detected.detections
-        result = FrameResult(frame, name_of(frame.path), detections, predictor.names, style)
-        for output in outputs:
-            output.add(result)
-        progress.add(detected, result)

@@ -90,6 +90,11 @@ class DetectConfig(Options):
     log: LogOptions = group(LogOptions)
 
     @property
+    def draws(self) -> bool:
+        """Whether frames are annotated."""
+        return not self.draw.nosave or self.draw.save_frames or self.draw.view_img
+
+    @property
     def saves(self) -> bool:
         """Whether anything is written."""
         chosen = (

@@ -84,17 +84,7 @@ class Detector:
 
         cfg = detect_options(options)
         opened = open_any(source, cfg.vid_stride)
-        settings = make_settings(
-            self.predictor,
-            cfg.imgsz,
-            cfg.suppression,
-            cfg.tiles,
-            cfg.resizing,
-            cfg.batch_size or (1 if opened.count is None else 8),
-            cfg.classes,
-            cfg.agnostic_nms,
-            tracked=cfg.track is not None,
-        )
+        settings = make_settings(self.predictor, cfg, live=opened.count is None)
         predictor = TestTimeAugmentation(self.predictor) if cfg.augment else self.predictor
         return self._results(predictor, opened, settings, cfg)
 
@@ -105,8 +95,9 @@ class Detector:
         from engine.inference.outputs.result import DRAWN_SIDE
         from engine.inference.pipeline import detect_images
         from engine.inference.tracking import Tracking
-        from utils.ultralytics_adapter import make_results
+        from utils.ultralytics_adapter import import_before_threads, make_results
 
+        import_before_threads()
         track = Tracking(cfg.track, cfg.suppression.conf_thres) if cfg.track else None
         with closing(detect_images(predictor, source, settings, report=source.leave_out)) as results:
             for result in results:

@@ -1,6 +1,6 @@
 """From images of any size to their objects: tiles, letterbox, network, NMS, merging.
 
-Detection, evaluation of full images and the Python API all go through `find_all`.
+Detection, evaluation of full images and the Python API all go through `detect_images`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from utils.prefetch import prefetch
 
 
 class HasImage(Protocol):
-    """What can be looked at: a frame of a source, for one."""
+    """What is detected on: a frame of a source, for one."""
 
     @property
     def image(self) -> np.ndarray | LargeImage:
@@ -53,7 +53,7 @@ class DetectionResult(Generic[Item]):
     """The detections of an image.
 
     Attributes:
-        item: what was looked at.
+        item: what was detected on.
         detections: in pixels of the image, best first.
         shape: height and width of the network's input, pixels.
         tiles: how many inputs the image took.
@@ -69,7 +69,7 @@ class DetectionResult(Generic[Item]):
 
 @dataclass(eq=False)
 class _Job(Generic[Item]):
-    """An image on its way: where its tiles are, and what was found in those that are done."""
+    """An image on its way: where its tiles are, and the detections of those that are done."""
 
     item: Item
     tiles: np.ndarray  # (T, 4) x0, y0, x1, y1
@@ -110,7 +110,7 @@ def detect_images(
 
     Args:
         predictor: see `engine.runtimes`.
-        items: what to look at; each has an `image`.
+        items: what to detect on; each has an `image`.
         settings: how.
         threads: read, prepare, compute and finish at the same time, a batch or two ahead, where that is
             faster (see `Predictor.overlaps`).
@@ -236,9 +236,9 @@ def _finish(
             max_det=settings.max_det,
         )
         share = (time.perf_counter() - start) / len(batch)
-        for tile_input, rows in zip(batch, kept, strict=True):
+        for tile_input, boxes in zip(batch, kept, strict=True):
             job = tile_input.job
-            job.done.append(Detections.from_array(tile_input.box.to_image(rows.cpu().numpy())))
+            job.done.append(Detections.from_array(tile_input.box.to_image(boxes.cpu().numpy())))
             job.stages.post += share
             if len(job.done) == len(job.tiles):
                 yield _merge(job, settings)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from data.letterbox import Interpolation
 from data.tiling import Tiling
+from engine.inference.config import DetectConfig
 from engine.inference.merging.merge import MergeRule
 from engine.inference.sizes import input_size, interpolation_for, tiling_for
-from engine.options import NmsOptions, ResizeOptions, TileOptions
+from engine.options import NmsOptions, TileOptions
 from engine.runtimes import Predictor
 from utils.errors import UserError
 
@@ -29,9 +30,9 @@ class DetectSettings:
         classes: these only; None is all.
         agnostic: let boxes of different classes suppress each other.
         multi_label: a box may count for several classes (evaluation), not its best one only.
-        tiling: cut images into tiles; None looks at them whole.
-        tile_from: images whose longer side is shorter than this are looked at whole, pixels.
-        whole: look at the full image besides its tiles, for objects larger than a tile.
+        tiling: cut images into tiles; None detects on full images.
+        tile_from: images whose longer side is shorter than this, pixels, are not cut.
+        whole: detect on the full image besides its tiles, for objects larger than a tile.
         merge: how the tiles' boxes become one image's; None is by seams, with `iou_thres`.
         batch_size: images or tiles at a time.
         interpolation: of images that shrink into the input, as in the network's training.
@@ -52,56 +53,38 @@ class DetectSettings:
     interpolation: Interpolation = "area"
 
 
-def make_settings(
-    predictor: Predictor,
-    imgsz: Sequence[int] | None,
-    suppression: NmsOptions,
-    tiles: TileOptions,
-    resizing: ResizeOptions,
-    batch_size: int,
-    classes: Sequence[int] | None = None,
-    agnostic: bool = False,
-    multi_label: bool = False,
-    tracked: bool = False,
-) -> DetectSettings:
+def make_settings(predictor: Predictor, cfg: DetectConfig, live: bool = False) -> DetectSettings:
     """Return how to detect, once all of it is known to fit the weights.
 
     Args:
         predictor: the network.
-        imgsz: side of the input, or its height and width, pixels; None is as trained.
-        suppression: thresholds and limits; `max_det` None is 1,000.
-        tiles: how large images are cut and merged.
-        resizing: how images shrink.
-        batch_size: images, frames or tiles at a time.
-        classes: keep these only.
-        agnostic: let boxes of different classes suppress each other.
-        multi_label: a box may count for several classes.
-        tracked: keep what a tracker needs: detections from a low confidence on.
+        cfg: the options of detection; those of sources and outputs do not matter.
+        live: frames come from cameras or streams; one at a time then where `cfg` leaves the batch size open.
 
     Raises:
         UserError: a class that the weights do not have, or a size that does not fit.
     """
-    for index in classes or ():
+    for index in cfg.classes or ():
         if not 0 <= index < len(predictor.names):
             known = ", ".join(f"{i} {name}" for i, name in enumerate(predictor.names))
             raise UserError(f"--classes {index}: the weights have no such class; choose from: {known}")
-    size = input_size(imgsz, predictor)
+    size = input_size(cfg.imgsz, predictor)
+    tiles, suppression = cfg.tiles, cfg.suppression
     tiling, tile_from = tiling_for(tiles.side, tiles.overlap, predictor, size)
     conf_thres = suppression.conf_thres
     return DetectSettings(
         imgsz=size,
-        conf_thres=min(conf_thres, TRACKED_FROM) if tracked else conf_thres,
+        conf_thres=min(conf_thres, TRACKED_FROM) if cfg.track else conf_thres,
         iou_thres=suppression.iou_thres,
         max_det=suppression.max_det or MAX_DET,
-        classes=classes,
-        agnostic=agnostic,
-        multi_label=multi_label,
+        classes=cfg.classes,
+        agnostic=cfg.agnostic_nms,
         tiling=tiling,
         tile_from=tile_from,
         whole=tiles.tile_whole,
         merge=merge_rule(suppression, tiles),
-        batch_size=batch_size,
-        interpolation=interpolation_for(predictor, resizing.interpolation, validation=False),
+        batch_size=cfg.batch_size or (1 if live else 8),
+        interpolation=interpolation_for(predictor, cfg.resizing.interpolation, validation=False),
     )
 
 

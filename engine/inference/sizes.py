@@ -1,4 +1,4 @@
-"""Which height and width a detector is given, and in which tiles it looks at large images."""
+"""Which height and width a detector is given, and into which tiles large images are cut."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from utils.errors import UserError
 DEFAULT = {"detect": 640, "classify": 32}  # pixels, where neither the user nor the training says
 
 
-def input_size(wanted: Sequence[int] | None, predictor: Predictor) -> tuple[int, int]:
-    """Return height and width in pixels: as wanted, else as the file fixes it, else as trained.
+def input_size(imgsz: Sequence[int] | None, predictor: Predictor) -> tuple[int, int]:
+    """Return height and width in pixels: as asked for, else as the file fixes it, else as trained.
 
     Args:
-        wanted: one side, or height and width; None leaves the choice.
+        imgsz: one side, or height and width; None leaves the choice.
         predictor: whose stride and fixed size must fit.
 
     Raises:
         UserError: it does not fit.
     """
-    if wanted is not None and len(wanted) not in (1, 2):
-        raise UserError(f"--imgsz takes one side or height and width, got {' '.join(map(str, wanted))}")
-    sides = tuple(wanted) if wanted else predictor.imgsz or (_trained(predictor),)
+    if imgsz is not None and len(imgsz) not in (1, 2):
+        raise UserError(f"--imgsz takes one side or height and width, got {' '.join(map(str, imgsz))}")
+    sides = tuple(imgsz) if imgsz else predictor.imgsz or (_trained(predictor),)
     size = (sides[0], sides[-1])
     if predictor.imgsz and size != predictor.imgsz:
         fixed = " ".join(map(str, predictor.imgsz))
@@ -36,13 +36,13 @@ def input_size(wanted: Sequence[int] | None, predictor: Predictor) -> tuple[int,
     return size
 
 
-def square_side(wanted: int | None, predictor: Predictor) -> int:
+def square_side(imgsz: int | None, predictor: Predictor) -> int:
     """Return the side of a square input in pixels, chosen as by `input_size`.
 
     Raises:
         UserError: it does not fit, or the file takes a size that is not square.
     """
-    height, width = input_size((wanted,) if wanted else None, predictor)
+    height, width = input_size((imgsz,) if imgsz else None, predictor)
     if height != width:
         raise UserError(f"these weights take {height}x{width} only; export them square")
     return height
@@ -73,12 +73,12 @@ def interpolation_for(predictor: Predictor, chosen: Interpolation | None, valida
 
 
 def tiling_for(
-    wanted: int | str | None, overlap: float, predictor: Predictor, imgsz: tuple[int, int]
+    tile: int | str | None, overlap: float, predictor: Predictor, imgsz: tuple[int, int]
 ) -> tuple[Tiling | None, int]:
     """Return how images are cut into tiles, and the longer side in pixels from which they are.
 
     Args:
-        wanted: side of a tile, pixels; 0 for none; None for the tiles of the training, if it had any. "auto"
+        tile: side of a tile, pixels; 0 for none; None for the tiles of the training, if it had any. "auto"
             shows objects as large as in training: its tiles, larger ones where the input is larger; where the
             training saw full images, tiles of the input's size for images that `tools.doctor` would cut.
         overlap: share of its side that a tile has in common with the next.
@@ -88,14 +88,14 @@ def tiling_for(
     Raises:
         UserError: not a size.
     """
-    written = predictor.config.get("tile")
-    trained = written.get("size") if isinstance(written, dict) else None
-    side, size = max(imgsz), wanted
-    if wanted == "auto":
+    noted = predictor.config.get("tile")
+    trained = noted.get("size") if isinstance(noted, dict) else None
+    side, size = max(imgsz), tile
+    if tile == "auto":
         size = round(trained * side / _trained(predictor)) if trained else side
-    elif wanted is None:
+    elif tile is None:
         size = trained
     if isinstance(size, str):
         raise UserError(f"tile takes a number of pixels, 0 or auto, got '{size}'")
-    cut_all = wanted != "auto" or bool(trained)
+    cut_all = tile != "auto" or bool(trained)
     return Tiling(size, overlap) if size else None, 0 if cut_all else tiles_pay_from(side)

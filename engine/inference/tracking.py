@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from data.media.frame import Frame
-from engine.inference.outputs.result import FrameResult
+from engine.inference.outputs.result import DetectedFrame
 from engine.inference.settings import TRACKED_FROM
 from utils.detections import Detections
 from utils.errors import UserError
+from utils.files import writing
 from utils.ultralytics_adapter import TrackerKind, make_tracker
 
 
@@ -37,9 +38,9 @@ class Tracking:
             if frame.seconds is None:  # only streams come side by side
                 self._trackers.clear()
             self._trackers[frame.path] = make_tracker(self.kind, self.conf_thres, TRACKED_FROM)
-        rows, ids = self._trackers[frame.path](detections.to_array(), frame.image)
+        tracks, ids = self._trackers[frame.path](detections.to_array(), frame.image)
         height, width = frame.image.shape[:2]
-        tracked = replace(Detections.from_array(rows), track_ids=ids.astype(np.int64))
+        tracked = replace(Detections.from_array(tracks), track_ids=ids.astype(np.int64))
         return tracked.clipped(width, height)  # a track may predict beyond the frame
 
 
@@ -52,13 +53,21 @@ class _Track:
 
 
 class Tracks:
-    """tracks.csv: a line per track, with its most frequent class."""
+    """tracks.csv: a line per track, with its most frequent class.
 
-    def __init__(self, path: Path | None, names: Sequence[str]):
-        self.path, self.names = path, names
+    Args:
+        names: the classes.
+
+    Attributes:
+        path: the file that `close` writes; None for none.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self.names = names
+        self.path: Path | None = None
         self._tracks: dict[tuple[str, int], _Track] = {}
 
-    def add(self, result: FrameResult) -> None:
+    def add(self, result: DetectedFrame) -> None:
         """Count the tracks of a frame."""
         ids, classes = result.detections.track_ids, result.detections.class_ids
         if ids is None:
@@ -75,10 +84,14 @@ class Tracks:
         return {self.names[index]: count for index, count in sorted(classes.items())}
 
     def close(self) -> None:
-        """Write the file."""
+        """Write the file.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         if self.path is None:
             return
-        with self.path.open("w", encoding="utf-8", newline="") as file:
+        with writing(self.path), self.path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "id", "class", "name", "first_frame", "last_frame", "frames"])
             for (where, number), track in self._tracks.items():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.reading import guarded
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def _load(
     suffix = file.suffix.lower()
     if suffix not in modules:
         raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(modules)}")
-    predictor: Predictor = import_module(modules[suffix]).load(file, device, fuse, half, names or nameless)
+    module = import_module(modules[suffix])
+    with guarded(file, "a network"):
+        predictor: Predictor = module.load(file, device, fuse, half, names or nameless)
     if names is not None:
         if len(names) != len(predictor.names):
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 
 from engine.runtimes.metadata import Metadata
 from utils.errors import UserError
+from utils.limits import INPUT_SIDE, INPUT_VALUES
+from utils.reading import check_regular, guarded
 
 
 class FilePredictor:
@@ -22,6 +25,7 @@ class FilePredictor:
     further NMS leaves as they are.
 
     Args:
+        file: for messages.
         run: (B, 3, H, W) float32 -> what the file returns, on the device.
         metadata: what the file says of itself.
         device: where the output is.
@@ -32,6 +36,7 @@ class FilePredictor:
 
     def __init__(
         self,
+        file: Path,
         run: Callable[[Tensor], Tensor],
         metadata: Metadata,
         device: torch.device,
@@ -39,7 +44,12 @@ class FilePredictor:
         imgsz: tuple[int, int] | None,
         overlaps: bool = True,
     ):
-        self.run, self.device, self.batch, self.imgsz = run, device, batch, imgsz
+        sides = imgsz or (1, 1)
+        if min(*sides, batch or 1) < 1:
+            raise UserError(f"{file}: takes {batch} images of {sides}: no size of an image")
+        INPUT_SIDE.check(max(sides), file)
+        INPUT_VALUES.check(3 * sides[0] * sides[1] * (batch or 1), file)
+        self.file, self.run, self.device, self.batch, self.imgsz = file, run, device, batch, imgsz
         self.names, self.stride, self.task = metadata.names, metadata.stride, metadata.task
         self.config: dict[str, Any] = metadata.config
         self.nms, self.overlaps = metadata.nms, overlaps
@@ -50,14 +60,27 @@ class FilePredictor:
 
         Raises:
             ValueError: another height or width than the file takes.
+            UserError: it fails, or returns something else.
         """
         shape = (images.shape[2], images.shape[3])
         if self.imgsz not in (None, shape):
             raise ValueError(f"this file takes images of {self.imgsz}, height and width, not {shape}")
         images = images.detach().float()
-        parts = [self._run(part) for part in images.split(self.batch or max(len(images), 1))]
-        output = torch.cat(parts).float().to(self.device)
+        with guarded(self.file, "a network"):
+            parts = [self._run(part) for part in images.split(self.batch or max(len(images), 1))]
+            output = torch.cat(parts).float().to(self.device)
+        self._check(output, len(images))
         return decoded_rows(output, len(self.names)) if self.nms else output
+
+    def _check(self, output: Tensor, images: int) -> None:
+        """Refuse an output of another shape than the metadata say."""
+        columns = 6 if self.nms else len(self.names) + (0 if self.task == "classify" else 5)
+        dimensions = 2 if self.task == "classify" else 3
+        if output.dim() != dimensions or len(output) != images or output.shape[-1] != columns:
+            shape = tuple(output.shape)
+            raise UserError(f"{self.file}: returns {shape} for {images} images of {len(self.names)} classes")
+        if self.nms and not bool(((output[..., 5] >= 0) & (output[..., 5] < len(self.names))).all()):
+            raise UserError(f"{self.file}: returns a class that is none of its {len(self.names)}")
 
     def _run(self, images: Tensor) -> Tensor:
         missing = (self.batch or len(images)) - len(images)
@@ -87,7 +110,9 @@ def read_metadata(
         UserError: nobody names the classes, or more or fewer of them than there are.
     """
     if names is not None and "names" not in strings:
-        metadata = Metadata(list(names), int(strings.get("stride", 32)))
+        metadata = Metadata.from_strings(
+            {"stride": "32", **strings, "names": json.dumps(list(names))}, str(file)
+        )
     else:
         metadata = Metadata.from_strings(strings, str(file))
     besides = 0 if metadata.task == "classify" else 5
@@ -108,8 +133,9 @@ def check_file(file: Path, half: bool) -> None:
     Raises:
         UserError: no such file, or it is asked for `half`.
     """
-    if not file.is_file():
+    if not file.exists():
         made = "python export.py --weights best.pt --include onnx openvino torchscript"
         raise UserError(f"no such weights: {file}; exports are made with: {made}")
+    check_regular(file, "a network")
     if half:
         raise UserError(f"{file}: an exported file computes as it was exported; leave out --half")

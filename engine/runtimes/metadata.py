@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, quoted
+from utils.limits import CLASSES, INPUT_SIDE, INPUT_VALUES, METADATA_BYTES
+from utils.reading import reason
 
 FORMAT = 1  # raised when a reader of today would misread what is written
 
@@ -73,14 +75,20 @@ class Metadata:
                 f"{where}: no metadata '{missing[0]}' in the file; export it with export.py, "
                 "or give the data-set YAML with --data"
             )
+        METADATA_BYTES.check(sum(map(len, strings.values())), where)
         values = {key: _value(text) for key, text in strings.items()}
         names, imgsz = values["names"], values.get("imgsz")
         try:
             if int(values.get("format") or FORMAT) > FORMAT:
                 raise UserError(f"{where}: written by a newer version of this project; update it")
             if not isinstance(names, list | dict):
-                raise TypeError(f"names are {names!r}")
+                raise TypeError(f"names are {quoted(names)}")
             named = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
+            CLASSES.check(len(named), where)
+            for side in (int(values["stride"]), *(imgsz or ())):
+                if not 1 <= int(side) <= INPUT_SIDE.most:
+                    raise UserError(INPUT_SIDE.refusal(int(side), where))
+            INPUT_VALUES.check(int(values.get("batch") or 1), f"{where}: batch")
             config = values.get("config")
             return cls(
                 names=[str(name) for name in named],
@@ -93,11 +101,11 @@ class Metadata:
                 precision=str(values.get("precision") or "fp32"),
                 config=config if isinstance(config, dict) else {},
             )
-        except (TypeError, KeyError, IndexError, ValueError) as error:
+        except (TypeError, KeyError, IndexError, ValueError, OverflowError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(
-                f"{where}: unreadable metadata ({error}); export it again with export.py"
+                f"{where}: unreadable metadata ({reason(error)}); export it again with export.py"
             ) from error
 
 

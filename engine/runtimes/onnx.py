@@ -6,7 +6,6 @@ Input `images` (B, 3, H, W); output `output0`: (B, N, 5 + classes), decoded, of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,12 @@ from torch import Tensor
 
 from engine.runtimes.exported_file import FilePredictor, check_file, output_dimensions, read_metadata
 from engine.runtimes.metadata import Metadata
+from engine.runtimes.onnx_checks import check_model, run_loops
 from engine.runtimes.tracing import Decoded, quiet
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from utils.errors import UserError
+from utils.offline import keep_offline
 
 if TYPE_CHECKING:
     import onnx
@@ -36,6 +37,7 @@ def load(
         UserError: no such file, not ONNX, not a YOLOv5 graph, or no class names in it and none given.
     """
     check_file(file, half)
+    loops = check_model(file)
     session = _open(file, device)
     columns = _check_graph(session, file)
     metadata = read_metadata(session.get_modelmeta().custom_metadata_map, names, columns, file)
@@ -45,9 +47,12 @@ def load(
 
     def run(images: Tensor) -> Tensor:
         array = images.cpu().numpy().astype(dtype, copy=False)
-        return torch.from_numpy(session.run([result.name], {entry.name: array})[0])
+        feed = {entry.name: array}
+        outputs = run_loops(session, result.name, feed) if loops else session.run([result.name], feed)
+        return torch.from_numpy(outputs[0])
 
     return FilePredictor(
+        file,
         run,
         metadata,
         device,
@@ -57,9 +62,7 @@ def load(
 
 
 def _open(file: Path, device: torch.device) -> onnxruntime.InferenceSession:
-    os.environ.setdefault(
-        "ORT_DISABLE_TELEMETRY", "1"
-    )  # read at its import: it would look up its maker's host
+    keep_offline()
     try:
         import onnxruntime
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from engine.runtimes.exported_file import FilePredictor, check_file, output_dime
 from engine.runtimes.metadata import Metadata
 from utils.errors import UserError
 from utils.files import read_yaml
+from utils.offline import import_openvino
+from utils.reading import check_regular
 
 SECTION = "yolov5_spd"  # of the file's run-time information, where its metadata is
 
@@ -29,10 +32,11 @@ def load(
         UserError: no such file, not OpenVINO's, not a YOLOv5 graph, no class names, or another device.
     """
     check_file(file, half)
+    check_files(file)
     if device.type != "cpu":
         raise UserError(f"{file}: OpenVINO runs on the CPU here; add --device cpu")
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise UserError(f"{file}: running OpenVINO files needs openvino: pip install openvino") from error
     core = openvino.Core()
@@ -58,7 +62,24 @@ def load(
             requests.mine = compiled.create_infer_request()
         return torch.from_numpy(requests.mine.infer([images.cpu().numpy()])[0].copy())
 
-    return FilePredictor(run, metadata, device, batch, imgsz)
+    return FilePredictor(file, run, metadata, device, batch, imgsz)
+
+
+def check_files(file: Path) -> None:
+    """Refuse an .xml with a document type, whose entities can name other files, and weights that are no file.
+
+    Raises:
+        UserError: as above.
+    """
+    content = file.read_bytes()
+    if re.search(rb"<!\s*(DOCTYPE|ENTITY)", content, re.IGNORECASE) or content[:2] in (
+        b"\xff\xfe",
+        b"\xfe\xff",
+    ):
+        raise UserError(f"{file}: an OpenVINO file has no document type or entities; it is not read")
+    weights = file.with_suffix(".bin")
+    if weights.exists():
+        check_regular(weights, "the weights of an OpenVINO file")
 
 
 def _strings(model: Any) -> dict[str, str]:
@@ -104,7 +125,7 @@ def export_openvino(onnx_file: Path, folder: Path, metadata: Metadata) -> Path:
         UserError: the package is missing, or OpenVINO cannot read the graph.
     """
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise UserError("OpenVINO export needs the package openvino: pip install openvino") from error
     try:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.runtimes.tracing import quiet
 from utils.errors import UserError
+from utils.offline import keep_offline
 
 
 def quantize(file: Path, images: Iterable[Tensor]) -> None:
@@ -25,6 +26,7 @@ def quantize(file: Path, images: Iterable[Tensor]) -> None:
     Raises:
         UserError: a package is missing, or there are no images.
     """
+    keep_offline()
     try:
         import onnx
         from onnxruntime import quantization as q

@@ -102,7 +102,7 @@ def load(
 
     batch, _, height, width = shape
     fixed = (height, width) if height > 0 and width > 0 else None
-    return FilePredictor(run, metadata, device, batch if batch > 0 else None, fixed)
+    return FilePredictor(file, run, metadata, device, batch if batch > 0 else None, fixed)
 
 
 MOST = 8  # images in a batch that a dynamic engine takes at least

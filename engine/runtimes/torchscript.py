@@ -5,7 +5,9 @@ A TorchScript file is a program: it can do whatever its author wrote, so run onl
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from utils.errors import UserError
 
+LOG = logging.getLogger(__name__)
 CONFIG = "config.txt"  # the file inside the archive that holds the metadata, JSON, as in YOLOv5
 
 
@@ -33,6 +36,7 @@ def load(
         UserError: no such file, not TorchScript, or no class names in it and none given.
     """
     check_file(file, half)
+    _say_once()
     extra = {CONFIG: ""}
     try:
         with warnings.catch_warnings():
@@ -52,7 +56,12 @@ def load(
 
     imgsz = metadata.imgsz if fixed or metadata.task == "classify" else None
     batch, overlaps = metadata.batch if fixed else None, device.type != "cpu"
-    return FilePredictor(run, metadata, device, batch, imgsz, overlaps)
+    return FilePredictor(file, run, metadata, device, batch, imgsz, overlaps)
+
+
+@functools.cache
+def _say_once() -> None:
+    LOG.warning("a TorchScript file is a program, which can do whatever its author wrote: run only your own")
 
 
 def _with_size(written: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,12 @@ class OptimizationOptions(Options):
         "similarity in the box loss; nwd is kinder to tiny boxes (default: the hyp file's)",
         task="detect",
     )
-    mask_ignored: bool = opt(True, "no loss for detections in crowds and regions to ignore", task="detect")
+    mask_ignored: bool = opt(
+        True,
+        "leave detections in crowds and regions to ignore out of the loss",
+        task="detect",
+        off_help="train on crowds and regions to ignore as on any background",
+    )
     autoanchor: bool = opt(
         True,
         "fit new anchors where the model's do not suit the boxes",
@@ -49,7 +54,7 @@ class OptimizationOptions(Options):
         task="detect",
     )
     patience: int = opt(100, "stop after this many epochs without a better fitness", min=1)
-    amp: bool = opt(True, "mixed precision on CUDA")
+    amp: bool = opt(True, "use mixed precision on CUDA")
     sync_bn: bool = opt(False, "several processes: BatchNorm over the batches of all of them")
     compile: bool = opt(False, "torch.compile the network: minutes at the start, faster steps")
 

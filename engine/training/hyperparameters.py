@@ -15,6 +15,7 @@ from engine.training.config import TrainConfig
 from utils.errors import UserError, suggest
 from utils.files import read_yaml, write_atomically
 from utils.options import options_of
+from utils.reading import reading
 from utils.validation import Checked
 
 HYPS = Path(__file__).resolve().parents[2] / "data" / "hyps"
@@ -122,11 +123,12 @@ def read_hyp(path: Path, kind: type[Settings] = Hyperparameters) -> Settings:  #
         UserError: a missing file, an unknown key or a value out of range; it names file, key and choices.
     """
     path = find_hyp(in_project(path))
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold 'key: value' lines")
-    used = {key: _number(value) for key, value in values.items() if key not in UNUSED_KEYS}
-    return kind.of(used, path)
+    with reading(path, "a hyperparameter YAML"):
+        values = read_yaml(path)
+        if not isinstance(values, dict):
+            raise UserError(f"{path} must hold 'key: value' lines")
+        used = {key: _number(value) for key, value in values.items() if key not in UNUSED_KEYS}
+        return kind.of(used, path)
 
 
 def find_hyp(path: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from utils.errors import UserError, suggest
+from utils.offline import keep_offline
 
 
 class Logger(Protocol):
@@ -48,7 +49,7 @@ class WandbLogger:
     package = "wandb"
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        os.environ.setdefault("WANDB_MODE", "offline")
+        keep_offline()
         import wandb
 
         self.run = wandb.init(

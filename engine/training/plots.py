@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from engine.evaluation.report.plots import color_of, make_figure, plain_text
+from utils.reading import reading
 
 
 def plot_results(csv_file: Path, png: Path) -> None:
     """Draw every column of a results.csv that holds numbers over its column `epoch`."""
-    with csv_file.open(newline="", encoding="utf-8") as file:
+    with reading(csv_file, "the results of a run"), csv_file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    values = {
-        name: [float(row[name]) if row[name] else np.nan for row in rows]
-        for name in (rows[0] if rows else {})
-    }
+        values = {
+            name: [float(row[name]) if row[name] else np.nan for row in rows]
+            for name in (rows[0] if rows else {})
+        }
     epochs = values.pop("epoch", [])
     columns = [name for name, column in values.items() if not np.isnan(column).all()]
     if not columns:

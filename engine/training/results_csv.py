@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.files import write_atomically
+from utils.reading import reading
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ def rename_columns(path: Path, former: Mapping[str, str]) -> None:
 def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     if not path.exists():
         return [], []
-    with path.open(newline="", encoding="utf-8") as file:
+    with reading(path, "the results of a run"), path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
+        rows = [{key: value for key, value in row.items() if isinstance(key, str)} for row in reader]
         return list(reader.fieldnames or []), rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 from engine.training.config import TrainConfig
 from models.checkpoint import read_checkpoint
-from utils.errors import UserError
+from utils.errors import UserError, quoted
 from utils.options import flag_of, options_of
+from utils.reading import guarded
 
+LOG = logging.getLogger(__name__)
 FREE = {"resume", "device", "workers", "quiet", "verbose", "debug"}  # may differ from the interrupted run's
 WHERE_GIVEN = {"cache", "data"}  # these as well, but left out they are the interrupted run's
 
@@ -75,7 +78,13 @@ def interrupted_run(cfg: TrainConfig) -> Interrupted:
     if "training" not in checkpoint:
         raise UserError(f"{last} is of a finished run: start from it with --weights {last}")
     known = {option.name for option in options_of(TrainConfig)}
-    saved = TrainConfig.of(**{key: value for key, value in checkpoint["config"].items() if key in known})
+    with guarded(last, "a run to resume"):
+        unknown = [key for key in checkpoint["config"] if key not in known]
+        if unknown:
+            LOG.warning(
+                "%s: options of another version are left out: %s", last, ", ".join(map(quoted, unknown))
+            )
+        saved = TrainConfig.of(**{key: value for key, value in checkpoint["config"].items() if key in known})
     given, default, before = cfg.plain(), TrainConfig().plain(), saved.plain()
     for key, value in given.items():
         if key not in FREE | WHERE_GIVEN and value not in (default[key], before[key]):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from engine.training.hyperparameters import OptimizerSettings
 from engine.training.optimizer import EMA, Schedule, build_optimizer
 from utils.distributed import World
-from utils.errors import UserError
+from utils.errors import UserError, quoted
+from utils.reading import guarded
 
 CLIP_NORM = 10.0  # of the gradient, as in YOLOv5
 FORGIVEN = 2  # losses in a row that are not finite; the next one stops the run
@@ -25,6 +26,15 @@ class TrainingDivergedError(RuntimeError):
 
 class StopRequested(BaseException):
     """The run was asked to stop and can be saved now; like KeyboardInterrupt, no error."""
+
+
+def _check_like(name: str, value: Any, example: Any) -> None:
+    """Refuse progress of another type than the run has, or a count below its start."""
+    number = isinstance(example, float) and type(value) in (int, float)
+    if type(value) is not type(example) and not number:
+        raise UserError(f"the run to resume: its '{name}' is {quoted(value)}")
+    if type(value) is int and value < -1:
+        raise UserError(f"the run to resume: its '{name}' is {quoted(value)}")
 
 
 class TrainState:
@@ -95,6 +105,10 @@ class TrainState:
         Raises:
             UserError: an epoch had another number of batches.
         """
+        with guarded("the run to resume", "the state of a training"):
+            self._load(state, ema_weights)
+
+    def _load(self, state: dict[str, Any], ema_weights: dict[str, Tensor]) -> None:
         if state["batches"] != self.schedule.batches:
             now = self.schedule.batches
             raise UserError(f"the data set has changed: {now} batches an epoch, were {state['batches']}")
@@ -104,6 +118,7 @@ class TrainState:
         self.scaler.load_state_dict(state["scaler"])
         self.ema.updates = state["ema_updates"]
         for name in PROGRESS:
+            _check_like(name, state[name], getattr(self, name))
             setattr(self, name, state[name])
         torch.set_rng_state(state["torch_rng"].cpu())
 

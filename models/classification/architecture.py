@@ -11,7 +11,8 @@ from typing import Any
 from models.classification.reductions import make_reduction
 from models.classification.resnet import BLOCKS
 from models.yaml_checks import Architecture, check_keys, check_whole, is_whole
-from utils.errors import UserError, suggest
+from utils.errors import UserError, quoted, suggest
+from utils.limits import CHANNELS, CLASSES, KERNEL, REPEATS
 
 KEYS = {
     "task": "classify",
@@ -45,13 +46,17 @@ def check_classifier(content: Architecture, where: str) -> Architecture:
         name = str(result.get("block"))
         raise UserError(f"{where}: unknown block '{name}'. {suggest(name, BLOCKS)}")
     if result["stem"] != "focus" and not (is_whole(result["stem"]) and result["stem"] % 2):
-        raise UserError(f"{where}: stem must be an odd kernel or focus, got {result['stem']!r}")
+        raise UserError(f"{where}: stem must be an odd kernel or focus, got {quoted(result['stem'])}")
     for key in ("maxpool", "preactivation", "fixed_grid"):
         if type(result[key]) is not bool:
-            raise UserError(f"{where}: {key} must be true or false, got {result[key]!r}")
+            raise UserError(f"{where}: {key} must be true or false, got {quoted(result[key])}")
     stages = len(_list_at(result, "depths", None, where))
     for value in [*result["depths"], *_list_at(result, "widths", stages + 1, where)]:
         check_whole(value, f"{where}: depths and widths")
+    CLASSES.check(result["nc"], f"{where}: nc")
+    REPEATS.check(sum(result["depths"]), f"{where}: depths")
+    CHANNELS.check(max([result["ch"], *result["widths"]]), f"{where}: widths")
+    KERNEL.check(result["stem"] if is_whole(result["stem"]) else 1, f"{where}: stem")
     names = _list_at(result, "downsample", stages + 1, where)
     result.setdefault("strides", [1 if name == "none" else 2 for name in names])
     _list_at(result, "strides", stages + 1, where)
@@ -63,7 +68,7 @@ def _check_downsampling(content: Architecture, where: str) -> None:
     for i, (name, stride) in enumerate(zip(content["downsample"], content["strides"], strict=True)):
         place = f"{where}: downsample of {f'stage {i}' if i else 'the stem'}"
         if isinstance(stride, bool) or not isinstance(stride, int | float) or not stride >= 1:
-            raise UserError(f"{place}: a stride must be at least 1, got {stride!r}")
+            raise UserError(f"{place}: a stride must be at least 1, got {quoted(stride)}")
         if i == 0 and content["stem"] == "focus" and name != "none":
             raise UserError(f"{place}: a focus stem halves already, leave it at none, not '{name}'")
         try:
@@ -83,5 +88,5 @@ def _list_at(content: Architecture, key: str, length: int | None, where: str) ->
     values = content.get(key)
     if not isinstance(values, list) or not values or (length is not None and len(values) != length):
         count = f"a list of {length} values" if length else "a list"
-        raise UserError(f"{where}: {key}, {KEYS[key]}, must be {count}, got {values!r}")
+        raise UserError(f"{where}: {key}, {KEYS[key]}, must be {count}, got {quoted(values)}")
     return values

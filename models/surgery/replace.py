@@ -18,7 +18,7 @@ from models.detection_model import DetectionModel
 from models.summary import count_parameters
 from models.surgery.layers import POOLS, Where, downsampling_layers, plan_layers
 from models.surgery.report import SurgeryReport
-from utils.errors import UserError
+from utils.errors import UserError, quoted
 
 EXAMPLE_SIDE = 128  # pixels, of the example where none is given
 
@@ -95,7 +95,7 @@ def repeat_surgery(model: nn.Module, steps: Any) -> None:
     """
     for step in steps if isinstance(steps, list) else [steps]:
         if not isinstance(step, dict) or step.get("to") != "spd" or not isinstance(step.get("layers"), list):
-            raise UserError(f"surgery must be a list of steps {{to: spd, layers: [...]}}, got {step!r}")
+            raise UserError(f"surgery must be a list of steps {{to: spd, layers: [...]}}, got {quoted(step)}")
         old = downsampling_layers(model, step["layers"])
         pools = any(isinstance(module, POOLS) for module in old.values())
         channels = step.get("channels") or (_measure(model, _example(model))[1] if pools else {})

@@ -184,7 +184,7 @@ def test_a_category_that_only_groups_others_becomes_no_class(
     assert label.startswith("1 ")
 
 
-def test_yolo_labels_alone_can_be_had(convert_set: Callable) -> None:
+def test_yolo_labels_can_be_written_without_annotations(convert_set: Callable) -> None:
     target = convert_set("visdrone", labels="yolo")
     assert not (target / "annotations").exists()
     assert boxes(records(target)[0])[0] == pytest.approx([3, 5, 6, 15, 14], abs=1e-4)

@@ -111,7 +111,7 @@ def test_long_lists_are_cut_unless_all_are_asked_for(yolo_set: Make, examine: Ca
     assert "000.txt:25:" in examine(description, list_all=True)[1]
 
 
-def test_one_split_can_be_looked_at_alone(with_val: DatasetConfig, examine: Callable) -> None:
+def test_one_split_can_be_examined_alone(with_val: DatasetConfig, examine: Callable) -> None:
     (with_val.path / "labels/val/9.txt").write_text("x\n")
     assert examine(with_val, split="train")[0] == 0
     assert examine(with_val, split="val")[0] == 1

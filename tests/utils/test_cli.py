@@ -7,6 +7,12 @@ from typing import Literal
 
 import pytest
 
+from engine.evaluation.config import ValConfig
+from engine.export.config import ExportConfig
+from engine.inference.config import DetectConfig
+from engine.training.config import TrainConfig
+from tools.doctor import DoctorConfig
+from tools.surgery import SurgeryConfig
 from utils.cli import parse, run
 from utils.errors import UserError, suggest
 from utils.log import LogOptions
@@ -39,7 +45,8 @@ class Grouped(Options):
     """An example with groups."""
 
     epochs: int = opt(3, "epochs", "--n-epochs", min=1)
-    amp: bool = opt(True, "mixed precision")
+    amp: bool = opt(True, "use mixed precision")
+    plots: bool = opt(True, "draw figures", off_help="leave out all figures")
     nosave: bool = opt(False, "save nothing")
     mosaic: float = opt(1.0, "probability", task="detect")
     run: Folder = group(Folder, project="runs/train")
@@ -103,6 +110,29 @@ def test_help_shows_groups_and_one_spelling_of_each_option(capsys: pytest.Captur
     shown = re.findall(r"^  (--[a-z-]+)", text, re.MULTILINE)
     assert len(shown) == len(set(shown)) == len(options_of(Grouped))
     assert "--no-amp" in shown and "--nosave" in shown and "--no-nosave" not in text
+
+
+def test_help_of_an_option_that_is_on_says_what_switching_it_off_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(Grouped, ["--help"])
+    lines = dict(re.findall(r"^  (--[a-z-]+) +(.*)", capsys.readouterr().out, re.MULTILINE))
+    assert lines["--no-amp"] == "do not use mixed precision"
+    assert lines["--no-plots"] == "leave out all figures"
+    assert lines["--nosave"] == "save nothing"
+
+
+VERBS = ("batch", "decode", "draw", "fit", "keep", "leave", "use", "write")
+
+
+@pytest.mark.parametrize(
+    "config", [TrainConfig, ValConfig, DetectConfig, ExportConfig, DoctorConfig, SurgeryConfig]
+)
+def test_every_option_that_is_on_reads_well_after_do_not(config: type[Options]) -> None:
+    for option in options_of(config):
+        if option.default is True:
+            assert option.help.startswith(VERBS), f"{option.flag}: {option.help}"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import utils.files
 from utils.errors import UserError
 from utils.files import move_into_place, read_yaml, write_atomically, write_folder_atomically
 
@@ -42,13 +41,13 @@ def test_what_is_no_yaml_is_refused_in_one_line_that_names_the_file(
 def test_a_missing_a_large_and_an_unreadable_yaml_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"no file .*a\.yaml"):
+    with pytest.raises(UserError, match=r"no YAML file .*a\.yaml"):
         read_yaml(tmp_path / "a.yaml")
-    with pytest.raises(UserError, match=f"cannot read {tmp_path}: Is a directory"):
+    with pytest.raises(UserError, match=f"{tmp_path} is a folder, not a YAML file"):
         read_yaml(tmp_path)
-    monkeypatch.setattr(utils.files, "LARGEST_YAML", 3)
+    monkeypatch.setenv("YOLOV5_SPD_LIMITS", "yaml_bytes=3")
     (tmp_path / "a.yaml").write_text("a: 1")
-    with pytest.raises(UserError, match="too large"):
+    with pytest.raises(UserError, match="4 bytes of a YAML file of settings, at most 3"):
         read_yaml(tmp_path / "a.yaml")
 
 

@@ -5,6 +5,7 @@ Figures are made without pyplot, hence without global state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ COLORS = (
     *("#c6ff00", "#5b8cff", "#ffa8d9", "#b08968"),
 )
 DPI = 120
+STRIP = 256  # rows of a figure that are blended in one go
+GAP = 4  # px between the images of a batch
+LARGEST = 4096  # px, longer side of a figure of a batch
 
 
 def color_of(k: int) -> str:
@@ -134,7 +138,7 @@ def draw_confusion(
 def plot_batch(
     images: Any, targets: Any, names: Sequence[str], png: Path, title: str = "", most: int = 16
 ) -> None:
-    """Draw the first images of a batch in a grid, with their boxes.
+    """Draw the first images of a batch in a grid, with their boxes, at most 4096 px wide and high.
 
     Args:
         images: (B, 3, H, W) uint8 RGB.
@@ -144,46 +148,97 @@ def plot_batch(
         title: one line above the grid.
         most: largest number of images.
     """
-    from matplotlib.collections import PolyCollection
-    from matplotlib.figure import Figure
+    import cv2
 
     images = np.asarray(images)[:most].transpose(0, 2, 3, 1)  # (B, H, W, 3)
     targets = np.asarray(targets)
     targets = targets[targets[:, 0] < len(images)]
+    images = _shrunk(images)
     mosaic, corners = _grid(images)
-    zoom = max(1.0, 1600 / mosaic.shape[1])
-    head = 30 if title else 0
-    width, height = mosaic.shape[1] * zoom, mosaic.shape[0] * zoom
-    figure = Figure(figsize=(width / 100, (height + head) / 100), dpi=100)
-    axis = figure.add_axes((0, 0, 1, height / (height + head)))
-    axis.imshow(mosaic, interpolation="nearest", extent=(0, mosaic.shape[1], mosaic.shape[0], 0))
-    axis.set_axis_off()
-
+    zoom = max(1.0, min(1600 / mosaic.shape[1], LARGEST / max(mosaic.shape[:2])))
     size = np.array([images.shape[2], images.shape[1]])
     center, half = targets[:, 2:4], targets[:, 4:6] / 2
     corner = corners[targets[:, 0].astype(int)]
-    low = np.clip(center - half, 0, 1) * size + corner
-    high = np.clip(center + half, 0, 1) * size + corner
-    outline: Any = np.stack(
-        (low, np.stack((high[:, 0], low[:, 1]), 1), high, np.stack((low[:, 0], high[:, 1]), 1)), 1
-    )
-    colors = [color_of(int(k)) for k in targets[:, 1]]
+    boxes = np.hstack([np.clip(center + side, 0, 1) * size + corner for side in (-half, half)])
+    head = 30 if title else 0
+    overlay = _overlay(mosaic.shape[:2], zoom, boxes, targets[:, 1], _captions(targets, names), title, head)
+    canvas = np.full((*overlay.shape[:2], 3), 255, np.uint8)
+    below = (overlay.shape[1], overlay.shape[0] - head)
+    canvas[head:] = cv2.resize(mosaic, below, interpolation=cv2.INTER_NEAREST)
+    for top in range(0, len(canvas), STRIP):  # Matplotlib's own drawing of the images takes gigabytes
+        strip = overlay[top : top + STRIP]
+        opaque = strip[..., 3:].astype(np.float32) / 255
+        part = canvas[top : top + STRIP]
+        part[:] = np.round(part * (1 - opaque) + strip[..., :3] * opaque)
+    png.write_bytes(cv2.imencode(".png", canvas[..., ::-1])[1].tobytes())
+
+
+def _overlay(
+    shape: tuple[int, int],
+    zoom: float,
+    boxes_xyxy: NDArray[Any],
+    classes: NDArray[Any],
+    captions: Sequence[str],
+    title: str,
+    head: int,
+) -> NDArray[np.uint8]:
+    """Draw boxes, captions and, in the first `head` px, the title: (H, W, 4) uint8 RGBA, else transparent.
+
+    Args:
+        shape: height and width of what lies below.
+        zoom: pixels of the drawing per pixel of it.
+        boxes_xyxy: (n, 4) in its pixels.
+        classes: (n,) of the boxes.
+        captions: n texts.
+        title: one line.
+        head: height of the title, pixels of the drawing.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import PolyCollection
+    from matplotlib.figure import Figure
+
+    height, width = (round(side * zoom) for side in shape)
+    figure = Figure(figsize=((width + 0.5) / 100, (height + head + 0.5) / 100), dpi=100, facecolor="none")
+    axis = figure.add_axes((0, 0, 1, height / (height + head)))
+    axis.set_axis_off()
+    outline: Any = boxes_xyxy[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]  # (n, 4, 2)
+    colors = [color_of(int(k)) for k in classes]
     axis.add_collection(PolyCollection(outline, facecolors="none", edgecolors=colors, linewidths=1.5))
-    for (x, y), text in zip(low, _captions(targets, names), strict=True):
+    for (x, y), text in zip(boxes_xyxy[:, :2], captions, strict=True):
         if text:
             box = {"facecolor": "black", "edgecolor": "none", "pad": 0.8, "alpha": 0.6}
             axis.text(x, y, text, fontsize=7, va="bottom", color="white", bbox=box, clip_on=True)
-    axis.set(xlim=(0, mosaic.shape[1]), ylim=(mosaic.shape[0], 0))
+    axis.set(xlim=(0, shape[1]), ylim=(shape[0], 0))
     if title:
         figure.text(0.005, 1 - head / 2 / (height + head), title, va="center", fontsize=11)
-    figure.savefig(png)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
 
 
-def _grid(images: NDArray[Any], gap: int = 4) -> tuple[NDArray[Any], NDArray[Any]]:
+def _shrunk(images: NDArray[Any]) -> NDArray[Any]:
+    """(B, H, W, 3) -> the same, smaller where their grid would be larger than a figure may be."""
+    import cv2
+
+    count, height, width = images.shape[:3]
+    columns, rows = _grid_shape(count)
+    scale = LARGEST / max(columns * (width + GAP), rows * (height + GAP))
+    if scale >= 1:
+        return images
+    size = (max(int(width * scale) - GAP, 1), max(int(height * scale) - GAP, 1))
+    return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
+
+
+def _grid_shape(count: int) -> tuple[int, int]:
+    """How many images stand beside and below each other."""
+    columns = math.ceil(count**0.5)
+    return columns, -(-count // columns)
+
+
+def _grid(images: NDArray[Any], gap: int = GAP) -> tuple[NDArray[Any], NDArray[Any]]:
     """(B, H, W, 3) -> one image, and (B, 2) x, y of the top left corner of each image in it."""
     count, height, width = images.shape[:3]
-    columns = int(np.ceil(count**0.5))
-    rows = -(-count // columns)
+    columns, rows = _grid_shape(count)
     mosaic = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     place = np.arange(count)
     corners = np.stack((place % columns * (width + gap), place // columns * (height + gap)), 1)

@@ -12,7 +12,7 @@ import torch
 
 from data.classification.transform import InputTransform
 from data.media.frame import Frame
-from data.media.large_image import overview
+from data.media.large_image import LARGE, overview
 from data.media.sources import Source
 from engine.inference.sizes import square_side
 from engine.runtimes import Predictor
@@ -54,9 +54,13 @@ def _best(frames: list[Frame], predictor: Predictor, transform: InputTransform) 
 
 
 def _pixels(frame: Frame, transform: InputTransform) -> np.ndarray:
-    """(H, W, 3) uint8 BGR; an overview of an image that is read in parts."""
+    """(H, W, 3) uint8 BGR; of an image that is read in parts its central square, or an overview."""
     if isinstance(frame.image, np.ndarray):
         return frame.image
     height, width = frame.image.shape[:2]
+    square = min(height, width)
+    if square**2 <= LARGE:
+        top, left = (height - square) // 2, (width - square) // 2
+        return frame.image[top : top + square, left : left + square]
     side = max(4 * transform.resize * max(height, width) // min(height, width), 64)
     return overview(frame.image, side)[0]

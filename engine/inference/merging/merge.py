@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -60,72 +60,79 @@ def merge_tiles(
     sides = np.asarray(tiles_xyxy, np.float32).reshape(-1, 4)
     if len(detections) != len(sides):
         raise ValueError(f"detections of {len(detections)} tiles, but {len(sides)} tiles")
-    rows, tile = _on_image(detections, sides)
+    merged, tile = _on_image(detections, sides)
     if rule.method == "seams":
-        rows = _without_fragments(rows, tile, sides, rule, agnostic)
-    boxes = _apart(rows, agnostic)
+        merged = _without_fragments(merged, tile, sides, rule, agnostic)
+    boxes = _apart(merged, agnostic)
     if rule.method == "nmm":
-        return Detections.from_array(_merge_greedily(rows, boxes, rule)[:max_det])
-    return Detections.from_array(rows[suppress_scattered(boxes, rule.threshold, max_det, rule.metric)])
+        return _merge_greedily(merged, boxes, rule)[:max_det]
+    return merged[suppress_scattered(boxes, rule.threshold, max_det, rule.metric)]
 
 
-def _on_image(detections: Sequence[Detections], sides: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(n, 6) x1, y1, x2, y2 in pixels of the image, score, class, best first, and the tile of each."""
-    parts = [one.to_array() for one in detections]
-    rows = np.concatenate([np.zeros((0, 6), np.float32), *parts])
-    tile = np.repeat(np.arange(len(sides)), [len(part) for part in parts])
-    rows[:, :4] += np.tile(sides[:, :2], 2)[tile]
-    order = np.argsort(-rows[:, 4], kind="stable")
-    return rows[order], tile[order]
+def _on_image(detections: Sequence[Detections], sides: NDArray[Any]) -> tuple[Detections, NDArray[np.int64]]:
+    """Return the detections of all tiles in pixels of the image, best first, and the (n,) tile of each."""
+    together = Detections.concatenated(detections)
+    tile = np.repeat(np.arange(len(sides)), [len(one) for one in detections])
+    together = replace(together, xyxy=together.xyxy + np.tile(sides[:, :2], 2)[tile])
+    order = _best_first(together)
+    return together[order], tile[order]
 
 
-def _apart(rows: NDArray[Any], agnostic: bool) -> NDArray[Any]:
+def _best_first(detections: Detections) -> NDArray[np.intp]:
+    return np.argsort(-detections.scores, kind="stable")
+
+
+def _apart(detections: Detections, agnostic: bool) -> NDArray[Any]:
     """(n, 4) boxes whose classes do not overlap."""
-    return rows[:, :4] if agnostic else spread_classes(rows[:, :4], rows[:, 5])
+    return detections.xyxy if agnostic else spread_classes(detections.xyxy, detections.class_ids)
 
 
 def _without_fragments(
-    rows: NDArray[Any], tile: NDArray[Any], sides: NDArray[Any], rule: MergeRule, agnostic: bool
-) -> NDArray[np.float32]:
+    detections: Detections, tile: NDArray[Any], sides: NDArray[Any], rule: MergeRule, agnostic: bool
+) -> Detections:
     """Return whole objects, and the fragments that no other box explains, best first."""
-    cut = cut_sides(rows[:, :4], sides, tile)
-    boxes, is_fragment = _apart(rows, agnostic), cut.any(1)
+    cut = cut_sides(detections.xyxy, sides, tile)
+    boxes, scores, is_fragment = _apart(detections, agnostic), detections.scores, cut.any(1)
     whole = np.flatnonzero(~is_fragment)
     whole = whole[suppress_scattered(boxes[whole], rule.threshold, metric=rule.metric)]
     fragments = np.flatnonzero(is_fragment)
-    fragments = fragments[~covered(boxes[fragments], rows[fragments, 4], boxes[whole], rows[whole, 4])]
+    fragments = fragments[~covered(boxes[fragments], scores[fragments], boxes[whole], scores[whole])]
 
-    classes = np.zeros(len(fragments)) if agnostic else rows[fragments, 5]
-    labels = group_fragments(rows[fragments, :4], cut[fragments], sides, tile[fragments], classes)
-    joined = _enclosing_boxes(rows[fragments], labels)
-    still_cut = cut_enclosing_boxes(rows[fragments, :4], cut[fragments], joined[:, :4], labels, sides)
+    xyxy, cut, tile = detections.xyxy[fragments], cut[fragments], tile[fragments]
+    classes = np.zeros(len(fragments)) if agnostic else detections.class_ids[fragments]
+    labels = group_fragments(xyxy, cut, sides, tile, classes)
+    joined = _enclosing_boxes(detections[fragments], labels)
+    still_cut = cut_enclosing_boxes(xyxy, cut, joined.xyxy, labels, sides)
     joined = joined[~_inside_larger(joined, still_cut, agnostic)]
-    merged = np.concatenate((rows[whole], joined))
-    return merged[np.argsort(-merged[:, 4], kind="stable")]
+    merged = Detections.concatenated([detections[whole], joined])
+    return merged[_best_first(merged)]
 
 
-def _inside_larger(rows: NDArray[Any], fragment: NDArray[Any], agnostic: bool) -> NDArray[np.bool_]:
+def _inside_larger(
+    detections: Detections, is_fragment: NDArray[np.bool_], agnostic: bool
+) -> NDArray[np.bool_]:
     """(n,) whether a box is a fragment and lies in a larger box."""
-    boxes, drop = _apart(rows, agnostic), np.zeros(len(rows), bool)
-    drop[fragment] = covered(boxes[fragment], rows[fragment, 4], boxes, rows[:, 4], larger=True)
+    boxes, scores, drop = _apart(detections, agnostic), detections.scores, np.zeros(len(detections), bool)
+    drop[is_fragment] = covered(boxes[is_fragment], scores[is_fragment], boxes, scores, larger=True)
     return drop
 
 
-def _enclosing_boxes(rows: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
-    """The box that encloses the rows of each label 0, 1, ..., with score and class of the first, its best."""
+def _enclosing_boxes(detections: Detections, labels: NDArray[Any]) -> Detections:
+    """Return, for each label 0, 1, ..., the box around all that have it, else as the first, its best."""
     _, first = np.unique(labels, return_index=True)
-    enclosing = rows[first].copy()
-    for column, reduce in ((0, np.minimum), (1, np.minimum), (2, np.maximum), (3, np.maximum)):
-        reduce.at(enclosing[:, column], labels, rows[:, column])
-    return enclosing
+    enclosing = detections[first]
+    xyxy = enclosing.xyxy.copy()
+    np.minimum.at(xyxy[:, :2], labels, detections.xyxy[:, :2])
+    np.maximum.at(xyxy[:, 2:], labels, detections.xyxy[:, 2:])
+    return replace(enclosing, xyxy=xyxy)
 
 
-def _merge_greedily(rows: NDArray[Any], boxes: NDArray[Any], rule: MergeRule) -> NDArray[np.float32]:
-    """Put a box around each best box and all those left that overlap it too much; rows best first."""
-    labels = np.arange(len(rows))  # of each box, the one that it is merged into
-    free = np.ones(len(rows), bool)
+def _merge_greedily(detections: Detections, boxes: NDArray[Any], rule: MergeRule) -> Detections:
+    """Put a box around each best box and all those left that overlap it too much; the best come first."""
+    labels = np.arange(len(detections))  # of each box, the one that it is merged into
+    free = np.ones(len(detections), bool)
     for i, later in later_neighbors(boxes, rule.threshold, rule.metric).items():
         if free[i]:
             taken = later[free[later]]
             labels[taken], free[taken] = i, False
-    return _enclosing_boxes(rows, np.unique(labels, return_inverse=True)[1])
+    return _enclosing_boxes(detections, np.unique(labels, return_inverse=True)[1])

@@ -34,8 +34,8 @@ def meeting_pairs(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> Iterator[Pairs]
         members = members[np.argsort(left[members], kind="stable")]
         first = np.searchsorted(left[members], a_xyxy[:, 0] - width[members].max())
         last = np.searchsorted(left[members], a_xyxy[:, 2].astype(np.float64))
-        for rows, places in _ranges(first, last):
-            i, j = rows, members[places]
+        for i, place in _ranges(first, last):
+            j = members[place]
             meet = (a_xyxy[i, 1] < b_xyxy[j, 3]) & (b_xyxy[j, 1] < a_xyxy[i, 3])
             i, j = i[meet], j[meet]
             shared = _shared(a_xyxy[i], b_xyxy[j])
@@ -44,7 +44,7 @@ def meeting_pairs(a_xyxy: NDArray[Any], b_xyxy: NDArray[Any]) -> Iterator[Pairs]
 
 
 def _ranges(first: NDArray[Any], last: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield (row, place) for every place from first[row] to before last[row], in portions of whole rows."""
+    """Yield (i, place) for every place from first[i] to before last[i], in portions of whole i."""
     counts = np.maximum(last - first, 0)
     ends = np.cumsum(counts)
     start = 0
@@ -52,9 +52,9 @@ def _ranges(first: NDArray[Any], last: NDArray[Any]) -> Iterator[tuple[NDArray[A
         before = ends[start - 1] if start else 0
         stop = max(int(np.searchsorted(ends, before + PORTION, "right")), start + 1)
         few = counts[start:stop]
-        rows = np.repeat(np.arange(start, stop), few)
+        i = np.repeat(np.arange(start, stop), few)
         offset = np.repeat(first[start:stop] - (np.cumsum(few) - few), few)
-        yield rows, np.arange(len(rows)) + offset
+        yield i, np.arange(len(i)) + offset
         start = stop
 
 
@@ -70,12 +70,12 @@ def overlapping_pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the pairs with an overlap above the threshold: (m,) index in a and (m,) index in b."""
     a_area, b_area = areas(a_xyxy), areas(b_xyxy)
-    found = [np.zeros((2, 0), np.int64)]
+    pairs = [np.zeros((2, 0), np.int64)]
     for i, j, shared in meeting_pairs(a_xyxy, b_xyxy):
         base = np.minimum(a_area[i], b_area[j]) if metric == "ios" else a_area[i] + b_area[j] - shared
         above = shared > threshold * base
-        found.append(np.stack((i[above], j[above])))
-    first, second = np.concatenate(found, 1)
+        pairs.append(np.stack((i[above], j[above])))
+    first, second = np.concatenate(pairs, 1)
     return first, second
 
 
@@ -108,12 +108,12 @@ def suppress_scattered(
     for start in range(0, len(boxes_xyxy), CHUNK):
         if max_keep is not None and len(kept) >= max_keep:
             break
-        rows = np.arange(start, min(start + CHUNK, len(boxes_xyxy)))
-        hit, _ = overlapping_pairs(boxes_xyxy[rows], boxes_xyxy[kept], threshold, metric)
-        rows = np.delete(rows, np.unique(hit))
-        alive = np.ones(len(rows), bool)
-        for i, later in later_neighbors(boxes_xyxy[rows], threshold, metric).items():
+        candidates = np.arange(start, min(start + CHUNK, len(boxes_xyxy)))
+        hit, _ = overlapping_pairs(boxes_xyxy[candidates], boxes_xyxy[kept], threshold, metric)
+        candidates = np.delete(candidates, np.unique(hit))
+        alive = np.ones(len(candidates), bool)
+        for i, later in later_neighbors(boxes_xyxy[candidates], threshold, metric).items():
             if alive[i]:
                 alive[later] = False
-        kept = np.concatenate((kept, rows[alive]))
+        kept = np.concatenate((kept, candidates[alive]))
     return kept[:max_keep]

@@ -9,8 +9,9 @@ from typing import TextIO
 
 import numpy as np
 
-from engine.inference.outputs.result import FrameResult
+from engine.inference.outputs.result import DetectedFrame
 from utils.detections import Detections
+from utils.files import writing
 
 
 class CocoWriter:
@@ -27,12 +28,16 @@ class CocoWriter:
     """
 
     def __init__(self, path: Path, category_ids: Sequence[int] | None = None):
-        self.category_ids, self.count = category_ids, 0
+        self.path, self.category_ids, self.count = path, category_ids, 0
         self._file: TextIO = path.open("w", encoding="utf-8")
         self._file.write("[")
 
     def write(self, image_id: int | str, detections: Detections) -> None:
-        """Append the detections of an image."""
+        """Append the detections of an image.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         image = json.dumps(image_id, ensure_ascii=False)
         low, high = np.hsplit(detections.xyxy.astype(np.float64), 2)
         boxes = np.hstack((low, high - low)).tolist()
@@ -41,17 +46,21 @@ class CocoWriter:
         for i, class_id in enumerate(detections.class_ids.tolist()):
             category = class_id if self.category_ids is None else self.category_ids[class_id]
             track = "" if tracks is None else f', "track_id": {tracks[i]}'
-            self._file.write(",\n" if self.count else "\n")
-            self._file.write(
-                f'{{"image_id": {image}, "category_id": {category}, "bbox": {boxes[i]}, '
-                f'"score": {scores[i]}{track}}}'
-            )
+            with writing(self.path):
+                self._file.write(
+                    f'{"," if self.count else ""}\n{{"image_id": {image}, "category_id": {category}, '
+                    f'"bbox": {boxes[i]}, "score": {scores[i]}{track}}}'
+                )
             self.count += 1
 
     def close(self) -> None:
-        """Close the list."""
-        self._file.write("\n]\n")
-        self._file.close()
+        """Close the list.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        with writing(self.path), self._file:
+            self._file.write("\n]\n")
 
 
 class CocoResults:
@@ -60,7 +69,7 @@ class CocoResults:
     def __init__(self, path: Path, category_ids: Sequence[int] | None = None):
         self._writer = CocoWriter(path, category_ids)
 
-    def add(self, result: FrameResult) -> None:
+    def add(self, result: DetectedFrame) -> None:
         """Append this frame's objects."""
         name = result.frame_name
         self._writer.write(int(name) if name.isdecimal() else name, result.detections)

@@ -9,9 +9,10 @@ import numpy as np
 
 from data.media.large_image import overview
 from engine.inference.outputs.media import write_image
-from engine.inference.outputs.result import DRAWN_SIDE, FrameResult
+from engine.inference.outputs.result import DRAWN_SIDE, DetectedFrame
 
 GRID = 512  # cells along the longer side, in which objects are counted
+STRIP = 256  # rows of the image that are colored in one go
 SPREAD = 1.0  # standard deviation of an object's warmth, in mean sides of all objects
 
 
@@ -23,7 +24,7 @@ class HeatMap:
         self._grids: dict[Path, _Grid] = {}
         folder.mkdir(exist_ok=True)
 
-    def add(self, result: FrameResult) -> None:
+    def add(self, result: DetectedFrame) -> None:
         """Count the objects of a frame."""
         path = result.frame.path
         if path not in self._grids:
@@ -42,7 +43,7 @@ class HeatMap:
 class _Grid:
     """Objects of one file, counted in cells."""
 
-    def __init__(self, first: FrameResult):
+    def __init__(self, first: DetectedFrame):
         height, width = first.frame.image.shape[:2]
         self.scale = GRID / max(height, width)
         self.counts = np.zeros(
@@ -51,7 +52,7 @@ class _Grid:
         self.sides, self.objects = 0.0, 0
         self.last = first
 
-    def add(self, result: FrameResult) -> None:
+    def add(self, result: DetectedFrame) -> None:
         """Count every object where its center is."""
         boxes = result.detections.xyxy * self.scale
         centers = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int)
@@ -69,6 +70,10 @@ class _Grid:
         spread = max(SPREAD * self.sides / self.objects, 1.0)
         heat = cv2.GaussianBlur(self.counts, (0, 0), spread)
         heat = cv2.resize(heat / heat.max(), (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
-        colors = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-        weight = np.sqrt(heat)[..., None] * 0.7
-        return (image * (1 - weight) + colors * weight).astype(np.uint8)
+        warm = np.empty_like(image)
+        for top in range(0, len(image), STRIP):  # floats of a large image would take gigabytes
+            strip, part = heat[top : top + STRIP], image[top : top + STRIP]
+            colors = cv2.applyColorMap((strip * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+            weight = np.sqrt(strip)[..., None] * 0.7
+            warm[top : top + STRIP] = part * (1 - weight) + colors * weight
+        return warm

@@ -1,16 +1,42 @@
-"""YOLO's label files."""
+"""Label files: labels/*.txt, one for every frame."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from data.detection.yolo_labels import label_text
-from engine.inference.outputs.result import FrameResult
+from engine.inference.outputs.result import ClassifiedFrame, DetectedFrame, FrameResult
 from utils.detections import Detections
+from utils.files import writing
+
+Result = TypeVar("Result", bound=FrameResult)
 
 
-class Labels:
-    """labels/*.txt, one for every frame: class, box[, confidence][, track id].
+class _TextFiles(ABC, Generic[Result]):
+    """A text file for every frame, in a folder that is made."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def add(self, result: Result) -> None:
+        """Write one file."""
+        path = self.folder / f"{result.frame_name}.txt"
+        with writing(path):
+            path.write_text(self.text(result), encoding="utf-8")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @abstractmethod
+    def text(self, result: Result) -> str:
+        """Return the content of a frame's file."""
+
+
+class Labels(_TextFiles[DetectedFrame]):
+    """A line per object: class, box[, confidence][, track id].
 
     Args:
         folder: is made.
@@ -19,23 +45,25 @@ class Labels:
     """
 
     def __init__(self, folder: Path, confidences: bool, corners: bool = False):
-        self.folder, self.confidences, self.corners = folder, confidences, corners
-        folder.mkdir(exist_ok=True)
+        super().__init__(folder)
+        self.confidences, self.corners = confidences, corners
 
-    def add(self, result: FrameResult) -> None:
-        """Write one file."""
-        height, width = result.frame.image.shape[:2]
+    def text(self, result: DetectedFrame) -> str:
+        """Return a line for each object."""
         detections = result.detections
-        scores = detections.scores if self.confidences else None
         if self.corners:
-            text = corner_text(detections, self.confidences)
-        else:
-            boxes, ids = detections.xyxy, detections.track_ids
-            text = label_text(detections.class_ids, boxes, width, height, scores, ids)
-        (self.folder / f"{result.frame_name}.txt").write_text(text, encoding="utf-8")
+            return corner_text(detections, self.confidences)
+        height, width = result.frame.image.shape[:2]
+        scores = detections.scores if self.confidences else None
+        return label_text(detections.class_ids, detections.xyxy, width, height, scores, detections.track_ids)
 
-    def close(self) -> None:
-        """Nothing is open."""
+
+class ClassLabels(_TextFiles[ClassifiedFrame]):
+    """A line per class: its probability and its name, the most probable first."""
+
+    def text(self, result: ClassifiedFrame) -> str:
+        """Return a line for each of the most probable classes."""
+        return "".join(f"{probability:.5f} {result.names[k]}\n" for k, probability in result.best)
 
 
 def corner_text(detections: Detections, confidences: bool) -> str:

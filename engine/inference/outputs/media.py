@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -11,6 +14,9 @@ from data.media.frame import Frame
 from data.media.large_image import LargeImage
 from engine.inference.outputs.result import FrameResult
 from utils.errors import UserError
+from utils.files import writing
+
+LARGEST = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # px, longer side that a format can hold
 
 
 class Media:
@@ -34,10 +40,15 @@ class Media:
         self._videos[frame.path].write(result.drawn, frame.seconds)
 
     def close(self) -> None:
-        """Finish the videos at hand."""
-        for video in self._videos.values():
-            video.close()
-        self._videos.clear()
+        """Finish the videos at hand.
+
+        Raises:
+            UserError: one is not complete on the disk.
+        """
+        with ExitStack() as stack:  # each is finished, whatever becomes of the others
+            for video in self._videos.values():
+                stack.callback(video.close)
+            self._videos.clear()
 
 
 class _Video:
@@ -49,7 +60,8 @@ class _Video:
         assert first.fps is not None
         height, width = first.image.shape[:2]
         self._size, self._fps = (width, height), first.fps
-        self._began, self._written = first.seconds or 0.0, 0
+        self._began, self._due = first.seconds or 0.0, 0
+        self._written = 0
         for suffix, codec in ((".mp4", "mp4v"), (".avi", "MJPG")):
             self.path = stem.with_name(stem.name + suffix)
             code = cv2.VideoWriter.fourcc(*codec)
@@ -61,19 +73,33 @@ class _Video:
         )
 
     def write(self, image: np.ndarray, seconds: float | None) -> None:
-        """Add a frame; a live one, seen after `seconds`, as often as keeps the video in real time."""
+        """Add a frame; a live one, read after `seconds`, as often as keeps the video in real time."""
         same = (image.shape[1], image.shape[0]) == self._size
         image = image if same else cv2.resize(image, self._size)  # the writer would drop another size
         times = 1
         if seconds is not None:
-            due = int((seconds - self._began) * self._fps) + 1 - self._written
+            due = int((seconds - self._began) * self._fps) + 1 - self._due
             times = min(max(due, 0), int(self.LONGEST_GAP * self._fps) + 1)
-            self._written += max(due, 0)
+            self._due += max(due, 0)
         for _ in range(times):
             self._writer.write(image)
+        self._written += times
 
     def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            UserError: not every frame is in it; OpenCV's writer says nothing of a full disk.
+        """
         self._writer.release()
+        capture = cv2.VideoCapture(str(self.path))
+        complete = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if complete < self._written:
+            raise UserError(
+                f"cannot write {self.path}: {complete} of its {self._written} frames are in the file; "
+                f"{shutil.disk_usage(self.path.parent).free / 2**20:.0f} MiB are free on its disk"
+            )
 
 
 class Frames:
@@ -95,9 +121,17 @@ class Frames:
 def write_image(path: Path, image: np.ndarray) -> None:
     """Encode by the suffix and write; names may have any letters, which OpenCV's own writer cannot promise.
 
+    An image that is longer than its format can hold is shrunk.
+
     Raises:
-        OSError: it cannot be written.
+        UserError: it cannot be written.
     """
+    height, width = image.shape[:2]
+    scale = LARGEST.get(path.suffix.lower(), math.inf) / max(height, width)
+    if scale < 1:
+        size = (max(int(width * scale), 1), max(int(height * scale), 1))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     done, encoded = cv2.imencode(path.suffix.lower(), image)
     assert done, f"OpenCV reads but does not write {path.suffix}"
-    path.write_bytes(encoded.tobytes())
+    with writing(path):
+        path.write_bytes(encoded.tobytes())

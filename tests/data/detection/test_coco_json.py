@@ -106,7 +106,7 @@ def test_missing_and_resized_images_are_reported_and_left_out(coco_root: Path) -
     shutil.copy(coco_root / "val2017/000000252219.jpg", coco_root / "val2017/000000037777.jpg")
     records, problems = read_records(coco(coco_root), "val")
     assert [record.image_id for record in records] == [252219]
-    assert "no such image" in problems[0]
+    assert "no image" in problems[0]
     assert "is 64x64, but its COCO entry says 40x80" in problems[1]
 
 

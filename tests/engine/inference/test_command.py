@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,12 +31,12 @@ def test_every_output_holds_the_boxes_in_pixels_of_the_image(tmp_path, finder):
     assert code == 0
 
     lines = (folder / "labels" / "a b.txt").read_text().splitlines()
-    rows = sorted([float(value) for value in line.split()] for line in lines)
+    labels = sorted([float(value) for value in line.split()] for line in lines)
     expected = [
         [0, 48 / 320, 72 / 240, 32 / 320, 48 / 240, 0.9],
         [1, 230 / 320, 170 / 240, 60 / 320, 40 / 240, 0.9],
     ]
-    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    np.testing.assert_allclose(labels, expected, atol=1e-5)
 
     results = json.loads((folder / "predictions.json").read_text())
     assert {(entry["image_id"], entry["category_id"], *entry["bbox"]) for entry in results} == {
@@ -72,12 +74,12 @@ def test_video_stride_keeps_the_duration(tmp_path, finder):
     assert (round(fps, 2), len(frames)) == (4.17, 3)
 
 
-def test_tiles_find_small_objects_of_a_large_image_once(tmp_path, finder):
+def test_tiles_detect_each_small_object_of_a_large_image_once(tmp_path, finder):
     boxes = [(x, y, x + 24, y + 24) for x in range(20, 960, 90) for y in range(20, 700, 90)]
     save(tmp_path / "large.png", draw_image(*boxes, size=(720, 1000)))
     _, folder = run(tmp_path / "large.png", tmp_path, tile="320", imgsz=(320,), save_json=True, nosave=True)
-    found = json.loads((folder / "predictions.json").read_text())
-    corners = sorted(tuple(entry["bbox"][:2]) for entry in found)
+    results = json.loads((folder / "predictions.json").read_text())
+    corners = sorted(tuple(entry["bbox"][:2]) for entry in results)
     assert corners == sorted((float(x), float(y)) for x, y, _, _ in boxes)
     assert len({shape[1:] for shape in finder.shapes}) == 1
     assert max(shape[0] for shape in finder.shapes) > 1  # tiles go through the network in batches
@@ -102,7 +104,7 @@ def test_images_are_cut_as_trained_unless_told_otherwise(tmp_path, finder, tile,
     assert sum(shape[0] for shape in finder.shapes) == tiles
 
 
-def test_classes_and_max_det_limit_what_is_found(tmp_path, finder):
+def test_classes_and_max_det_limit_the_detections(tmp_path, finder):
     image = draw_image((10, 10, 40, 40), (60, 10, 90, 40))
     image[150:190, 200:260] = (0, 0, 255)
     save(tmp_path / "a.png", image)
@@ -164,7 +166,68 @@ def test_interrupt_closes_every_file(tmp_path, finder, monkeypatch, capsys):
     assert "stopped" in capsys.readouterr().err
 
 
-def test_source_is_never_overwritten(tmp_path, finder):
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_the_run_after_the_frame_at_hand_with_every_file_closed(
+    tmp_path, finder, monkeypatch, capsys, name, code
+):
+    from engine.inference.outputs.csv_file import Csv
+
+    add = Csv.add
+
+    def signal_at_frame_4(self, result):
+        if result.frame.number == 4:
+            os.kill(os.getpid(), getattr(signal, name))
+        add(self, result)
+
+    monkeypatch.setattr(Csv, "add", signal_at_frame_4)
+    before = signal.getsignal(getattr(signal, name))
+    done, folder = run(save_video(tmp_path / "walk.avi", frames=40), tmp_path, save_json=True, save_csv=True)
+    assert done == code
+    assert signal.getsignal(getattr(signal, name)) is before
+    assert len(read_video(folder / "walk.mp4")[1]) == 4
+    assert len(json.loads((folder / "predictions.json").read_text())) == 4
+    assert len(list(csv.DictReader((folder / "predictions.csv").open()))) == 4
+    assert "stopped; what was finished is saved" in capsys.readouterr().err
+
+
+class CutOff:
+    """A video writer on a disk that is full: it says nothing, and the end of its file is missing."""
+
+    original = cv2.VideoWriter
+    fourcc = cv2.VideoWriter.fourcc
+
+    def __init__(self, path: str, *arguments):
+        self.path, self.writer = Path(path), self.original(path, *arguments)
+        self.isOpened, self.write = self.writer.isOpened, self.writer.write
+
+    def release(self) -> None:
+        self.writer.release()
+        self.path.write_bytes(self.path.read_bytes()[: self.path.stat().st_size // 2])
+
+
+def test_a_video_that_does_not_fit_on_the_disk_is_named(tmp_path, finder, monkeypatch, capsys):
+    source = save_video(tmp_path / "walk.avi")
+    monkeypatch.setattr(cv2, "VideoWriter", CutOff)
+    with pytest.raises(UserError, match=r"cannot write .*walk\.mp4: 0 of its 7 frames are in the file"):
+        run(source, tmp_path)
+    assert "saved in" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [("save_csv", "predictions.csv"), ("save_json", "predictions.json"), ("save_txt", "labels/a.txt")],
+)
+def test_a_file_that_does_not_fit_on_the_disk_is_named(tmp_path, finder, option, file):
+    save(tmp_path / "a.png", draw_image((10, 10, 40, 40)))
+    full = tmp_path / "runs" / "exp" / file
+    full.parent.mkdir(parents=True)
+    full.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=f"cannot write .*{file}: No space left on device"):
+        run(tmp_path / "a.png", tmp_path, nosave=True, exist_ok=True, **{option: True})
+
+
+def test_the_source_is_never_overwritten(tmp_path, finder):
     original = save(tmp_path / "runs" / "exp" / "a.png", draw_image((10, 10, 40, 40))).read_bytes()
     with pytest.raises(UserError, match="would overwrite"):
         run(tmp_path / "runs" / "exp", tmp_path, exist_ok=True)

@@ -47,7 +47,7 @@ def test_every_kind_of_image_gives_the_same_boxes(tmp_path, detector):
     assert boxes(detector([image, pillow])) == [list(map(float, BOX))] * 2
 
 
-def test_turned_pillow_image_is_turned_back(tmp_path, detector):
+def test_an_image_that_exif_rotates_is_rotated_back(tmp_path, detector):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a quarter turn to the right
     Image.fromarray(draw_image((0, 0, 50, 20))).save(tmp_path / "a.jpg", exif=exif, quality=95)
@@ -69,8 +69,8 @@ def test_results_are_ultralytics_own(detector, tmp_path):
     assert len(nothing) == 0
 
 
-def test_video_streams_frame_by_frame_and_is_followed(tmp_path, detector):
-    pytest.importorskip("lap", reason="following objects needs the package lap: pip install lap")
+def test_a_video_streams_frame_by_frame_and_is_tracked(tmp_path, detector):
+    pytest.importorskip("lap", reason="tracking needs the package lap: pip install lap")
     video = save_video(tmp_path / "walk.avi", frames=9)
     frames = detector.stream(video, track="bytetrack")
     first = next(frames)
@@ -78,12 +78,75 @@ def test_video_streams_frame_by_frame_and_is_followed(tmp_path, detector):
     assert {tuple(frame.boxes.id.tolist()) for frame in frames} == {(1.0,)}
 
 
-def test_tiles_find_the_same_and_threads_do_not_disturb_each_other(detector):
+def test_tiles_give_the_same_boxes_and_threads_do_not_disturb_each_other(detector):
     images = [draw_image((x, 50, x + 30, 80), size=(240, 640)) for x in range(20, 580, 40)]
     expected = boxes(detector(images))
     with ThreadPoolExecutor(4) as pool:
         tiled = list(pool.map(lambda image: boxes(detector(image, tile=160)), images))
     assert [one[0] for one in tiled] == expected
+
+
+# An object that the seam of two tiles without overlap cuts in half, and another beside it.
+CUT, OTHER = (130, 40, 190, 80), (200, 40, 230, 80)
+HALVES = [(130, 40, 160, 80), (160, 40, 190, 80)]
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"tile_merge": "seams"}, [CUT, OTHER]),
+        ({"tile_merge": "nms"}, [*HALVES, OTHER]),
+        ({"tile_merge": "nms", "tile_whole": True, "tile_thres": 0.6}, [*HALVES, CUT, OTHER]),
+        ({"tile_merge": "nms", "tile_whole": True, "tile_thres": 0.4}, [*HALVES, OTHER]),
+        (
+            {"tile_merge": "nms", "tile_whole": True, "tile_thres": 0.6, "tile_metric": "ios"},
+            [*HALVES, OTHER],
+        ),
+    ],
+)
+def test_tiles_are_merged_as_the_options_say(detector, options, expected):
+    image = draw_image(CUT, OTHER, size=(160, 320))
+    [result] = detector(image, tile=160, overlap=0.0, imgsz=160, **options)
+    merged = sorted(np.asarray(result.boxes.xyxy).round().tolist())
+    assert merged == sorted(list(map(float, box)) for box in expected)
+
+
+def test_boxes_that_overlap_merge_into_the_box_around_them(detector):
+    [result] = detector(
+        draw_image(CUT, OTHER, size=(160, 320)),
+        tile=160, overlap=0.0, imgsz=160, tile_whole=True, tile_merge="nmm", tile_thres=0.4,
+    )  # fmt: skip
+    merged = sorted(np.asarray(result.boxes.xyxy).round().tolist())
+    assert list(map(float, CUT)) in merged and list(map(float, OTHER)) in merged
+
+
+def test_every_option_of_detection_is_taken_by_its_name_on_the_command_line(detector):
+    image = draw_image(BOX)
+    chosen = {
+        "conf_thres": 0.3, "iou_thres": 0.5, "max_det": 5, "classes": (0,), "agnostic_nms": True,
+        "imgsz": 320, "tile": 160, "overlap": 0.25, "tile_whole": True, "tile_merge": "seams",
+        "tile_metric": "ios", "tile_thres": 0.5, "interpolation": "linear", "augment": False,
+        "batch_size": 2, "vid_stride": 1,
+    }  # fmt: skip
+    assert boxes(detector(image, **chosen)) == [list(map(float, BOX))]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"conf_thresh": 0.3}, "unknown option 'conf_thresh'. Did you mean 'conf_thres'?"),
+        ({"tile_merg": "nms"}, "unknown option 'tile_merg'. Did you mean 'tile_merge'?"),
+        ({"save_txt": True}, "unknown option 'save_txt'"),
+        ({"weights": "a.pt"}, "unknown option 'weights'"),
+        ({"tile_merge": "seam"}, "--tile-merge has no choice 'seam'. Did you mean 'seams'?"),
+        ({"tile_metric": "giou"}, "--tile-metric has no choice 'giou'"),
+        ({"tile_thres": 1.5}, "--tile-thres must be at most 1, got 1.5"),
+    ],
+)
+def test_wrong_options_name_the_right_ones(detector, options, message):
+    with pytest.raises(UserError) as caught:
+        detector(draw_image(BOX), **options)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

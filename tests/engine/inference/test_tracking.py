@@ -1,9 +1,10 @@
-"""Objects followed through videos, heat maps and the other outputs of videos."""
+"""Objects tracked through videos, heat maps and the other outputs of videos."""
 
 from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 from data.media.frame import Frame
 from engine.inference.outputs.media import Media
-from engine.inference.outputs.result import FrameResult
+from engine.inference.outputs.result import DetectedFrame
+from engine.inference.pipeline import StageTimes
+from engine.inference.tracking import Tracking
 from tests.rectangles import draw_image, read_video, run, save, save_video
 from utils.detections import Detections
 from utils.errors import UserError
@@ -21,7 +24,7 @@ from utils.ultralytics_adapter import make_tracker
 @pytest.fixture
 def lap():
     """What Ultralytics' trackers match with."""
-    return pytest.importorskip("lap", reason="following objects needs the package lap: pip install lap")
+    return pytest.importorskip("lap", reason="tracking needs the package lap: pip install lap")
 
 
 def crossing(path, frames=20):
@@ -39,7 +42,7 @@ def crossing(path, frames=20):
 
 @pytest.mark.usefixtures("lap")
 @pytest.mark.parametrize("kind", ["bytetrack", "botsort"])
-def test_objects_keep_their_numbers_and_are_counted_once(tmp_path, finder, capsys, kind):
+def test_objects_keep_their_ids_and_are_counted_once(tmp_path, finder, capsys, kind):
     chosen = {"save_txt": True, "save_json": True, "save_csv": True, "save_frames": True}
     code, folder = run(crossing(tmp_path / "x.avi"), tmp_path, track=kind, **chosen)
     assert code == 0
@@ -47,8 +50,8 @@ def test_objects_keep_their_numbers_and_are_counted_once(tmp_path, finder, capsy
     tracks = list(csv.DictReader((folder / "tracks.csv").open()))
     assert sorted(row["name"] for row in tracks) == ["re/d", "re/d", "white"]
     assert {int(row["frames"]) for row in tracks if row["first_frame"] == "1"} == {20}
-    rows = list(csv.DictReader((folder / "predictions.csv").open()))
-    white = [row for row in rows if row["name"] == "white"]
+    table = list(csv.DictReader((folder / "predictions.csv").open()))
+    white = [row for row in table if row["name"] == "white"]
     assert len({row["id"] for row in white}) == 1
     xs = [float(row["x1"]) for row in white]
     assert xs == sorted(xs) and abs(xs[-1] - (20 + 8 * 19)) < 8
@@ -57,14 +60,26 @@ def test_objects_keep_their_numbers_and_are_counted_once(tmp_path, finder, capsy
     assert len(list((folder / "frames").iterdir())) == 20
 
 
-def test_images_cannot_be_followed(tmp_path, finder):
+@pytest.mark.usefixtures("lap")
+@pytest.mark.parametrize("kind", ["bytetrack", "botsort"])
+def test_a_track_that_leaves_the_frame_ends_at_its_side(kind):
+    track, image, right = Tracking(kind, 0.25), draw_image(size=(240, 120)), []
+    for number in range(1, 11):
+        x1 = 60 + 6 * (number - 1)
+        box = [x1, 100, min(x1 + 20, 120), 120, 0.9, 0]
+        frame = Frame(image, Path("a.avi"), number=number, total=10, fps=10.0)
+        right += track(frame, Detections.from_array([box])).xyxy[:, 2].tolist()
+    assert len(right) >= 8 and max(right) == 120
+
+
+def test_images_cannot_be_tracked(tmp_path, finder):
     save(tmp_path / "a.png", draw_image((10, 10, 40, 40)))
     with pytest.raises(UserError, match="not images"):
         run(tmp_path / "a.png", tmp_path, track="bytetrack")
 
 
 @pytest.mark.usefixtures("lap")
-def test_each_video_has_numbers_of_its_own(tmp_path, finder):
+def test_each_video_has_ids_of_its_own(tmp_path, finder):
     (tmp_path / "in").mkdir()
     for name in ("a.avi", "b.avi"):
         crossing(tmp_path / "in" / name)
@@ -74,18 +89,18 @@ def test_each_video_has_numbers_of_its_own(tmp_path, finder):
 
 
 @pytest.mark.usefixtures("lap")
-def test_unsure_box_goes_on_with_a_known_object_but_starts_none():
-    follow = make_tracker("bytetrack", 0.5, 0.1)
+def test_a_box_of_low_confidence_continues_a_track_but_starts_none():
+    track = make_tracker("bytetrack", 0.5, 0.1)
     image = np.zeros((100, 100, 3), np.uint8)
     sure = np.array([[10, 10, 40, 40, 0.9, 0]])
     unsure = np.array([[11, 10, 41, 40, 0.2, 0], [60, 60, 90, 90, 0.2, 0]])
-    assert follow(sure, image)[1].tolist() == [1]
-    rows, ids = follow(unsure, image)
-    assert ids.tolist() == [1] and rows[0, 4] == pytest.approx(0.2)
-    assert follow(np.zeros((0, 6)), image)[0].shape == (0, 6)
+    assert track(sure, image)[1].tolist() == [1]
+    tracks, ids = track(unsure, image)
+    assert ids.tolist() == [1] and tracks[0, 4] == pytest.approx(0.2)
+    assert track(np.zeros((0, 6)), image)[0].shape == (0, 6)
 
 
-def test_heat_map_is_warm_where_the_objects_are(tmp_path, finder):
+def test_a_heat_map_is_warm_where_the_objects_are(tmp_path, finder):
     save(tmp_path / "in" / "a.png", draw_image((20, 20, 50, 50)))
     save(tmp_path / "in" / "b.png", draw_image())
     save_video(tmp_path / "in" / "walk.avi")
@@ -96,12 +111,13 @@ def test_heat_map_is_warm_where_the_objects_are(tmp_path, finder):
     assert abs(warm[200, 250] - 60).max() < 6  # untouched far away
 
 
-def test_video_of_a_live_stream_lasts_as_long_as_the_stream(tmp_path):
+def test_a_live_video_plays_in_real_time(tmp_path):
     media, image = Media(tmp_path), draw_image()
     for number, seconds in enumerate((5.0, 5.5, 5.52, 7.0), 1):
         options = {"number": number, "total": None, "fps": 10.0, "seconds": seconds, "address": "0"}
         frame = Frame(image, tmp_path / "cam", **options)
-        media.add(FrameResult(frame, "cam", Detections.empty(), ["a"]))
+        nothing = (Detections.empty(), (240, 320), 1, StageTimes())
+        media.add(DetectedFrame(frame, "cam", ["a"], *nothing))
     media.close()
     fps, frames = read_video(tmp_path / "cam.mp4")
     assert fps == 10 and len(frames) == 21

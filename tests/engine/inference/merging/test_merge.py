@@ -1,4 +1,4 @@
-"""utils/merge.py: tiles back to the image."""
+"""From the detections of tiles to those of the full image, one box per object."""
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ TILES = np.array([[0, 0, 100, 100], [80, 0, 180, 100]])
 
 
 def merge_tiles(tiles, tiles_xyxy, rule=MergeRule(), **options):  # noqa: B008  (frozen)
-    """`merge.merge_tiles` of (n, 6) rows: corners, score, class."""
-    parts = [Detections.from_array(rows) for rows in tiles]
+    """`merge.merge_tiles` of (n, 6) arrays: corners, score, class."""
+    detections = [Detections.from_array(array) for array in tiles]
     rule = rule if isinstance(rule, MergeRule) else MergeRule(threshold=rule)
-    return merge.merge_tiles(parts, tiles_xyxy, rule, **options).to_array()
+    return merge.merge_tiles(detections, tiles_xyxy, rule, **options).to_array()
 
 
 def test_detections_move_to_their_place_and_duplicates_merge():
@@ -34,7 +34,7 @@ def test_classes_merge_apart_unless_agnostic():
     assert len(merge_tiles([left, right], TILES, agnostic=True)) == 1
 
 
-def test_the_cut_part_of_an_object_goes_where_another_tile_saw_it_whole():
+def test_a_fragment_goes_where_another_tile_shows_the_object_whole():
     left = np.array([[82.0, 10, 100, 40, 0.9, 0]])  # cut at x = 100
     right = np.array([[2.0, 10, 35, 40, 0.8, 0]])
     np.testing.assert_allclose(merge_tiles([left, right], TILES), [[82, 10, 115, 40, 0.8, 0]], rtol=1e-6)
@@ -60,21 +60,21 @@ def test_perfect_tiles_merge_to_the_perfect_image():
     for x0, y0, x1, y1 in tiles_xyxy:
         clipped = np.clip(objects, [x0, y0, x0, y0], [x1, y1, x1, y1])
         share = (clipped[:, 2:] - clipped[:, :2]).prod(1) / (objects[:, 2:] - objects[:, :2]).prod(1)
-        seen = clipped[share > 0.1] - [x0, y0, x0, y0]
-        tiles.append(np.column_stack((seen, np.full(len(seen), 0.9), np.zeros(len(seen)))))
+        boxes = clipped[share > 0.1] - [x0, y0, x0, y0]
+        tiles.append(np.column_stack((boxes, np.full(len(boxes), 0.9), np.zeros(len(boxes)))))
     inside = objects[(objects[:, 2:] < 360).all(1)]
     merged = merge_tiles(tiles, tiles_xyxy)[:, :4]
     merged = merged[(merged[:, 2:] < 359.5).all(1)]
     np.testing.assert_allclose(merged[np.lexsort(merged.T)], inside[np.lexsort(inside.T)], atol=1e-3)
 
 
-def test_the_best_are_kept():
-    rows = np.array([[i * 10.0, 0, i * 10 + 5, 5, i / 10, 0] for i in range(8)])
-    merged = merge_tiles([rows, np.zeros((0, 6))], TILES, max_det=3)
+def test_the_most_confident_are_kept():
+    detections = np.array([[i * 10.0, 0, i * 10 + 5, 5, i / 10, 0] for i in range(8)])
+    merged = merge_tiles([detections, np.zeros((0, 6))], TILES, max_det=3)
     np.testing.assert_allclose(merged[:, 4], [0.7, 0.6, 0.5], rtol=1e-6)
 
 
-def test_no_tiles_and_empty_tiles_give_no_rows():
+def test_no_tiles_and_empty_tiles_give_no_detections():
     assert merge_tiles([], np.zeros((0, 4))).shape == (0, 6)
     assert merge_tiles([np.zeros((0, 6))] * 2, TILES).shape == (0, 6)
 
@@ -90,9 +90,9 @@ def perfect_tiles(objects, tiles_xyxy, least=0.05):
     for x0, y0, x1, y1 in tiles_xyxy.tolist():
         clipped = np.clip(objects, [x0, y0, x0, y0], [x1, y1, x1, y1])
         share = (clipped[:, 2:] - clipped[:, :2]).prod(1) / (objects[:, 2:] - objects[:, :2]).prod(1)
-        seen = clipped[share > least] - [x0, y0, x0, y0]
+        boxes = clipped[share > least] - [x0, y0, x0, y0]
         scores = 0.5 + 0.4 * share[share > least]  # surer of what it sees better
-        tiles.append(np.column_stack((seen, scores, np.zeros(len(seen)))))
+        tiles.append(np.column_stack((boxes, scores, np.zeros(len(boxes)))))
     return tiles
 
 
@@ -116,13 +116,12 @@ def test_an_object_at_every_offset_of_a_seam_comes_out_whole_exactly_once(size, 
 
 def test_neighbors_along_a_seam_stay_apart():
     tiles_xyxy = tile_boxes(180, 100, 100, 0.2)
-    rows = [(58, 5, 84, 30), (85, 5, 118, 30), (60, 40, 110, 60), (70, 62, 112, 90)]
-    objects = np.array(rows, float)
+    objects = np.array([(58, 5, 84, 30), (85, 5, 118, 30), (60, 40, 110, 60), (70, 62, 112, 90)], float)
     merged = merge_tiles(perfect_tiles(objects, tiles_xyxy), tiles_xyxy)[:, :4]
     np.testing.assert_allclose(merged[np.lexsort(merged.T)], objects[np.lexsort(objects.T)], atol=1e-3)
 
 
-def test_the_whole_image_finds_what_is_larger_than_a_tile():
+def test_the_full_image_shows_what_is_larger_than_a_tile():
     tiles_xyxy = np.concatenate((tile_boxes(300, 300, 100, 0.2), [[0, 0, 300, 300]]))
     objects = np.array([[30.0, 20, 280, 290], [150, 150, 162, 162]])
     tiles = perfect_tiles(objects, tiles_xyxy, least=0.03)
@@ -130,7 +129,7 @@ def test_the_whole_image_finds_what_is_larger_than_a_tile():
     np.testing.assert_allclose(merged[np.argsort(merged[:, 0])], objects, atol=1e-3)
 
 
-ROWS = np.array(
+DETECTIONS = np.array(
     [[0, 0, 10, 10, 0.9, 0], [8, 0, 30, 10, 0.8, 0], [1, 0, 9, 9, 0.7, 0], [50, 0, 60, 9, 0.6, 1]]
 )
 
@@ -146,7 +145,7 @@ ROWS = np.array(
     ],
 )
 def test_boxes_that_overlap_are_dropped_or_merged(method, metric, threshold, expected):
-    merged = merge_tiles([ROWS], [[0, 0, 100, 100]], MergeRule(method, metric, threshold))
+    merged = merge_tiles([DETECTIONS], [[0, 0, 100, 100]], MergeRule(method, metric, threshold))
     np.testing.assert_allclose(merged[:, :4], expected)
     assert (merged[:-1, 4] >= merged[1:, 4]).all()
 
@@ -154,23 +153,18 @@ def test_boxes_that_overlap_are_dropped_or_merged(method, metric, threshold, exp
 def test_greedy_merging_equals_the_plain_loop():
     rng = np.random.default_rng(1)
     corner = rng.uniform(0, 100, (200, 2))
-    rows = np.column_stack(
+    detections = np.column_stack(
         (corner, corner + rng.uniform(5, 30, (200, 2)), rng.random(200), rng.integers(0, 2, 200))
     )
-    rows = rows[np.argsort(-rows[:, 4])].astype(np.float32)
-    left, expected = list(rows), []
+    detections = detections[np.argsort(-detections[:, 4])].astype(np.float32)
+    left, expected = list(detections), []
     while left:
         best = left[0]
         taken = [
-            row for row in left if row[5] == best[5] and iou_matrix(best[None, :4], row[None, :4])[0, 0] > 0.3
+            one for one in left if one[5] == best[5] and iou_matrix(best[None, :4], one[None, :4])[0, 0] > 0.3
         ]
-        hull = [
-            min(r[0] for r in taken),
-            min(r[1] for r in taken),
-            max(r[2] for r in taken),
-            max(r[3] for r in taken),
-        ]
-        expected.append([*hull, best[4], best[5]])
-        left = [row for row in left if not any(row is other for other in taken)]
-    merged = merge_tiles([rows], [[0, 0, 140, 140]], MergeRule("nmm", "iou", 0.3))
+        enclosing = [*np.min(taken, 0)[:2], *np.max(taken, 0)[2:4]]
+        expected.append([*enclosing, best[4], best[5]])
+        left = [one for one in left if not any(one is other for other in taken)]
+    merged = merge_tiles([detections], [[0, 0, 140, 140]], MergeRule("nmm", "iou", 0.3))
     np.testing.assert_allclose(merged, expected, rtol=1e-6)

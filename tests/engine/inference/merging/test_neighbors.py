@@ -1,4 +1,4 @@
-"""Sorting finds the very pairs that comparing all with all does."""
+"""Sorting yields the very pairs that comparing all with all does."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from utils.overlap import areas, intersections, suppress
 
 
 def scattered(n: int, seed: int, side: float = 300, whole: bool = True) -> np.ndarray:
-    """Boxes of every size, among them empty ones, doubles, and one as large as the image."""
+    """Boxes of every size, among them empty ones, duplicates, and one as large as the image."""
     rng = np.random.default_rng(seed)
     corner, size = rng.uniform(0, side, (n, 2)), rng.lognormal(2.5, 1.2, (n, 2)) * (rng.random((n, 1)) > 0.05)
     boxes = np.concatenate((corner, corner + size), 1)
@@ -34,9 +34,9 @@ def test_meeting_pairs_are_those_that_share_area(n, m, seed, portion):
     expected = {(i, j): shared[i, j] for i, j in zip(*np.nonzero(shared > 0), strict=True)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "PORTION", portion)
-        found = [pair for part in meeting_pairs(a, b) for pair in zip(*part, strict=True)]
-    assert len(found) == len(expected)
-    assert {(i, j): area for i, j, area in found} == expected
+        pairs = [pair for portion in meeting_pairs(a, b) for pair in zip(*portion, strict=True)]
+    assert len(pairs) == len(expected)
+    assert {(i, j): area for i, j, area in pairs} == expected
 
 
 @pytest.mark.parametrize("max_keep", [None, 5, 60])
