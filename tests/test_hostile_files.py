@@ -127,7 +127,7 @@ def test_a_hostile_coco_file_is_one_line(tmp_path: Path, text: str) -> None:
 def test_a_box_that_no_image_holds_is_a_bad_row(tmp_path: Path, box: str) -> None:
     file = tmp_path / "a.json"
     file.write_text(TEXT.replace("[1, 2, 3, 4]", box))
-    images, _, faults = read_coco(file, ("a",))
+    images, _, faults, _ = read_coco(file, ("a",))
     assert len(faults) == 1
     assert not len(images[0].annotations.classes)
 

@@ -32,7 +32,7 @@ class guarded:
 
     A `UserError` passes as it is, and so do `KeyboardInterrupt` and the like. An exception that shows a
     mistake in this project (an unknown name, a failed import or assertion, raised by a line of ours) keeps
-    its traceback. The original is the cause of the new one, so that --debug shows it.
+    its traceback. A FileNotFoundError of this project passes, too. The original is the cause of the new one, so that --debug shows it.
 
     Args:
         where: names what is read, such as the file.
@@ -57,6 +57,8 @@ class guarded:
         if error is None or isinstance(error, (UserError, self.error)) or not isinstance(error, Exception):
             return
         if isinstance(error, OURS) and _raised_here(trace):
+            return
+        if isinstance(error, FileNotFoundError) and error.errno is None:  # ours, which says all there is
             return
         if isinstance(error, OSError) and error.errno is not None:  # the system's, not the parser's
             raise self.error(f"cannot read {self.where}: {error.strerror}") from error

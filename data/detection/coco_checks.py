@@ -105,7 +105,13 @@ def _boxes(content: dict[str, Any]) -> _Boxes:
         try:
             (x, y, width, height), size = map(float, entry["bbox"]), sizes[entry["image_id"]]
             area = math.nan if entry.get("area") is None else float(entry["area"])
-        except (TypeError, ValueError, KeyError, AttributeError):  # told as a fault where it is read
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+        ):  # told as a fault where it is read
             continue
         if width > 0 and height > 0 and min(size) > 0:
             ids.append(entry.get("id"))

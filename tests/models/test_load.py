@@ -63,7 +63,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(released):
             "model.30.m.0.weight is (30, 64, 1, 1), and should be (33, 64",
         ),
         ({"names": ["one"]}, "1 names for 5 classes"),
-        ({"model": {"nc": 5}}, "its architecture cannot be built: model YAML: anchors must be"),
+        ({"model": {"nc": 5}}, "its architecture cannot be built: model YAML: 'backbone' must be"),
     ]
     for change, message in cases:
         with pytest.raises(UserError) as caught:

@@ -159,7 +159,7 @@ def test_the_pickle_names_nothing_but_classes_of_yolov5_and_pytorch(written):
 
 def test_every_block_that_a_yaml_may_name_is_written():
     rows = EVERY_BLOCK["backbone"] + EVERY_BLOCK["head"]
-    assert {row[2] for row in rows} == set(BLOCKS)
+    assert {row[2] for row in rows} == set(BLOCKS) - {"AnchorFreeDetect"}  # which YOLOv5 does not have
 
 
 def test_the_yaml_builds_the_same_network_by_yolov5s_names_alone(written):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine.export import command as export
+from engine.export import comparison
 from engine.runtimes import load_predictor
 from engine.runtimes.metadata import Metadata
 from engine.runtimes.tensorrt import _shapes, read_engine, write_engine
@@ -83,6 +84,6 @@ def test_dynamic_engines_take_every_size_that_is_compared():
     config = export.ExportConfig.of(dynamic=True, batch_size=4)
     smallest, usual, largest = _shapes(METADATA)
     assert usual == (4, 3, 256, 320)
-    for batch, height, width in export._shapes(config, METADATA):
+    for batch, height, width in comparison._input_shapes(config, METADATA):
         for low, side, high in zip(smallest, (batch, 3, height, width), largest, strict=True):
             assert low <= side <= high
