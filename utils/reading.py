@@ -32,7 +32,8 @@ class guarded:
 
     A `UserError` passes as it is, and so do `KeyboardInterrupt` and the like. An exception that shows a
     mistake in this project (an unknown name, a failed import or assertion, raised by a line of ours) keeps
-    its traceback. A FileNotFoundError of this project passes, too. The original is the cause of the new one, so that --debug shows it.
+    its traceback. A FileNotFoundError of this project passes, too. The original is the cause of the new one,
+    so that --debug shows it.
 
     Args:
         where: names what is read, such as the file.
