@@ -112,3 +112,5 @@ class LabelOptions(Options):
         super().__post_init__()
         if self.save_conf and not self.save_txt:
             raise UserError("--save-conf adds confidences to the files of --save-txt; give both")
+        if self.save_format and not self.save_txt:
+            raise UserError("--save-format says how the files of --save-txt give boxes; give both")

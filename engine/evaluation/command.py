@@ -127,7 +127,7 @@ def write_detections(cfg: ValConfig, folder: Path, result: EvaluationResult, dat
         ids = None if cfg.single_cls else coco_category_ids(data, cfg.task)
         write_json(result, folder / "predictions.json", ids)
     if cfg.labels.save_txt:
-        write_labels(result, folder / "labels", cfg.labels.save_conf)
+        write_labels(result, folder / "labels", cfg.labels)
 
 
 def score_file(cfg: ValConfig) -> EvaluationResult:

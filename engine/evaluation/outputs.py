@@ -29,6 +29,8 @@ from engine.evaluation.report.plots import (
 )
 from engine.evaluation.report.size_plots import plot_by_size, plot_errors_by_size
 from engine.inference.outputs.coco import CocoWriter
+from engine.inference.outputs.labels import corner_text
+from engine.options import LabelOptions
 
 LOG = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def write_json(evaluation: EvaluationResult, path: Path, category_ids: Sequence[
     LOG.info("%d detections in %s", writer.count, path)
 
 
-def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bool) -> None:
+def write_labels(evaluation: EvaluationResult, folder: Path, options: LabelOptions) -> None:
     """Write a label file for each full image, named like it; images of equal names keep their subfolders."""
     scored = evaluation.full_images
     paths = [Path(record.path) for record in scored.records]
@@ -91,8 +93,11 @@ def write_labels(evaluation: EvaluationResult, folder: Path, with_confidence: bo
     for name, record, detections in zip(names, scored.records, scored.predicted.per_image(), strict=True):
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
-        scores = detections.scores if with_confidence else None
-        text = label_text(detections.class_ids, detections.xyxy, record.width, record.height, scores)
+        if options.save_format == 1:  # corners, as detect.py writes them
+            text = corner_text(detections, options.save_conf)
+        else:
+            scores = detections.scores if options.save_conf else None
+            text = label_text(detections.class_ids, detections.xyxy, record.width, record.height, scores)
         file.write_text(text, encoding="utf-8")
     LOG.info("%d label files in %s", len(names), folder)
 

@@ -56,8 +56,8 @@ def _trained(predictor: Predictor) -> int:
 def interpolation_for(predictor: Predictor, chosen: Interpolation | None, validation: bool) -> Interpolation:
     """Return how images shrink into the input: as chosen, else as in the training of the weights.
 
-    Networks trained here saw averaged pixels ("area"), as their checkpoints note. YOLOv5 trains and detects
-    with "linear", while its validation averages; its weights get the same here.
+    Training here validates on averaged pixels ("area"), as checkpoints note. YOLOv5 trains and detects with
+    "linear", while its validation averages; its weights get the same here.
 
     Args:
         predictor: whose training counts.

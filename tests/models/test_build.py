@@ -79,7 +79,10 @@ def test_anchors_largest_first_are_reversed():
     assert torch.equal(ours.head.anchors, build_model("yolov5n").head.anchors)
 
 
-@pytest.mark.parametrize("spelling", ["yolov5n-spd", "yolov5n-spd.yaml", str(CONFIGS / "yolov5n-spd.yaml")])
+@pytest.mark.parametrize(
+    "spelling",
+    ["yolov5n-spd", "yolov5n-spd.yaml", "models/yolov5n-spd.yaml", str(CONFIGS / "yolov5n-spd.yaml")],
+)
 def test_a_name_a_file_name_and_a_path_mean_the_same(spelling):
     assert build_model(spelling).yaml == build_model("yolov5n-spd").yaml
 

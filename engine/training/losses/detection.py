@@ -230,10 +230,11 @@ class DetectionLoss:
     ) -> Tensor:
         """Return the mean cross-entropy or focal loss; `positive` weights positives, `weight` elements."""
         if self.fl_gamma:
-            p = logits.sigmoid()
-            missed = targets + p - 2 * targets * p  # 1 - the probability given to the target
+            # 1 - the probability given to the target; never 0, where a power below 1 has no finite gradient
+            missed = targets * (-logits).sigmoid() + (1 - targets) * logits.sigmoid()
+            missed = missed.clamp(min=torch.finfo(missed.dtype).tiny)
             balance = targets * FOCAL_ALPHA + (1 - targets) * (1 - FOCAL_ALPHA)
-            focus = balance * missed.clamp(min=0) ** self.fl_gamma
+            focus = balance * missed**self.fl_gamma
             weight = focus if weight is None else focus * weight
             loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=positive, reduction="none")
             return (loss * weight).mean()

@@ -1,5 +1,6 @@
 """val.py: perfect predictors score 1, full images from tiles, the run folder, and wrong input."""
 
+import csv
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from data.dataset_yaml import read_dataset_yaml
 from data.detection.dataset import DetectionDataset
@@ -333,9 +335,45 @@ def test_wrong_input_is_one_line_and_exit_code_two(weights, data_yaml, arguments
     assert any(part in error for part in message.split("|"))
 
 
-def test_confidences_without_label_files_are_refused():
-    with pytest.raises(UserError, match="give both"):
-        ValConfig.of(save_conf=True)
+@pytest.mark.parametrize("option", [{"save_conf": True}, {"save_format": 1}])
+def test_how_label_files_look_is_refused_without_label_files(option):
+    with pytest.raises(UserError, match="--save-txt.*; give both"):
+        ValConfig.of(**option)
+
+
+def test_label_files_hold_fractions_or_corners(weights, data_yaml, tmp_path):
+    for number in (0, 1):
+        options = {"save_txt": True, "save_conf": True, "conf_thres": 0.0, "save_format": number}
+        val.main(config(weights, data_yaml, tmp_path, name=str(number), **options))
+    for image, (width, height) in enumerate(SIZES):
+        files = (tmp_path / f"runs/{number}/labels/{image}.txt" for number in (0, 1))
+        fractions, corners = (np.loadtxt(file, ndmin=2) for file in files)
+        assert len(fractions)
+        centers, sides = fractions[:, 1:3] * (width, height), fractions[:, 3:5] * (width, height)
+        np.testing.assert_array_equal(corners[:, 0], fractions[:, 0])
+        np.testing.assert_allclose(corners[:, 1:3], centers - sides / 2, atol=0.01)
+        np.testing.assert_allclose(corners[:, 3:5], centers + sides / 2, atol=0.01)
+        np.testing.assert_allclose(corners[:, 5], fractions[:, 5], atol=1e-6)
+
+
+def test_task_speed_measures_with_the_thresholds_of_detection(weights, data_yaml, tmp_path):
+    val.main(config(weights, data_yaml, tmp_path, task="speed"))
+    used = yaml.safe_load((tmp_path / "runs/exp/config.yaml").read_text())
+    assert (used["conf_thres"], used["iou_thres"]) == (0.25, 0.45)
+    assert json.loads((tmp_path / "runs/exp/metrics.json").read_text())["seconds_per_image"]
+
+
+def test_task_study_writes_a_line_for_each_size(weights, data_yaml, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("engine.evaluation.study.SIZES", (64, 96))
+    val.main(config(weights, data_yaml, tmp_path, task="study"))
+    with (tmp_path / "runs/exp/study.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["imgsz"] for line in lines] == ["64", "96"]
+    for line in lines:
+        metrics = json.loads((tmp_path / f"runs/exp/{line['imgsz']}/metrics.json").read_text())
+        assert float(line["AP50"]) == metrics["AP50"]
+        assert float(line["inference_ms"]) > 0
+    assert "inference_ms" in capsys.readouterr().out
 
 
 def test_newest_weights_are_the_last_written(tmp_path):

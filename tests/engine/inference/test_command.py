@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from engine.inference import command as detect
 from engine.inference.config import DetectConfig
 from tests.rectangles import NAMES, draw_image, read_video, run, save, save_video
 from utils.errors import UserError
@@ -120,6 +121,26 @@ def test_data_yaml_gives_category_ids(tmp_path, finder):
     _, folder = run(tmp_path / "000042.png", tmp_path, data=tmp_path / "d.yaml", save_json=True)
     [entry] = json.loads((folder / "predictions.json").read_text())
     assert (entry["image_id"], entry["category_id"]) == (42, 7)
+
+
+def test_data_may_be_a_yaml_whose_images_are_not_here(tmp_path, finder):
+    save(tmp_path / "000042.png", draw_image((10, 10, 40, 40)))
+    _, folder = run(tmp_path / "000042.png", tmp_path, data=Path("coco.yaml"), save_json=True)
+    [entry] = json.loads((folder / "predictions.json").read_text())
+    assert entry["category_id"] == 1  # COCO counts its classes from 1
+
+
+def test_label_files_hold_corners_in_pixels_where_asked(tmp_path, finder):
+    save(tmp_path / "a.png", draw_image((32, 48, 64, 96)))
+    _, folder = run(tmp_path / "a.png", tmp_path, save_txt=True, save_conf=True, save_format=1)
+    assert (folder / "labels" / "a.txt").read_text() == "0 32.00 48.00 64.00 96.00 0.900000\n"
+
+
+def test_without_a_source_the_sample_image_is_taken_from_any_folder(tmp_path, finder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert detect.main(DetectConfig.of(weights=(Path("stub.pt"),), project=tmp_path, device="cpu")) == 0
+    [image] = (ROOT / "data/samples/treecrowns/images/val").iterdir()
+    assert (tmp_path / "exp" / image.name).is_file()
 
 
 def test_files_of_the_same_name_keep_their_own_results(tmp_path, finder):

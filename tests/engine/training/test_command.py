@@ -13,6 +13,7 @@ import yaml
 from engine.runtimes import load_predictor
 from engine.training import command as train
 from engine.training.config import TrainConfig
+from engine.training.hyperparameters import Hyperparameters, read_hyp
 from engine.training.resolve import resolve
 from engine.training.tasks import DetectionTask
 from models.checkpoint import read_checkpoint
@@ -191,6 +192,15 @@ def test_a_network_with_an_output_at_stride_64_trains_and_evaluates(squares: Pat
     assert results_of(tmp_path / "exp")[0]["val/obj_loss"]
     with pytest.raises(UserError, match="--imgsz must be a multiple of 64, got 96; try 128"):
         train.main(config(squares, tmp_path, imgsz=96, **options))
+
+
+def test_ones_own_folder_needs_no_path_to_the_recipes_that_ship(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(squares)
+    options = {"data": Path("squares.yaml"), "hyp": None, "epochs": 1}
+    assert train.main(config(squares, tmp_path, **options)) == 0
+    assert read_hyp(tmp_path / "exp/hyp.yaml") == Hyperparameters(), "low is the default"
 
 
 def test_a_project_that_cannot_be_written_is_refused_before_the_data_are_read(tmp_path: Path) -> None:

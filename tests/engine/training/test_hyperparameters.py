@@ -108,6 +108,17 @@ def test_bad_files_are_named_with_the_key(tmp_path: Path, text: str, message: st
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    ["low", "low.yaml", "data/hyps/low.yaml", "hyp.scratch-low.yaml", "data/hyps/hyp.scratch-low.yaml"],
+)
+def test_a_file_that_ships_is_found_by_each_of_its_names_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_hyp(Path(spelling)) == Hyperparameters()
+
+
 def test_a_missing_file_lists_those_that_ship(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Choose from: .*low, med"):
         read_hyp(tmp_path / "nothing.yaml")

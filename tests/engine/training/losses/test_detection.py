@@ -255,6 +255,21 @@ def test_options_that_are_off_change_not_a_bit() -> None:
     assert torch.equal(off(raw, targets, ignores)[0], DetectionLoss(ANCHORS, 3)(raw, targets, ignores)[0])
 
 
+@pytest.mark.parametrize("gamma", [0.25, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize("logit", [-300.0, -95.0, -20.0, 20.0, 95.0, 300.0])
+def test_the_focal_loss_has_finite_gradients_however_sure_the_network_is(gamma: float, logit: float) -> None:
+    targets = torch.tensor([[0, 0, 0.5, 0.5, 0.5, 0.5]])
+    grads = []
+    for dtype in (torch.float32, torch.float64):
+        anchors = torch.full((1, 1, 2), 2.0, dtype=dtype)
+        raw = torch.full((1, 1, 4, 4, 7), logit, dtype=dtype, requires_grad=True)
+        loss, _ = DetectionLoss(anchors, 2, fl_gamma=gamma)([raw], targets.to(dtype))
+        loss.backward()
+        assert loss.isfinite() and raw.grad is not None and raw.grad.isfinite().all()
+        grads.append(raw.grad.double())
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-7)
+
+
 def test_the_focal_loss_has_no_gradient_in_ignored_cells() -> None:
     raw, targets = options_case()
     ignores = torch.tensor([[0, 0.25, 0.5, 0.5, 1.0], [1, 0.5, 0.5, 1.0, 1.0]])
