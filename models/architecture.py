@@ -61,7 +61,7 @@ def find_config(cfg: str | Path) -> tuple[Path, str | None, bool]:
                 if name == stem:
                     return path, letter, anchor_free
     if given.suffix in (".yaml", ".yml") and given.parent not in YOLOV5_FOLDERS:
-        raise FileNotFoundError(f"no model file {given}")
+        raise UserError(f"no model file {given}")
     raise UserError(f"unknown model '{cfg}'. {suggest(stem, model_names())}, or give the path of a YAML")
 
 

@@ -274,7 +274,7 @@ def test_a_mistake_in_a_key_is_named(change, message):
 def test_an_unknown_model_names_the_choices(tmp_path):
     with pytest.raises(UserError, match=r"unknown model 'yolov5n-sdp'. Did you mean 'yolov5n-spd'\? Choose"):
         build_model("yolov5n-sdp")
-    with pytest.raises(FileNotFoundError, match=r"no model file .*there.yaml"):
+    with pytest.raises(UserError, match=r"no model file .*there.yaml"):
         build_model(tmp_path / "there.yaml")
     with pytest.raises(UserError, match=r"say which: yolov5n-spd, yolov5s-spd"):
         build_model(CONFIGS / "yolov5-spd.yaml")

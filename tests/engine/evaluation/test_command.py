@@ -337,7 +337,7 @@ def test_wrong_input_is_one_line_and_exit_code_two(weights, data_yaml, arguments
 
 @pytest.mark.parametrize("option", [{"save_conf": True}, {"save_format": 1}])
 def test_how_label_files_look_is_refused_without_label_files(option):
-    with pytest.raises(UserError, match="--save-txt.*; give both"):
+    with pytest.raises(UserError, match=r"--save-txt.*; give both"):
         ValConfig.of(**option)
 
 

@@ -16,7 +16,9 @@ from engine.training import command as train
 from engine.training.config import TrainConfig
 from engine.training.resume import interrupted_run
 from engine.training.tasks import DetectionTask
-from models.checkpoint import read_checkpoint
+from models import build_model
+from models.checkpoint import read_checkpoint, save_checkpoint
+from models.load import to_checkpoint
 from tests.training_cases import (
     ROOT,
     assert_same_end,
@@ -27,6 +29,7 @@ from tests.training_cases import (
     sigterm,
     weights_of,
 )
+from utils.cli import run
 from utils.errors import UserError
 
 
@@ -45,6 +48,14 @@ def stop_midway(cfg: TrainConfig, monkeypatch: pytest.MonkeyPatch, step: int = 2
     with monkeypatch.context() as patch:
         before_step(step, interrupt, patch)
         assert train.main(cfg) == 130
+
+
+def errors_of_resuming(file: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The errors with which resuming a file ends."""
+    with pytest.raises(SystemExit) as ended:
+        run(TrainConfig, train.main, ["--resume", str(file), "--device", "cpu", "--workers", "0"])
+    assert ended.value.code == 2
+    return [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
 
 
 def test_a_run_whose_data_have_moved_goes_on_where_data_says(
@@ -109,6 +120,18 @@ def test_a_resumed_run_keeps_its_cache_unless_another_is_given(
     assert interrupted_run(other).config.image.cache == "disk"
 
 
+def test_a_run_of_a_newer_version_resumes_without_the_options_that_are_unknown(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "last.pt"
+    saved = {"data": str(squares / "squares.yaml"), "epochs": 7, "not_yet_thought_of": 1}
+    content = {**to_checkpoint(build_model("yolov5n", 2)), "config": saved, "training": {}}
+    save_checkpoint(file, content)
+    assert interrupted_run(TrainConfig.of(resume=str(file))).config.epochs == 7
+    assert "options of another version are left out: 'not_yet_thought_of'" in capsys.readouterr().err
+    assert len(errors_of_resuming(file, capsys)) == 1, "what it holds to go on with is not that of a run"
+
+
 @pytest.mark.parametrize("patience", [100, 1])
 def test_a_report_that_was_cut_off_is_finished_by_resuming(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
@@ -145,6 +168,8 @@ def test_a_run_that_is_going_on_cannot_be_resumed_beside_it(
         before = (run / "results.csv").read_bytes()
         with pytest.raises(UserError, match=f"another process is training into {run}"):
             train.main(resumed(run))
+        with pytest.raises(UserError, match=f"another process is training into {run}"):
+            train.main(config(squares, tmp_path, exist_ok=True))
         assert (run / "results.csv").read_bytes() == before
         other.communicate("\n")
     assert train.main(resumed(run)) == 0
