@@ -173,10 +173,10 @@ def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, f
 
     once(2)
     start = time.perf_counter()
-    found = once(count)
+    results = once(count)
     seconds = time.perf_counter() - start
-    work = [sum(getattr(one.stages, name) for one in found) for name in ("pre", "inference", "post")]
-    return len(found) / seconds, (work[0] + work[2]) / sum(work)
+    work = [sum(getattr(one.stages, name) for one in results) for name in ("pre", "inference", "post")]
+    return len(results) / seconds, (work[0] + work[2]) / sum(work)
 
 
 def _their_speed(model: Any, source: Path, count: int) -> float:
@@ -217,28 +217,28 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     imgsz = input_size(None, predictor)
     tiling = Tiling((predictor.config.get("tile") or {}).get("size") or imgsz[0], 0.2)
     settings = DetectSettings(imgsz, tiling=tiling, max_det=100_000)
-    photo = _read(next((SAMPLES / "train").glob("*.jpg")))
-    times = -(-cfg.side // min(photo.shape[:2]))
-    image = np.tile(photo, (times, times, 1))[: cfg.side, : cfg.side].copy()
+    source_image = _read(next((SAMPLES / "train").glob("*.jpg")))
+    times = -(-cfg.side // min(source_image.shape[:2]))
+    image = np.tile(source_image, (times, times, 1))[: cfg.side, : cfg.side].copy()
 
     def ours() -> Any:
         return next(iter(detect_images(predictor, [_ImageItem(image)], settings)))
 
-    found = ours()
+    result = ours()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     batch = torch.rand(settings.batch_size, 3, *imgsz).to(memory_format=torch.channels_last)  # as images are
-    batches = -(-found.tiles // settings.batch_size)
-    sides = {"whole": ours, "parts": lambda: [predictor(batch) for _ in range(batches)]}
+    batches = -(-result.tiles // settings.batch_size)
+    sides = {"whole": ours, "batches": lambda: [predictor(batch) for _ in range(batches)]}
     laps = race(sides, 1 if cfg.quick else 3)
-    seconds, parts = laps["whole"], laps["parts"] * found.tiles / (batches * settings.batch_size)
+    seconds, network = laps["whole"], laps["batches"] * result.tiles / (batches * settings.batch_size)
     print(
-        f"\n{cfg.side} x {cfg.side} pixels, {found.tiles} tiles of {tiling.size} px at {imgsz[0]} px; ",
+        f"\n{cfg.side} x {cfg.side} pixels, {result.tiles} tiles of {tiling.size} px at {imgsz[0]} px; ",
         end="",
     )
     print(f"peak memory {memory:.2f} GB\n")
     print_head("", "seconds", "objects", "time of ours")
-    print_row("ours", f"{seconds:.2f}", len(found.detections), "1.00")
-    print_row("tiles x time of one in a batch", f"{parts:.2f}", "", f"{parts / seconds:.2f}")
+    print_row("ours", f"{seconds:.2f}", len(result.detections), "1.00")
+    print_row("tiles x time of one in a batch", f"{network:.2f}", "", f"{network / seconds:.2f}")
     one = replace(settings, tiling=None)
     try:
         rows, sahi = _timed(lambda: sahi_on_tiles(predictor, image, one, tiling.size, tiling.overlap))

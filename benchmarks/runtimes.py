@@ -95,10 +95,10 @@ def _exports(cfg: RuntimeBenchmark, copy: Path, data: Path, imgsz: tuple[int, in
                 continue
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
-                    wanted = export.ExportConfig.of(
+                    config = export.ExportConfig.of(
                         weights=copy, data=data, include=(format,), imgsz=imgsz, batch_size=cfg.batch_size
                     )
-                    code = export.main(replace(wanted, half=precision == "fp16", int8=precision == "int8"))
+                    code = export.main(replace(config, half=precision == "fp16", int8=precision == "int8"))
             except UserError as error:
                 print(f"{format} {precision}: left out, {error}", file=sys.stderr)
                 continue

@@ -223,10 +223,10 @@ def epochs(cfg: TrainBenchmark, folder: str) -> None:
             case = Epoch(
                 name, name != cfg.other, folder, imgsz, cfg.step_batch, 0, cfg.rounds, cfg.threads, cfg.device
             )
-            found = measure(case)
-            per_gflop = found.seconds / found.gflops
+            measured = measure(case)
+            per_gflop = measured.seconds / measured.gflops
             reference = reference or per_gflop
-            cells = f"{found.gflops:.1f} | {cfg.images / found.seconds:.1f} | {found.megabytes:.0f}"
+            cells = f"{measured.gflops:.1f} | {cfg.images / measured.seconds:.1f} | {measured.megabytes:.0f}"
             print(f"| {name} | {imgsz} | {cells} | {per_gflop / reference:.2f} |", flush=True)
 
 

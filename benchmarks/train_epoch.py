@@ -149,12 +149,12 @@ def plain_step(epoch: Epoch) -> Callable[[], object]:
 
     from models.fast_training import fast_training
 
-    state, images, truth, loss_fn = _one_batch(epoch)
+    state, images, ground_truth, loss_fn = _one_batch(epoch)
     model = state.model.to(memory_format=torch.contiguous_format)
     fast_training(model, on=False)
 
     def step() -> None:
-        loss, _ = loss_fn(model(images.float() / 255), *truth)
+        loss, _ = loss_fn(model(images.float() / 255), *ground_truth)
         loss.backward()
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
@@ -164,8 +164,8 @@ def plain_step(epoch: Epoch) -> Callable[[], object]:
 
 def our_step(epoch: Epoch) -> Callable[[], object]:
     """Return a training step as train.py makes it."""
-    state, images, truth, loss_fn = _one_batch(epoch)
-    return lambda: state.step(images, truth, loss_fn, 10**6)
+    state, images, ground_truth, loss_fn = _one_batch(epoch)
+    return lambda: state.step(images, ground_truth, loss_fn, 10**6)
 
 
 def _one_batch(epoch: Epoch) -> tuple[Any, Any, Any, Any]:

@@ -28,7 +28,7 @@ from utils.errors import UserError, suggest
 from utils.files import read_yaml
 from utils.limits import CLASSES
 from utils.reading import reading
-from utils.validation import Checked, kind_of, must_be
+from utils.validation import Checked, as_tuple, kind_of, must_be
 
 SPLITS = ("train", "val", "test")
 SHIPPED = Path(__file__).resolve().parent  # the data sets that ship are described here
@@ -37,10 +37,6 @@ SHIPPED = Path(__file__).resolve().parent  # the data sets that ship are describ
 def _as_sources(written: Any) -> tuple[Any, ...]:
     """One source or a list of them, as a tuple; nothing as an empty one."""
     return tuple(written) if isinstance(written, list) else (written,) if written else ()
-
-
-def _as_tuple(written: Any) -> Any:
-    return tuple(written) if isinstance(written, list) else written
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -98,8 +94,8 @@ class DatasetYaml(Checked):
         if isinstance(names, dict):
             numbers = {str(key): name for key, name in names.items()}
             if not all(key.isdecimal() and len(key) < 10 and int(key) < CLASSES.most for key in numbers):
-                found = ", ".join(numbers)
-                raise ValueError(f"the keys of 'names' must be numbers of classes from 0, found {found}")
+                keys = ", ".join(numbers)
+                raise ValueError(f"the keys of 'names' must be numbers of classes from 0, found {keys}")
             count = max(map(int, numbers), default=-1) + 1
             names = [numbers.get(str(number), f"class{number}") for number in range(count)]
         if not isinstance(names, list):
@@ -122,7 +118,7 @@ class DetectionYaml(DatasetYaml):
 
     tile: Annotated[Tiling | None, must_be("like {size: 640, overlap: .2, min_area: .4}")] = None
     category_ids: Annotated[
-        tuple[int, ...] | None, BeforeValidator(_as_tuple), must_be("a list of whole numbers")
+        tuple[int, ...] | None, BeforeValidator(as_tuple), must_be("a list of whole numbers")
     ] = None
     annotations: EachSplit = None
     images: EachSplit = None

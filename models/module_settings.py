@@ -54,20 +54,20 @@ def described_by(modules: Mapping[str, Settings]) -> dict[str, Any]:
         UserError: an activation that is none of ours, or convolutions whose BatchNorm is folded away.
     """
     norms = Counter(
-        (settings["eps"], settings["momentum"])
-        for name, settings in modules.values()
-        if name == "BatchNorm2d" and {"eps", "momentum"} <= set(settings)
+        (attributes["eps"], attributes["momentum"])
+        for name, attributes in modules.values()
+        if name == "BatchNorm2d" and {"eps", "momentum"} <= set(attributes)
     )
     if any(name == "Conv" and f"{path}.bn" not in modules for path, (name, _) in modules.items()):
         raise UserError("the network is fused (its BatchNorm is folded away); give the file from before that")
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     activation = _activation(modules)
     if activation != "nn.SiLU()":
-        found["activation"] = activation
+        settings["activation"] = activation
     for (eps, momentum), _ in norms.most_common(1):
         if (eps, momentum) != (1e-3, 0.03):
-            found["batchnorm"] = {"eps": eps, "momentum": momentum}
-    return found
+            settings["batchnorm"] = {"eps": eps, "momentum": momentum}
+    return settings
 
 
 def _activation(modules: Mapping[str, Settings]) -> str:

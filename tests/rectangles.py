@@ -26,12 +26,12 @@ class RectangleFinder:
 
     def __call__(self, images: Tensor) -> Tensor:
         self.shapes.append(tuple(images.shape))
-        found = [self._boxes(image) for image in (images.numpy() > 0.7)]
-        rows = torch.zeros(len(images), max(map(len, found)) + 1, 7)
-        for i, boxes in enumerate(found):
+        boxes_of = [self._boxes(image) for image in (images.numpy() > 0.7)]
+        output = torch.zeros(len(images), max(map(len, boxes_of)) + 1, 7)
+        for i, boxes in enumerate(boxes_of):
             for j, (x, y, w, h, index) in enumerate(boxes):
-                rows[i, j] = torch.tensor([x + w / 2, y + h / 2, w, h, 0.9, index == 0, index == 1])
-        return rows
+                output[i, j] = torch.tensor([x + w / 2, y + h / 2, w, h, 0.9, index == 0, index == 1])
+        return output
 
     @staticmethod
     def _boxes(bright: np.ndarray) -> list[list[float]]:

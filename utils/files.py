@@ -37,8 +37,16 @@ def read_yaml(path: Path) -> Any:
             raise
         except Exception as error:  # PyYAML raises what it likes: ValueError for a date such as 2024-13-01
             deep = isinstance(error, RecursionError) or "maximum nesting depth" in str(error)
-            why = "nested too deeply" if deep else " ".join(str(error).split()) or type(error).__name__
+            why = "nested too deeply" if deep else _place_and_problem(error)
             raise UserError(f"{path} is not valid YAML: {one_line(why, 200)}") from error
+
+
+def _place_and_problem(error: Exception) -> str:
+    """'line 2, column 1: did not find expected ',' or ']''."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is not None and problem:
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @functools.cache

@@ -26,6 +26,14 @@ class LogOptions(Options):
     debug: bool = opt(False, "show the traceback of an error")
 
 
+def counted(count: int, what: str) -> str:
+    """1, 'file' -> '1 file'; 2, 'file' -> '2 files'; 2, 'bus' -> '2 buses'; 2, 'skis' -> '2 skis'."""
+    if count == 1:
+        return f"1 {what}"
+    ending = "es" if what.endswith(("ss", "us", "x", "ch", "sh")) else "" if what.endswith("s") else "s"
+    return f"{count} {what}{ending}"
+
+
 class ConsoleHandler(logging.Handler):
     """Results to standard output, the rest to standard error, above a progress bar that may be there."""
 

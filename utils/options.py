@@ -224,8 +224,8 @@ class Options:
         """
         for option in options_of(type(self)):
             if option.task not in (None, task) and self.get(option.name) != _defaulted(option):
-                wanted, present = KINDS[str(option.task)], KINDS[task]
-                raise UserError(f"{option.flag} is for {wanted}s, and {what} is a {present}")
+                needed, present = KINDS[str(option.task)], KINDS[task]
+                raise UserError(f"{option.flag} is for {needed}s, and {what} is a {present}")
 
 
 def _placed(config: type[Options], values: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, Any]:

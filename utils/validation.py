@@ -10,7 +10,6 @@ Recipe(imgzs=640)          # UserError: unknown key 'imgzs'. Did you mean 'imgsz
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,8 +45,9 @@ _KINDS = {
 }
 
 
-_SHORT = reprlib.Repr()  # what a file holds may be long, or refer to itself without end
-_SHORT.maxstring = _SHORT.maxother = 60
+def as_tuple(written: Any) -> Any:
+    """Return a list as a tuple, and anything else as it is: for fields of frozen models."""
+    return tuple(written) if isinstance(written, list) else written
 
 
 class Checked(BaseModel):
@@ -108,11 +108,11 @@ def kind_of(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict):
-        return f"the keys {_SHORT.repr([str(key) for key in value][:4])}"
+        return f"the keys {quoted([str(key) for key in value][:4])}"
     if isinstance(value, bool):
         return str(value).lower()
     kind = "text" if isinstance(value, str) else type(value).__name__
-    return f"the {kind} {_SHORT.repr(value)}"
+    return f"the {kind} {quoted(value)}"
 
 
 class _Invalid(UserError):

@@ -93,5 +93,5 @@ def measure(contestants: Mapping[str, Callable[[], object]], rounds: int = ROUND
 
 
 def load() -> float | None:
-    """Return how many processes have wanted a core in the last minute, on average; None where unknown."""
+    """Return the mean number of busy processes in the last minute; None where unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

@@ -12,8 +12,8 @@ Groups = dict[str, list[Row]]
 
 
 def _mean(rows: list[Row], name: str) -> float | None:
-    found = [value for row in rows if (value := number(row, name)) is not None]
-    return statistics.fmean(found) if found else None
+    values = [value for row in rows if (value := number(row, name)) is not None]
+    return statistics.fmean(values) if values else None
 
 
 def plot_sizes(groups: Groups, png: Path) -> bool:

@@ -77,12 +77,12 @@ def values(rows: Sequence[Row], name: str) -> list[float]:
     return [value for row in rows if (value := number(row, name)) is not None]
 
 
-def mean_sd(found: Sequence[float], digits: int = 3) -> str:
+def mean_sd(numbers: Sequence[float], digits: int = 3) -> str:
     """'.094 ± .003', without a deviation for a single value, '' without any."""
-    if not found:
+    if not numbers:
         return ""
-    text = fraction(statistics.fmean(found), digits)
-    return text + (f" ± {fraction(statistics.stdev(found), digits)}" if len(found) > 1 else "")
+    text = fraction(statistics.fmean(numbers), digits)
+    return text + (f" ± {fraction(statistics.stdev(numbers), digits)}" if len(numbers) > 1 else "")
 
 
 def fraction(value: float, digits: int = 3) -> str:
@@ -101,7 +101,7 @@ def _machine(rows: Sequence[Row]) -> str:
 
 
 def busy(row: Row) -> bool:
-    """Whether other processes wanted the CPU when the times were taken."""
+    """Whether other processes used the CPU while the times were taken."""
     load = number(row, "load")
     return load is not None and load > float(row["threads"] or 1) + BUSY
 
@@ -127,8 +127,8 @@ def table(groups: Groups) -> str:
 
 
 def _mean(rows: Sequence[Row], name: str, digits: int) -> str:
-    found = values(rows, name)
-    return f"{statistics.fmean(found):,.{digits}f}" if found else ""
+    numbers = values(rows, name)
+    return f"{statistics.fmean(numbers):,.{digits}f}" if numbers else ""
 
 
 def _line(cells: Sequence[str]) -> str:

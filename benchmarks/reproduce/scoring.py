@@ -147,9 +147,9 @@ def on_resamples(result: EvaluationResult, names: Sequence[str], count: int = RE
     values: dict[str, list[float]] = {"AP": [], "AP50": [], "AP_S": []}
     objects, detected = Rows(inputs.ground_truth.image), Rows(inputs.detections.image)
     for chosen in resamples(inputs.metrics.images, count):
-        truth = _truth_of(inputs.ground_truth, objects, chosen)
-        found = _detections_of(inputs.detections, detected, chosen)
-        scored = evaluate_detections(truth, found, names, protocol).values
+        ground_truth = _ground_truth_of(inputs.ground_truth, objects, chosen)
+        detections = _detections_of(inputs.detections, detected, chosen)
+        scored = evaluate_detections(ground_truth, detections, names, protocol).values
         for name, kept in values.items():
             kept.append(scored[name] or 0.0)
     return {
@@ -173,11 +173,13 @@ class Rows:
         return self.order[np.repeat(starts, lengths) + within], places
 
 
-def _truth_of(truth: GroundTruthColumns, rows: Rows, chosen: NDArray[np.int64]) -> GroundTruthColumns:
+def _ground_truth_of(
+    ground_truth: GroundTruthColumns, rows: Rows, chosen: NDArray[np.int64]
+) -> GroundTruthColumns:
     from engine.evaluation.metrics import GroundTruthColumns
 
     which, place = rows.of(chosen)
-    some = truth.select(which)
+    some = ground_truth.select(which)
     return GroundTruthColumns(len(chosen), place, some.boxes_xyxy, some.classes, some.areas, some.crowd)
 
 

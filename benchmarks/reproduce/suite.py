@@ -26,17 +26,13 @@ from typing_extensions import Self
 
 from utils.errors import UserError, suggest
 from utils.files import read_yaml
-from utils.validation import Checked
+from utils.validation import Checked, as_tuple, kind_of
 
 SUITES = Path(__file__).resolve().parents[1] / "suites"
 PEERS = ("yolov8n", "yolo11n", "yolo26n")
 
 
-def _as_tuple(written: Any) -> Any:
-    return tuple(written) if isinstance(written, list) else written
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 Count = Annotated[int, Field(ge=1)]
 Keys = dict[str, Any]
 NO_KEYS: Keys = {}  # copied by pydantic for every model
@@ -126,7 +122,7 @@ class Suite(Checked):
     about: str
     data: dict[str, DataEntry]
     networks: dict[str, NetworkEntry]
-    budgets: Annotated[tuple[Budget, ...], BeforeValidator(_as_tuple)] = (Budget(epochs=100, minutes=None),)
+    budgets: Annotated[tuple[Budget, ...], BeforeValidator(as_tuple)] = (Budget(epochs=100, minutes=None),)
     seeds: Count = 3
     options: Keys = NO_KEYS
     onnx: bool = True  # whether times in ONNX Runtime are taken
@@ -232,7 +228,7 @@ def read_suite(file: Path) -> Suite:
 
 def _entry(kind: type[Checked], file: Path, key: str, name: Any, written: Any) -> Checked:
     if written is not None and not isinstance(written, dict):
-        raise UserError(f"{file}: '{name}' in '{key}' must be keys with values, found {written!r}")
+        raise UserError(f"{file}: '{name}' in '{key}' must be keys with values, found {kind_of(written)}")
     try:
         return kind(**(written or {}))
     except UserError as error:
@@ -252,11 +248,11 @@ def runs_of(suite: Suite, name: str, seeds: int | None = None, only: Sequence[st
         UserError: a name in `only` matches nothing.
     """
     runs = list(_every_run(suite, name, seeds))
-    for wanted in only:
-        if not any(_matches(run, wanted) for run in runs):
+    for pattern in only:
+        if not any(_matches(run, pattern) for run in runs):
             choices = [*suite.data, *suite.networks]
-            raise UserError(f"--only {wanted} matches no run of {name}. {suggest(wanted, choices)}")
-    return [run for run in runs if not only or any(_matches(run, wanted) for wanted in only)]
+            raise UserError(f"--only {pattern} matches no run of {name}. {suggest(pattern, choices)}")
+    return [run for run in runs if not only or any(_matches(run, pattern) for pattern in only)]
 
 
 def _every_run(suite: Suite, name: str, seeds: int | None) -> Iterator[Run]:
@@ -270,5 +266,5 @@ def _every_run(suite: Suite, name: str, seeds: int | None) -> Iterator[Run]:
                         yield Run(name, data, data_entry, network, entry, budget, seed, options, suite.onnx)
 
 
-def _matches(run: Run, wanted: str) -> bool:
-    return wanted in (run.data, run.network) or fnmatch(run.name, wanted)
+def _matches(run: Run, pattern: str) -> bool:
+    return pattern in (run.data, run.network) or fnmatch(run.name, pattern)

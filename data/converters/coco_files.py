@@ -82,15 +82,7 @@ def _read(
     content = load_coco(file)
     for line in check_coco(file, content)[0]:
         LOG.warning("%s", line)
-    unused = [entry["id"] for entry in unused_categories(content)]
-    by_id = {}
-    for entry in content["categories"]:
-        if entry["name"] not in labels and entry["id"] in unused:
-            continue
-        if entry["name"] not in labels:
-            known = ", ".join(labels)
-            raise UserError(f"{file}: category '{entry['name']}' is not one of the data set's: {known}")
-        by_id[entry["id"]] = labels[entry["name"]]
+    by_id = _labels_by_id(file, content, labels)
     names = [entry["file_name"] for entry in content["images"]]
     folder = folder_of(names, folders, file)
     images = {
@@ -120,3 +112,19 @@ def _read(
             )
         )
     return list(images.values())
+
+
+def _labels_by_id(
+    file: Path, content: dict[str, Any], labels: Mapping[str, int | None]
+) -> dict[Any, int | None]:
+    """Return the class number of each category id; unused categories of other names are left out."""
+    unused = [entry["id"] for entry in unused_categories(content)]
+    by_id = {}
+    for entry in content["categories"]:
+        if entry["name"] not in labels and entry["id"] in unused:
+            continue
+        if entry["name"] not in labels:
+            known = ", ".join(labels)
+            raise UserError(f"{file}: category '{entry['name']}' is not one of the data set's: {known}")
+        by_id[entry["id"]] = labels[entry["name"]]
+    return by_id

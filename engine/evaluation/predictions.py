@@ -126,14 +126,24 @@ def predict_loader(
             own[index] = Detections.from_array(placed.to_image(boxes).numpy())
         if first_batch is None:
             first_batch = FirstBatch(batch.images, batch.targets, kept)
-    every = {index: detections for part in gather(own) for index, detections in part.items()}
-    records = loader.dataset.records
+    per_record = {stage: value / max(len(own), 1) for stage, value in seconds.items()}
+    return _of_all_processes(loader.dataset.records, gather(own), per_record, first_batch)
+
+
+def _of_all_processes(
+    records: Sequence[ImageRecord],
+    parts: Iterable[dict[int, Detections]],
+    seconds: dict[str, float],
+    first_batch: FirstBatch | None,
+) -> Predictions:
+    """Return what the processes have detected, by index of the record, in the order of `records`."""
+    every = {index: detections for part in parts for index, detections in part.items()}
     read = sorted(every)
     return Predictions(
         [records[index] for index in read],
         DetectionColumns.of_images([every[index] for index in read]),
         [record for index, record in enumerate(records) if index not in every],
-        {stage: value / max(len(own), 1) for stage, value in seconds.items()},
+        seconds,
         first_batch,
     )
 

@@ -14,7 +14,7 @@ from engine.export.comparison import agrees_with_pytorch
 from engine.export.config import ExportConfig
 from utils.errors import UserError
 from utils.files import move_into_place
-from utils.log import RESULT
+from utils.log import RESULT, counted
 
 if TYPE_CHECKING:
     from engine.runtimes import Predictor
@@ -66,7 +66,7 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
 
 def _summary(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata) -> str:
     """Return in one line what the files take and compute in."""
-    classes = f"{len(predictor.names)} classes"
+    classes = counted(len(predictor.names), "class")
     if cfg.include == ("yolov5",):  # a checkpoint, which takes any input
         return classes
     height, width = metadata.imgsz or (0, 0)

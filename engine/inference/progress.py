@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from engine.inference.outputs.result import DetectedFrame
 from engine.inference.pipeline import StageTimes
-from utils.log import RESULT
+from utils.log import RESULT, counted
 
 LOG = logging.getLogger(__name__)
 
@@ -51,35 +51,30 @@ class Progress:
         if self.frames:
             seconds = time.perf_counter() - self.start
             mean = StageTimes(*(value / self.frames for value in vars(self.stages).values()))
-            counted = f"{number(self.objects, 'object')} in {number(self.frames, 'image')}"
+            objects = f"{counted(self.objects, 'object')} in {counted(self.frames, 'image')}"
             speed = f"{self.frames / seconds:.1f} per second; mean per image: {_times(mean)}"
-            LOG.log(RESULT, f"{counted}, {speed}")
+            LOG.log(RESULT, f"{objects}, {speed}")
         if unique is not None:
             counts = ", ".join(f"{count} {name}" for name, count in unique.items())
             LOG.log(RESULT, f"different objects: {counts or 'none'}")
         if folder is not None:
             LOG.log(RESULT, f"saved in {folder}")
         if problems:
-            what = f"{number(len(problems), 'source')} could not be read, wholly or in part"
+            what = f"{counted(len(problems), 'source')} could not be read, wholly or in part"
             LOG.warning("%s:\n  %s", what, "\n  ".join(problems))
 
 
-def number(count: int, what: str) -> str:
-    """1, 'file' -> '1 file'; 2, 'file' -> '2 files'."""
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
 def _line(result: DetectedFrame) -> str:
-    """Return 'image 1/4 a.jpg: 416x320 12 trees, pre 1.2 ms, inference 20.1 ms, NMS 0.5 ms'."""
+    """Return 'image 1/4 a.jpg: 416x320, 12 trees, pre 1.2 ms, inference 20.1 ms, NMS 0.5 ms'."""
     frame = result.frame
     kind = "stream" if frame.address else "video" if frame.is_video else "image"
     place = f" (frame {frame.number}/{frame.total or '?'})" if frame.is_video else ""
-    tiles = f" x {result.tiles} tiles" if result.tiles > 1 else ""
     counts = sorted(Counter(result.detections.class_ids.tolist()).items())
-    objects = ", ".join(number(count, result.names[index]) for index, count in counts)
-    size = f"{result.shape[0]}x{result.shape[1]}{tiles}"
+    objects = ", ".join(counted(count, result.names[index]) for index, count in counts)
+    size = f"{result.shape[0]}x{result.shape[1]}"
+    size = f"{result.tiles} tiles at {size}" if result.tiles > 1 else size
     head = f"{kind} {frame.index}/{frame.files}{place} {frame.where}"
-    return f"{head}: {size} {objects or 'nothing'}, {_times(result.stages)}"
+    return f"{head}: {size}, {objects or 'nothing'}, {_times(result.stages)}"
 
 
 def _times(stages: StageTimes) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.training.config import TrainConfig
 from utils.errors import UserError
-from utils.log import RESULT, setup_logging
+from utils.log import RESULT, counted, setup_logging
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -99,7 +99,7 @@ def _train(
             run = TrainRun(folder, settings, state, task)
             if options.saving.plots and not (folder / "train_batch0.png").exists():
                 task.plot_data(folder, loaders)
-        LOG.info("%s", _title(settings, len(loaders.train.dataset), run))
+        LOG.info("%s", _title(settings, task.default_model, len(loaders.train.dataset), run))
         return run_to_the_end(settings, task, state, run, loaders), run
 
 
@@ -123,11 +123,13 @@ def explained_lack_of_memory(settings: TrainSettings) -> Iterator[None]:
         raise UserError(message + (", or leave --cache out" if cached else "")) from error
 
 
-def _title(settings: TrainSettings, images: int, run: TrainRun | None) -> str:
+def _title(settings: TrainSettings, default_model: str, images: int, run: TrainRun | None) -> str:
     size = settings.world.size
     where = f"{settings.device}, {size} processes" if size > 1 else settings.device
     folder = run.folder if run else ""
-    return f"{settings.architecture} on {where}: {settings.epochs} epochs of {images} images, into {folder}"
+    name = settings.options.cfg or settings.options.weights or default_model
+    amount = f"{counted(settings.epochs, 'epoch')} of {counted(images, 'image')}"
+    return f"{name} on {where}: {amount}, into {folder}"
 
 
 def run_to_the_end(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from models.layers.head import Detect
+from models.layers.head import DetectionHead
 from utils.errors import UserError
 
 
@@ -25,7 +25,8 @@ def freeze_layers(model: nn.Module, layers: Sequence[int]) -> list[str]:
     missing = [number for number in numbers if f"model.{number}" not in children]
     last = sum(name.startswith("model.") for name in children) - 1
     if missing:
-        raise UserError(f"--freeze: the network has no layer {missing[0]}; they are 0 to {last}")
+        given = " ".join(map(str, layers))
+        raise UserError(f"--freeze {given}: the network has no layer {missing[0]}; they are 0 to {last}")
     frozen = []
     for number in numbers:
         for name, parameter in children[f"model.{number}"].named_parameters():
@@ -46,5 +47,5 @@ def set_train_mode(model: nn.Module) -> None:
     for module in model.modules():
         parameters = list(module.parameters())
         is_frozen = parameters and not any(parameter.requires_grad for parameter in parameters)
-        if is_frozen and not isinstance(module, Detect):
+        if is_frozen and not isinstance(module, DetectionHead):
             module.eval()

@@ -45,15 +45,17 @@ def fit(
     """
     start, first = time.perf_counter(), state.epoch
     patience = settings.options.optimization.patience
-    titles = {f"val_{name.removesuffix('_loss')}": f"val/{name}" for name in loss_fn.names} | dict(task.shown)
-    LOG.log(RESULT, table_row(["epoch", *loss_fn.names, "img/s", *titles, "time", "left"]))
+    terms = {name.removesuffix("_loss"): f"val/{name}" for name in loss_fn.names}
+    titles = {f"val_{term}": name for term, name in terms.items()} | dict(task.shown)
+    width = len(f"{settings.epochs}/{settings.epochs}")
+    LOG.log(RESULT, table_row(["epoch".rjust(width), *terms, "img/s", *titles, "time", "left"]))
     while state.epoch < settings.epochs:
         if state.epoch - 1 - state.best_epoch >= patience:
             LOG.info("no better fitness in %d epochs: stopped", patience)
             return
         task.before_epoch(settings, loaders, state.metrics)
         loaders.train.set_epoch(state.epoch, state.batch)
-        title = f"{state.epoch + 1}/{settings.epochs}"
+        title = f"{state.epoch + 1}/{settings.epochs}".rjust(width)
         name_images = functools.partial(task.image_names, loaders.train)
         losses = train_one_epoch(state, loaders.train, loss_fn, loss_fn.names, title, name_images)
         metrics: dict[str, Any] = {}
@@ -107,8 +109,8 @@ def epoch_row(
 
 
 def table_row(cells: Sequence[str]) -> str:
-    """Return cells aligned under each other."""
-    return " ".join(f"{cell:>8}" for cell in cells)
+    """Return cells aligned under each other; a detector's 15 fit into 120 columns."""
+    return " ".join(f"{cell:>7}" for cell in cells)
 
 
 @contextlib.contextmanager

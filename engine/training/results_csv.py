@@ -50,15 +50,18 @@ class Columns:
         speed = {"images_per_s": losses["images_per_s"]}
         terms = {f"train/{name}": value for name, value in losses.items() if name not in speed}
         own = {name: value for name, value in metrics.items() if name.startswith("val/")}
+        foreign = {  # terms of the loss of another kind of head
+            column for column in self.metrics if column[:4] == "val/" and column[4:] not in losses
+        }
         return (
             {"epoch": epoch}
             | terms
-            | {column: metrics.get(name) for column, name in self.metrics.items()}
+            | {column: metrics.get(name) for column, name in self.metrics.items() if column not in foreign}
+            | own
             | {self.rate.format(group): rates[group] for group in self.groups}
             | speed
             | {"fitness": fitness}
             | {column: metrics.get(name) for column, name in self.extra.items()}
-            | own  # losses that YOLOv5 does not have
         )
 
 

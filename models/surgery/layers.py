@@ -71,7 +71,7 @@ def downsampling_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
                 )
             selected.update(matching)
     if not selected:
-        raise UserError("there is no strided convolution or pooling to replace")
+        raise UserError("the network has no strided convolution or pooling to replace")
     return selected
 
 

@@ -98,7 +98,7 @@ LITTER = ("._x.jpg", ".DS_Store", "Thumbs.db", ".ipynb_checkpoints/x.jpg", "@eaD
 def test_every_layout_resolves_to_its_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
-    place, text, listed, wanted = LAYOUTS[layout]
+    place, text, listed, expected = LAYOUTS[layout]
     home = tmp_path / "home"
     images = home / "set/images"
     for name in ("set/images/train", "set/lists", "data", "far", "set/labels/train", "elsewhere"):
@@ -112,7 +112,7 @@ def test_every_layout_resolves_to_its_images(
         for name, kind in (("x.jfif", "JPEG"), ("y.WEBP", "WEBP"), ("z.mpo", "MPO")):
             Image.new("RGB", (8, 8)).save(images / name, kind)
     for name in ("a.jpg", "B.JPG"):
-        if f"images/train/{name}" in wanted:
+        if f"images/train/{name}" in expected:
             Image.new("RGB", (8, 8)).save(images / "train" / name, "JPEG")
     (home / place).write_text(text)
     if listed is not None:
@@ -120,7 +120,7 @@ def test_every_layout_resolves_to_its_images(
     monkeypatch.chdir(home)
     survey = survey_records(read_dataset_yaml(Path(place)), "train")
     resolved = [Path(os.path.abspath(record.path)) for record in survey.records]
-    assert resolved == [home / "set" / name for name in wanted]
+    assert resolved == [home / "set" / name for name in expected]
     assert survey.broken == []
     if "litter" in layout:
         hidden, other = (note for note in survey.notes if "skipped" in note)

@@ -69,16 +69,16 @@ def test_val_counts_what_it_writes(data: Path, weights: Path, tmp_path: Path, ca
 def test_metrics_equal_slow_counts() -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=(40, 7)).astype(np.float32), rng.integers(0, 6, 40)
-    found = ClassificationResult(scores, labels, tuple("abcdefg"), 0.0)
+    result = ClassificationResult(scores, labels, tuple("abcdefg"), 0.0)
     for k in (1, 5):
         hits = [labels[i] in sorted(range(7), key=lambda c: -scores[i, c])[:k] for i in range(40)]
-        assert found.top(k) == pytest.approx(np.mean(hits))
+        assert result.top(k) == pytest.approx(np.mean(hits))
     for c in range(6):
         of_class = [i for i in range(40) if labels[i] == c]
-        assert found.per_class()[c] == pytest.approx(np.mean([scores[i].argmax() == c for i in of_class]))
-    assert found.per_class()[6] is None
+        assert result.per_class()[c] == pytest.approx(np.mean([scores[i].argmax() == c for i in of_class]))
+    assert result.per_class()[6] is None
     wrong = [i for i in range(40) if scores[i].argmax() != labels[i]]
-    assert found.worst(3).tolist() == sorted(wrong, key=lambda i: scores[i, labels[i]])[:3]
+    assert result.worst(3).tolist() == sorted(wrong, key=lambda i: scores[i, labels[i]])[:3]
 
 
 def test_detect_labels_images_and_videos(weights: Path, tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_classifiers_export_to_equal_logits(name: str, tmp_path: Path) -> None:
     expected = load_predictor(file, task="classify")
     images = torch.rand(3, 3, 32, 32)
     for path in ("net.onnx", "net_openvino_model", "net.torchscript")[: len(formats)]:
-        found = load_predictor(tmp_path / path, task="classify")
-        assert torch.allclose(found(images), expected(images), rtol=1e-4, atol=1e-4)
-        assert (found.task, found.names, found.imgsz) == ("classify", expected.names, (32, 32))
-        assert found.config["resize"] == 10
+        exported = load_predictor(tmp_path / path, task="classify")
+        assert torch.allclose(exported(images), expected(images), rtol=1e-4, atol=1e-4)
+        assert (exported.task, exported.names, exported.imgsz) == ("classify", expected.names, (32, 32))
+        assert exported.config["resize"] == 10
     with pytest.raises(UserError, match="for the task 'classify', not for detection"):
         load_predictor(tmp_path / "net.onnx")

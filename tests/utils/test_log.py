@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from utils.log import RESULT, LogOptions, setup_logging
+from utils.log import RESULT, LogOptions, counted, setup_logging
 
 LOG = logging.getLogger("engine.anything")
 
@@ -41,3 +41,14 @@ def test_every_message_goes_where_it_belongs(
     setup_logging(options, rank)  # again: nothing is written twice
     say()
     assert capsys.readouterr() == (out, err)
+
+
+@pytest.mark.parametrize(
+    ("count", "what", "text"),
+    [
+        (1, "image", "1 image"), (0, "image", "0 images"), (2, "class", "2 classes"), (3, "bus", "3 buses"),
+        (2, "bench", "2 benches"), (2, "skis", "2 skis"),
+    ],
+)  # fmt: skip
+def test_counts_have_the_plural_of_what_they_count(count: int, what: str, text: str) -> None:
+    assert counted(count, what) == text

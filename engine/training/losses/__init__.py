@@ -1,1 +1,1 @@
-"""Loss functions, one file a task."""
+"""Loss functions, one file for each kind of head."""

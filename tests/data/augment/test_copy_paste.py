@@ -61,7 +61,7 @@ def test_what_is_pasted_covers_nothing_labeled_or_ignored_and_adds_a_label(stren
     assert pasted > 12
 
 
-def test_the_middle_of_a_pasted_box_is_the_source_and_the_rest_of_the_source_imageis_untouched(
+def test_the_middle_of_a_pasted_box_is_the_source_and_the_rest_of_the_source_is_untouched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("data.augment.copy_paste.RESIZED", (1.0, 1.0))

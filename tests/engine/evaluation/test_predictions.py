@@ -82,7 +82,7 @@ def test_a_results_file_scores_as_in_pycocotools(tmp_path, evaluator):
         reference.accumulate()
         reference.summarize()
     assert list(values)[:12] == TWELVE
-    # boxes are kept as float32 in our records, as doubles there
+    # boxes are kept as float32 in our records, as float64 there
     ours = [-1 if values[key] is None else values[key] for key in TWELVE]
     np.testing.assert_allclose(ours, reference.stats, atol=1e-6)
     assert list(values["classes"]) == ["d", "a", "c", "b"], "in the order of the category ids"

@@ -310,7 +310,7 @@ def test_command_line_runs_a_real_checkpoint(tmp_path):
     arguments += ["--conf", "0.0001", "--max-det", "5", "--project", tmp_path, "--augment", "--save-txt"]
     done = command("detect.py", *arguments)
     assert done.returncode == 0
-    assert "image 1/1" in done.stderr and "96x128 5 " in done.stderr, "a line per image"
+    assert "image 1/1" in done.stderr and "96x128, 5 " in done.stderr, "a line per image"
     assert "5 objects in 1 image" in done.stdout and "inference" in done.stdout, "the summary"
     assert len((tmp_path / "exp" / "labels" / "a.txt").read_text().splitlines()) == 5
 

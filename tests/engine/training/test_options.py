@@ -10,7 +10,7 @@ import torch
 from engine.training import command as train
 from engine.training.auto_batch import largest_batch
 from engine.training.config import TrainConfig
-from engine.training.freeze import freeze_layers
+from engine.training.freeze import freeze_layers, set_train_mode
 from engine.training.hyperparameters import Hyperparameters
 from engine.training.resolve import with_flags
 from models import build_model
@@ -61,6 +61,14 @@ def test_a_frozen_head_still_trains_the_layers_before_it(squares: Path, tmp_path
     assert train.main(config(squares, tmp_path, epochs=1, freeze=(4, 3), autoanchor=False)) == 0
     with pytest.raises(UserError, match="--freeze leaves no layer to train; they are 0 to 4"):
         train.main(config(squares, tmp_path, epochs=1, freeze=(5,), autoanchor=False))
+
+
+@pytest.mark.parametrize("name", ["yolov5n", "yolov5n-u"])
+def test_a_frozen_head_gives_what_its_loss_takes(name: str) -> None:
+    model = build_model(name, num_classes=1)
+    freeze_layers(model, range(1, len(model.model)))
+    set_train_mode(model)
+    assert isinstance(model(torch.rand(1, 3, 64, 64)), list)  # raw maps, not the decoded output beside them
 
 
 def test_several_numbers_freeze_the_layers_of_these_numbers_and_a_missing_one_is_refused(

@@ -68,6 +68,17 @@ def test_each_former_name_is_of_a_present_column(task: type) -> None:
     assert set(task.columns.former) <= set(row)  # type: ignore[attr-defined]
 
 
+def test_validation_losses_have_the_columns_of_the_heads_own_terms() -> None:
+    terms = ("box_loss", "cls_loss", "dfl_loss")  # of an anchor-free head
+    losses = dict.fromkeys((*terms, "images_per_s"), 1.0)
+    row = DetectionTask.columns.row(0, losses, {f"val/{name}": 2.0 for name in terms}, (0.1, 0.2, 0.3), None)
+    assert [column for column in row if column.endswith("_loss")] == [
+        *(f"train/{name}" for name in terms),
+        *(f"val/{name}" for name in terms),
+    ]
+    assert list(row).index("val/dfl_loss") < list(row).index("x/lr0")
+
+
 def test_renaming_leaves_other_files_alone(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     rename_columns(path, {"new": "old"})
