@@ -34,7 +34,9 @@ class ResizeOptions(Options):
     """Resizing."""
 
     interpolation: Literal["area", "linear"] | None = opt(
-        None, "of images that shrink into the input (default: as in the weights' training)", task="detect"
+        None,
+        "how images that shrink into the input are interpolated (default: as in the weights' training)",
+        task="detect",
     )
 
 
@@ -102,7 +104,7 @@ class LabelOptions(Options):
 
     save_txt: bool = opt(False, "write labels/*.txt in YOLO's format")
     save_format: Literal[0, 1] = opt(
-        0, "of --save-txt: 0 YOLO's fractions, 1 corners in pixels (Pascal VOC)", task="detect"
+        0, "numbers of --save-txt: 0 fractions as in YOLO, 1 corners in pixels (Pascal VOC)", task="detect"
     )
     save_conf: bool = opt(False, "add confidences to --save-txt", task="detect")
     save_json: bool = opt(False, "write predictions.json in COCO's results format", task="detect")
