@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,3 +77,9 @@ def test_a_run_logs_the_losses_of_this_head(tmp_path: Path) -> None:
         assert float(values[f"train/{name}"]) > 0
         assert float(values[f"val/{name}"]) > 0
     assert not {"train/obj_loss", "val/obj_loss"} & set(values)
+
+
+@pytest.mark.parametrize("option", [{"box_loss": "nwd"}, {"label_smoothing": 0.1}])
+def test_options_of_heads_with_anchors_are_refused(tmp_path: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="is for heads with anchors, and yolov5n-u has none"):
+        train(cfg="yolov5n-u", imgsz=64, epochs=1, workers=0, device="cpu", project=tmp_path, **option)

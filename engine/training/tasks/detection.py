@@ -177,6 +177,8 @@ class DetectionTask(Task):
             settings.architecture,
         )
         model.names = names
+        if model.anchor_head is None:
+            _refuse_options_of_anchors(settings)
         if pretrained:
             copied, total = transfer_weights(model, pretrained["weights"])
             LOG.info("%d of %d tensors copied from %s", copied, total, options.weights)
@@ -291,6 +293,14 @@ def _detection(loader: Loader) -> BatchLoader:
 def _of_detector(settings: TrainSettings) -> Hyperparameters:
     assert isinstance(settings.hyp, Hyperparameters)
     return settings.hyp
+
+
+def _refuse_options_of_anchors(settings: TrainSettings) -> None:
+    """Raise a UserError for an option that only the loss of heads with anchors knows."""
+    for name in ("box_loss", "label_smoothing"):
+        if getattr(settings.options.optimization, name) is not None:
+            option = "--" + name.replace("_", "-")
+            raise UserError(f"{option} is for heads with anchors, and {settings.architecture} has none")
 
 
 def seconds_per_batch(loader: BatchLoader) -> float:
