@@ -30,7 +30,8 @@ def counted(count: int, what: str) -> str:
     """1, 'file' -> '1 file'; 2, 'file' -> '2 files'; 2, 'bus' -> '2 buses'; 2, 'skis' -> '2 skis'."""
     if count == 1:
         return f"1 {what}"
-    ending = "es" if what.endswith(("ss", "us", "x", "ch", "sh")) else "" if what.endswith("s") else "s"
+    hissing = what.endswith(("ss", "us", "x", "ch", "sh")) and not what.endswith("och")  # epochs
+    ending = "es" if hissing else "" if what.endswith("s") else "s"
     return f"{count} {what}{ending}"
 
 
