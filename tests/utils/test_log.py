@@ -47,7 +47,7 @@ def test_every_message_goes_where_it_belongs(
     ("count", "what", "text"),
     [
         (1, "image", "1 image"), (0, "image", "0 images"), (2, "class", "2 classes"), (3, "bus", "3 buses"),
-        (2, "bench", "2 benches"), (2, "skis", "2 skis"), (2, "epoch", "2 epochs"), (2, "bench", "2 benches"),
+        (2, "bench", "2 benches"), (2, "skis", "2 skis"), (2, "epoch", "2 epochs"),
     ],
 )  # fmt: skip
 def test_counts_have_the_plural_of_what_they_count(count: int, what: str, text: str) -> None:
