@@ -51,8 +51,8 @@ class AnchorFreeDetect(DetectionHead):
     def initialize_bias(self) -> None:
         """Start from boxes of about three strides, and from 8 objects per 640-pixel image.
 
-        Equal shares would start from boxes of `bins` strides, which overlap small objects so little that
-        none is assigned to a cell.
+        Equal shares would start from boxes of `bins` - 1 strides, which overlap small objects so little that
+        these hardly weigh in the loss.
         """
         with torch.no_grad():
             for box, score, stride in zip(self.boxes, self.scores, self.stride.tolist(), strict=True):
