@@ -113,8 +113,15 @@ def joined_world() -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
+    import gc
+
     import torch
     import torch.distributed as dist
+
+    # Imported before there is a group: its functions take the group of that moment as their defaults, and a
+    # group that they hold is never destroyed. Its threads then outlive it, and one that drops the tensors of
+    # its last message while Python closes aborts the process.
+    import torch.distributed.nn.functional
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
@@ -122,3 +129,4 @@ def joined_world() -> Iterator[World]:
         yield World(rank, size, int(os.environ.get("LOCAL_RANK", "0")))
     finally:
         dist.destroy_process_group()
+        gc.collect()  # what still holds the group only in a circle: its threads end with it
