@@ -54,7 +54,12 @@ def random_data(images: int, per_image: int, classes: int) -> tuple[GroundTruthC
     corner, size = rng.uniform(0, 500, (count, 2)), rng.lognormal(3.3, 1.0, (count, 2))
     boxes_xywh, labels = np.hstack((corner, size)), rng.integers(0, classes, count)
     ground_truth = GroundTruthColumns(
-        images, image, boxes_xywh, labels, size.prod(1), rng.random(count) < 0.01
+        num_images=images,
+        image=image,
+        boxes_xywh=boxes_xywh,
+        classes=labels,
+        areas=size.prod(1),
+        crowd=rng.random(count) < 0.01,
     )
 
     total = images * per_image
@@ -63,7 +68,11 @@ def random_data(images: int, per_image: int, classes: int) -> tuple[GroundTruthC
     detected[:, 2:] = np.maximum(detected[:, 2:], detected[:, :2])
     guess = np.where(rng.random(total) < 0.8, labels[near], rng.integers(0, classes, total))
     return ground_truth, DetectionColumns(
-        images, image[near], xywh_of(detected), rng.random(total) ** 3, guess
+        num_images=images,
+        image=image[near],
+        boxes_xywh=xywh_of(detected),
+        scores=rng.random(total) ** 3,
+        classes=guess,
     )
 
 

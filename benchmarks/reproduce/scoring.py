@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from utils.errors import UserError
 if TYPE_CHECKING:
     from data.image_record import ImageRecord
     from engine.evaluation.evaluator import EvaluationResult
-    from engine.evaluation.metrics import DetectionColumns, GroundTruthColumns
+    from engine.evaluation.metrics import GroundTruthColumns
     from engine.evaluation.predictions import Predictions
     from engine.runtimes import Predictor
 
@@ -92,7 +92,7 @@ def save(predictions: Predictions, folder: Path) -> None:
     np.savez_compressed(
         folder / "inputs.npz",
         image=one.image,
-        boxes_xyxy=one.boxes_xyxy,
+        boxes_xywh=one.boxes_xywh,
         scores=one.scores,
         classes=one.classes,
     )
@@ -109,8 +109,8 @@ def score(folder: Path, data: ScoredData) -> Scores:
 
     description, records = read_dataset_yaml(data.file), data.records()
     with np.load(folder / "inputs.npz") as kept:
-        names = ("image", "boxes_xyxy", "scores", "classes")
-        detections = DetectionColumns(len(records), *(kept[name] for name in names))
+        names = ("image", "boxes_xywh", "scores", "classes")
+        detections = DetectionColumns(num_images=len(records), **{name: kept[name] for name in names})
     predictions = Predictions(records, detections)
     result = evaluate(predictions, description.names, Scoring(evaluator=data.evaluator))
     write_json(result, folder / "predictions.json", coco_category_ids(description, data.split))
@@ -146,9 +146,11 @@ def on_resamples(result: EvaluationResult, names: Sequence[str], count: int = RE
     protocol = inputs.metrics.protocol
     values: dict[str, list[float]] = {"AP": [], "AP50": [], "AP_S": []}
     objects, detected = Rows(inputs.ground_truth.image), Rows(inputs.detections.image)
+    regions = Rows(inputs.ground_truth.region_image)
     for chosen in resamples(inputs.metrics.images, count):
-        ground_truth = _ground_truth_of(inputs.ground_truth, objects, chosen)
-        detections = _detections_of(inputs.detections, detected, chosen)
+        ground_truth = _ground_truth_of(inputs.ground_truth, objects, regions, chosen)
+        which, image = detected.of(chosen)
+        detections = replace(inputs.detections.select(which), num_images=len(chosen), image=image)
         scored = evaluate_detections(ground_truth, detections, names, protocol).values
         for name, kept in values.items():
             kept.append(scored[name] or 0.0)
@@ -174,21 +176,17 @@ class Rows:
 
 
 def _ground_truth_of(
-    ground_truth: GroundTruthColumns, rows: Rows, chosen: NDArray[np.int64]
+    ground_truth: GroundTruthColumns, objects: Rows, regions: Rows, chosen: NDArray[np.int64]
 ) -> GroundTruthColumns:
-    from engine.evaluation.metrics import GroundTruthColumns
-
-    which, place = rows.of(chosen)
-    some = ground_truth.select(which)
-    return GroundTruthColumns(len(chosen), place, some.boxes_xyxy, some.classes, some.areas, some.crowd)
-
-
-def _detections_of(detections: DetectionColumns, rows: Rows, chosen: NDArray[np.int64]) -> DetectionColumns:
-    from engine.evaluation.metrics import DetectionColumns
-
-    which, place = rows.of(chosen)
-    some = detections.select(which)
-    return DetectionColumns(len(chosen), place, some.boxes_xyxy, some.scores, some.classes)
+    which, image = objects.of(chosen)
+    which_regions, region_image = regions.of(chosen)
+    return replace(
+        ground_truth.select(which),
+        num_images=len(chosen),
+        image=image,
+        region_image=region_image,
+        regions_xyxy=ground_truth.regions_xyxy[which_regions],
+    )
 
 
 def score_classifier(folder: Path) -> Scores:

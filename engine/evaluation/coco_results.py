@@ -76,7 +76,10 @@ def _read(file: Path, known: Known) -> tuple[DetectionColumns, list[str]]:
     _check_numbers(file, boxes_xywh, scores)
     notes = _check_boxes(file, boxes_xywh, np.array(known.sizes)[image])
     notes += _duplicates(file, image, classes, boxes_xywh, scores)
-    return DetectionColumns(len(known.images), image, boxes_xywh, scores, classes), notes
+    columns = DetectionColumns(
+        num_images=len(known.images), image=image, boxes_xywh=boxes_xywh, scores=scores, classes=classes
+    )
+    return columns, notes
 
 
 def _pieces(file: Path) -> Iterator[list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -16,8 +17,10 @@ import yaml
 from benchmarks.reproduce.command import ReproduceConfig, main, with_flag
 from benchmarks.reproduce.report import fraction, mean_sd, signed
 from benchmarks.reproduce.results import COLUMNS, Results
-from benchmarks.reproduce.scoring import Rows
+from benchmarks.reproduce.scoring import Rows, ScoredData, save, score
 from benchmarks.reproduce.suite import SUITES, find_suite, read_suite, runs_of
+from engine.evaluation.metrics import DetectionColumns
+from engine.evaluation.predictions import Predictions
 from tests.training_cases import SMALL_NETWORK
 from utils.errors import UserError
 
@@ -200,6 +203,19 @@ def test_a_row_of_the_same_run_takes_the_place_of_the_earlier_one(tmp_path: Path
     for ap in (0.25, 0.5):
         results.append({"data": "d", "network": "n", "budget": "1 epochs", "seed": "0", "AP": ap})
     assert [row["AP"] for row in results.read()] == ["0.5"]
+
+
+def test_perfect_detections_score_1_on_images_and_on_every_resample(squares: Path, tmp_path: Path) -> None:
+    data = ScoredData(squares / "squares.yaml", "val", 64)
+    records = data.records()
+    scored = [0.9, 0.8]
+    perfect = [np.column_stack((one.boxes_xyxy, scored, one.classes)) for one in records]
+    save(Predictions(records, DetectionColumns.stack(perfect)), tmp_path)
+    scores = score(tmp_path, data)
+    assert scores["AP"] == scores["full_AP"] == scores["AP_S"] == 1
+    assert set(scores["resampled_AP"]) == {1.0}
+    written = json.loads((tmp_path / "predictions.json").read_text())
+    assert sorted(one["bbox"][2:] for one in written) == [[16, 16]] * 8
 
 
 def test_resampled_images_bring_all_their_rows_each_time_they_are_drawn() -> None:

@@ -18,7 +18,7 @@ from utils.detections import Detections
 from utils.overlap import xywh_of, xyxy_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroundTruthColumns:
     """The n objects of `num_images` images, and r regions to ignore.
 
@@ -73,14 +73,16 @@ class GroundTruthColumns:
     ) -> GroundTruthColumns:
         """Make columns as `stack` does, from (n, 4) boxes as x, y, width, height."""
         image, boxes = _stacked(boxes_xywh, 4)
+        region_image, regions = _stacked(regions_xyxy, 4)
         return cls(
-            len(boxes_xywh),
-            image,
-            boxes,
-            _column(classes, np.int64),
-            boxes[:, 2:].prod(1) if areas is None else _column(areas, np.float64),
-            np.zeros(len(boxes), bool) if crowd is None else _column(crowd, np.bool_),
-            *_stacked(regions_xyxy, 4),
+            num_images=len(boxes_xywh),
+            image=image,
+            boxes_xywh=boxes,
+            classes=_column(classes, np.int64),
+            areas=boxes[:, 2:].prod(1) if areas is None else _column(areas, np.float64),
+            crowd=np.zeros(len(boxes), bool) if crowd is None else _column(crowd, np.bool_),
+            region_image=region_image,
+            regions_xyxy=regions,
         )
 
     @cached_property
@@ -98,7 +100,7 @@ class GroundTruthColumns:
         return np.bincount(self.image[~self.crowd], minlength=self.num_images)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectionColumns:
     """The m detections of `num_images` images.
 
@@ -119,8 +121,13 @@ class DetectionColumns:
     def stack(cls, arrays: Sequence[ArrayLike]) -> DetectionColumns:
         """Make columns from one (n, 6) array per image: x1, y1, x2, y2, score, class."""
         image, stacked = _stacked(arrays, 6)
-        boxes_xywh = xywh_of(stacked[:, :4])
-        return cls(len(arrays), image, boxes_xywh, stacked[:, 4], stacked[:, 5].astype(np.int64))
+        return cls(
+            num_images=len(arrays),
+            image=image,
+            boxes_xywh=xywh_of(stacked[:, :4]),
+            scores=stacked[:, 4],
+            classes=stacked[:, 5].astype(np.int64),
+        )
 
     @classmethod
     def of_images(cls, detections: Sequence[Detections]) -> DetectionColumns:
@@ -141,8 +148,8 @@ class DetectionColumns:
 
     def select(self, which: NDArray[Any]) -> DetectionColumns:
         """Return the detections at a boolean mask or at positions."""
-        columns = (self.image, self.boxes_xywh, self.scores, self.classes)
-        return DetectionColumns(self.num_images, *(column[which] for column in columns))
+        names = ("image", "boxes_xywh", "scores", "classes")
+        return replace(self, **{name: getattr(self, name)[which] for name in names})
 
 
 def _stacked(parts: Sequence[ArrayLike], width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

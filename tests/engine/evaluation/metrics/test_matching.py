@@ -20,10 +20,16 @@ def columns_of(content, results):
     image, boxes, classes = common(content["annotations"])
     areas = np.array([row["area"] for row in content["annotations"]])
     crowd = np.array([row["iscrowd"] > 0 for row in content["annotations"]], bool)
-    ground_truth = GroundTruthColumns(len(image_ids), image, boxes, classes, areas, crowd)
+    count = len(image_ids)
+    ground_truth = GroundTruthColumns(
+        num_images=count, image=image, boxes_xywh=boxes, classes=classes, areas=areas, crowd=crowd
+    )
     image, boxes, classes = common(results)
     scores = np.array([row["score"] for row in results])
-    return ground_truth, DetectionColumns(len(image_ids), image, boxes, scores, classes)
+    detections = DetectionColumns(
+        num_images=count, image=image, boxes_xywh=boxes, scores=scores, classes=classes
+    )
+    return ground_truth, detections
 
 
 @pytest.mark.parametrize("part", range(2))
