@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 200  # of the images, for each run
 CONFIDENCE, IOU, PER_INPUT = 0.001, 0.6, 300  # as val.py
+BATCH = 32  # likewise: images of a batch share their border, so that AP depends on it in the third decimal
 Scores = dict[str, Any]
 
 
@@ -75,7 +76,7 @@ def detect(predictor: Predictor, data: ScoredData, iou_thres: float = IOU, rect:
     interpolation = interpolation_for(predictor, None, validation=True)
     free = rect and predictor.imgsz is None
     dataset = validation_set(data.records(), data.imgsz, predictor.stride, free, interpolation=interpolation)
-    loader = build_loader(dataset, 8, shuffle=False, workers=0)
+    loader = build_loader(dataset, BATCH, shuffle=False, workers=0)
     device = predictor.device
     return predict_loader(predictor, loader, device, CONFIDENCE, iou_thres, PER_INPUT, progress=False)
 
