@@ -21,7 +21,7 @@ class MemoryBenchmark(Options):
     """Print this process's memory at ten points of a long video."""
 
     video: Path = opt("street.avi", "video that is looped")
-    weights: Path | None = opt(None, "network (default: the newest run's best.pt)")
+    weights: Path | None = opt(None, "network (default: newest best.pt, or what ships)")
     frames: int = opt(10_000, "frames to detect on", min=10)
     imgsz: int | None = opt(None, "input side, px (default: as trained)", "--img", min=32)
 
@@ -38,10 +38,10 @@ def main(cfg: MemoryBenchmark) -> int:
     from engine.inference.settings import DetectSettings
     from engine.inference.sizes import input_size
     from engine.runtimes import load_predictor
-    from utils.run_folders import newest_weights
+    from utils.run_folders import default_weights
 
     open_source(cfg.video)  # a missing file is said before the weights are read
-    predictor = load_predictor(cfg.weights or newest_weights())
+    predictor = load_predictor(cfg.weights or default_weights())
     settings = DetectSettings(input_size((cfg.imgsz,) if cfg.imgsz else None, predictor))
     looped = chain.from_iterable(open_source(cfg.video) for _ in count())
     frames = (replace(frame, number=i) for i, frame in enumerate(islice(looped, cfg.frames), 1))

@@ -34,7 +34,7 @@ Format = Literal["onnx", "openvino", "torchscript"]
 class RuntimeBenchmark(Options):
     """Compare formats and precisions of one network."""
 
-    weights: Path | None = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
+    weights: Path | None = opt(None, "checkpoint (.pt; default: newest best.pt, or what ships)")
     data: Path | None = opt(None, "data-set YAML (default: the one it was trained on)")
     include: tuple[Format, ...] = opt(("onnx", "openvino", "torchscript"), "formats")
     imgsz: int | None = opt(None, "input side, px (default: as trained)", "--img", min=32)
@@ -52,11 +52,11 @@ def main(cfg: RuntimeBenchmark) -> int:
     from benchmarks.race import race
     from engine.inference.sizes import input_size
     from engine.runtimes import load_predictor
-    from utils.run_folders import newest_weights
+    from utils.run_folders import default_weights
 
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    weights = cfg.weights or newest_weights()
+    weights = cfg.weights or default_weights()
     reference = load_predictor(weights)
     imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, reference)
     data = cfg.data or Path(str(reference.config.get("data") or "data/treecrowns.yaml"))

@@ -44,7 +44,7 @@ SMALLEST_VIDEO = 16  # pixels; browsers and encoders refuse smaller sides
 class DemoConfig(Options):
     """Serve a local page to try a detector on."""
 
-    weights: Path = opt(None, ".pt, .onnx, .torchscript or OpenVINO (default: the newest run's best.pt)")
+    weights: Path = opt(None, ".pt, .onnx, .torchscript or OpenVINO (default: newest best.pt, or what ships)")
     data: Path | None = opt(None, "data-set YAML: class names, for a file that does not name them")
     port: int = opt(7860, "the page is http://127.0.0.1:<port>", min=1, max=65535)
     max_size: int = opt(200, "largest file that may be dropped, MB", min=1)
@@ -55,11 +55,11 @@ class DemoConfig(Options):
 def main(cfg: DemoConfig) -> int:
     """Serve the page until Ctrl-C."""
     from data.dataset_yaml import read_dataset_yaml
-    from utils.run_folders import newest_weights
+    from utils.run_folders import default_weights
 
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page needs the package gradio: pip install 'gradio>=6,<7'")
-    weights = cfg.weights or newest_weights()
+    weights = cfg.weights or default_weights()
     names = read_dataset_yaml(cfg.data).names if cfg.data else None
     detector = Detector(weights, cfg.device, names=names)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that files are deleted then, too

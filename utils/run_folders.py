@@ -1,9 +1,10 @@
-"""Run folders: runs/train/exp, exp2, exp3, ..., and the weights of the newest one."""
+"""Run folders: runs/train/exp, exp2, exp3, ..., and the weights that commands take unless told otherwise."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+LOG = logging.getLogger(__name__)
+SHIPPED = (
+    Path(__file__).resolve().parents[1] / "weights" / "treecrowns.pt"
+)  # weights/README.md tells what it is
 
 
 def make_run_folder(project: Path, name: str, exist_ok: bool = False) -> Path:
@@ -82,13 +88,16 @@ def locked(folder: Path) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def newest_weights(project: Path = Path("runs/train")) -> Path:
-    """Return the best.pt of the newest training run.
+def default_weights(project: Path = Path("runs/train")) -> Path:
+    """Return the best.pt of the newest training run; before the first, the detector that ships.
 
     Raises:
-        UserError: there is none.
+        UserError: there is neither.
     """
     files = sorted(project.glob("*/weights/best.pt"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        raise UserError(f"no trained weights in {project}; train first, or give --weights")
-    return files[-1]
+    if files:
+        return files[-1]
+    if not SHIPPED.exists():
+        raise UserError(f"no trained weights in {project}, and no {SHIPPED}; train first, or give --weights")
+    LOG.info("no training run in %s yet: this is the tree-crown detector that ships, %s", project, SHIPPED)
+    return SHIPPED

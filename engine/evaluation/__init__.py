@@ -22,7 +22,8 @@ def validate(
     """Evaluate a detector or a classifier on a data set, as `val.py` does, and write its run folder.
 
     Args:
-        weights: .pt, .onnx or another exported file; several are an ensemble; none: the newest run's best.pt.
+        weights: .pt, .onnx or another exported file; several are an ensemble;
+            none: the newest run's best.pt, or what ships.
         data: data-set YAML; None is the one that the weights were trained on.
         options: those of `val.py` by name, such as `imgsz=640, tile="auto", plots=False`.
 

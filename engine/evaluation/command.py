@@ -51,10 +51,10 @@ def evaluate_weights(cfg: ValConfig) -> EvaluationResult | ClassificationResult:
     from data.dataset_yaml import read_dataset_yaml
     from engine.runtimes import load_predictor
     from utils.device import select_device
-    from utils.run_folders import newest_weights
+    from utils.run_folders import default_weights
 
     device = select_device(cfg.hardware.device)
-    cfg = cfg.replace(weights=cfg.weights or (newest_weights(),))
+    cfg = cfg.replace(weights=cfg.weights or (default_weights(),))
     is_detection = cfg.data is not None and not is_classification(cfg.data)
     given = read_dataset_yaml(cfg.data) if cfg.data and is_detection else None
     nameless = given.names if given else None

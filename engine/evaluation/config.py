@@ -70,7 +70,7 @@ class ValConfig(Options):
     }
 
     weights: tuple[Path, ...] = opt(
-        (), ".pt or an exported file; several are an ensemble (default: the newest run's best.pt)"
+        (), ".pt or an exported file; several are an ensemble (default: newest best.pt, or what ships)"
     )
     data: Path | None = opt(None, "data-set YAML (default: the one the weights were trained on)")
     task: Literal["val", "test", "train", "speed", "study"] = opt(

@@ -12,7 +12,7 @@ def export(weights: str | Path | None = None, **options: Any) -> list[Path]:
     """Export a checkpoint for other runtimes, as export.py does, and return the files that equal PyTorch.
 
     Args:
-        weights: the checkpoint (.pt); None is the newest run's best.
+        weights: the checkpoint (.pt); None is the newest run's best, or what ships.
         options: those of export.py, by the same names: `export("best.pt", include=["onnx"], dynamic=True)`.
 
     Raises:

@@ -38,9 +38,9 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
     from engine.runtimes.pytorch import TorchPredictor, check_yolov5
     from engine.runtimes.tensorrt import import_tensorrt
     from utils.device import select_device
-    from utils.run_folders import newest_weights
+    from utils.run_folders import default_weights
 
-    cfg = replace(cfg, weights=cfg.weights or newest_weights())
+    cfg = replace(cfg, weights=cfg.weights or default_weights())
     if "engine" in cfg.include:
         import_tensorrt("--include engine")
     if cfg.weights.suffix.lower() != ".pt":

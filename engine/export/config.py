@@ -33,7 +33,7 @@ class ExportConfig(Options):
         "--topk-all": "--max-det limits the detections per image",
     }
 
-    weights: Path = opt(None, "checkpoint (.pt; default: the newest run's best.pt)")
+    weights: Path = opt(None, "checkpoint (.pt; default: newest best.pt, or what ships)")
     data: Path | None = opt(
         None, "data-set YAML: class names that go into the file, and the images for --int8", task="detect"
     )

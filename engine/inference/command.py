@@ -25,11 +25,11 @@ def main(cfg: DetectConfig) -> int:
     from data.media.sources import open_source
     from engine.runtimes import load_predictor
     from utils.device import select_device
-    from utils.run_folders import newest_weights
+    from utils.run_folders import default_weights
 
     source = open_source(cfg.source, cfg.vid_stride, leave_out)
     names, category_ids = _classes(cfg)
-    weights = cfg.weights or (newest_weights(),)
+    weights = cfg.weights or (default_weights(),)
     device = select_device(cfg.hardware.device)
     predictor = load_predictor(weights, device, half=cfg.hardware.half, names=names, task=None)
     if predictor.task == "classify":

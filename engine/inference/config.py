@@ -47,7 +47,7 @@ class DetectConfig(Options):
 
     weights: tuple[Path, ...] = opt(
         (),
-        ".pt, .onnx, .torchscript, OpenVINO .xml; several are an ensemble (default: newest best.pt)",
+        ".pt, .onnx, .torchscript, .xml; several are an ensemble (default: newest best.pt, or what ships)",
     )
     source: tuple[str, ...] = opt(
         ("data/samples/treecrowns/images/val",),

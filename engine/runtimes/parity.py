@@ -19,6 +19,10 @@ from utils.nms import non_max_suppression
 class Tolerance:
     """Boxes may differ by `pixels` + `relative` · value, scores by `scores`.
 
+    A share of `outliers` of the numbers may differ by up to `FAR` times as much. In 16 bits there are some:
+    wide boxes of low confidence, whose width is steep where its raw value is large. Of the official YOLOv5n's
+    18 million numbers on the inputs below at 640 px, 79 were out, by up to 2.7 times, with confidences
+    below .01.
     After NMS a share of at least `objects` is to be the same.
     """
 
@@ -26,13 +30,15 @@ class Tolerance:
     relative: float
     scores: float
     objects: float
+    outliers: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.pixels:g} + {self.relative:g} of the value, and {self.scores:g}"
 
 
 FP32 = Tolerance(1e-2, 1e-4, 1e-4, 0.99)
-FP16 = Tolerance(0.5, 2e-2, 2e-2, 0.95)
+FP16 = Tolerance(0.5, 2e-2, 2e-2, 0.95, outliers=1e-4)
+FAR = 5.0
 TOLERANCES = {"fp32": FP32, "fp16": FP16}
 
 
@@ -43,7 +49,7 @@ class Difference:
     Attributes:
         pixels: of box centers and sides.
         scores: of objectness and class scores.
-        agree: whether every number is within the tolerance.
+        agree: whether the numbers are within the tolerance.
         inputs: how many batches were compared.
     """
 
@@ -68,7 +74,9 @@ def compare(
         gap = (expected - actual).abs()
         allowed = torch.full_like(gap, tolerance.scores)
         allowed[..., :4] = tolerance.pixels + tolerance.relative * expected[..., :4].abs()
-        agree = agree and bool((gap <= allowed).all())  # false for NaN
+        within = gap <= allowed  # false for NaN
+        few = (~within).float().mean().item() <= tolerance.outliers
+        agree = agree and few and bool((gap <= FAR * allowed)[~within].all())
         pixels, scores = max(pixels, gap[..., :4].max().item()), max(scores, gap[..., 4:].max().item())
         inputs += 1
     return Difference(pixels, scores, agree, inputs)

@@ -26,7 +26,7 @@ from engine.evaluation.predictions import predict_loader
 from engine.inference.sizes import input_size
 from tests.rectangles import save
 from utils.errors import UserError
-from utils.run_folders import newest_weights
+from utils.run_folders import default_weights
 
 TWELVE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR1", "AR10", "AR100", "AR_S", "AR_M", "AR_L"]
 SIZES = [(120, 90), (90, 120), (100, 100)]  # width, height of the images
@@ -383,9 +383,17 @@ def test_newest_weights_are_the_last_written(tmp_path):
         (tmp_path / name / "weights").mkdir(parents=True)
         (tmp_path / name / "weights/best.pt").touch()
         os.utime(tmp_path / name / "weights/best.pt", (i, i))
-    assert newest_weights(tmp_path) == tmp_path / "exp2/weights/best.pt"
+    assert default_weights(tmp_path) == tmp_path / "exp2/weights/best.pt"
+
+
+def test_before_the_first_run_the_weights_are_those_that_ship(tmp_path, capsys, monkeypatch):
+    shipped = tmp_path / "treecrowns.pt"
+    monkeypatch.setattr("utils.run_folders.SHIPPED", shipped)
     with pytest.raises(UserError, match="train first, or give --weights"):
-        newest_weights(tmp_path / "exp")
+        default_weights(tmp_path / "runs")
+    shipped.touch()
+    assert default_weights(tmp_path / "runs") == shipped
+    assert f"the tree-crown detector that ships, {shipped}" in capsys.readouterr().err
 
 
 def test_importing_the_command_is_light():

@@ -14,7 +14,7 @@ from engine.inference.sizes import input_size
 from engine.inference.test_time_augmentation import TestTimeAugmentation
 from engine.runtimes import Ensemble, load_predictor
 from engine.runtimes.metadata import Metadata
-from engine.runtimes.parity import compare
+from engine.runtimes.parity import FP16, FP32, compare
 from models import load_model
 from models.checkpoint import save_checkpoint
 from utils.errors import UserError
@@ -205,6 +205,28 @@ def test_parity_finds_a_difference_and_not_a_number():
     scores = compare(scene, lambda x: scene(x) - torch.tensor([0, 0, 0, 0, 0, 0.01]), [(1, 32, 64)])
     assert not scores.agree and scores.scores == pytest.approx(0.01, abs=1e-6)
     assert not compare(scene, lambda x: scene(x) * float("nan"), [(1, 32, 64)]).agree
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "off", "places", "agree"),
+    [
+        (FP16, 2.0, 1, True),  # one of 100,000 numbers, out by up to five times
+        (FP16, 6.0, 1, False),
+        (FP16, 2.0, 100, False),
+        (FP16, float("nan"), 1, False),
+        (FP32, 2.0, 1, False),
+    ],
+)
+def test_in_16_bits_a_few_numbers_may_differ_a_little_more(tolerance, off, places, agree):
+    def first(images):
+        return torch.zeros(1, 20_000, 5)
+
+    def second(images):
+        output = first(images)
+        output[0, :places, 4] = off * tolerance.scores
+        return output
+
+    assert compare(first, second, [(1, 32, 64)], tolerance).agree is agree
 
 
 @pytest.mark.parametrize(
