@@ -9,7 +9,7 @@ tile: {size: 640, overlap: .2, min_area: .4}    # optional: read images as overl
 annotations: {val: annotations/val.json}        # optional: COCO files to use instead, where they exist
 images: {val: images/val}                       # optional: where the images of a COCO file are
 category_ids: [1, 3]                            # optional: COCO's category id of each class
-recipe: {hyp: data/hyps/low.yaml, imgsz: 640, epochs: 100, batch_size: 16}  # optional: for train.py
+recipe: {cfg: yolov5n-spd, hyp: data/hyps/low.yaml, imgsz: 640, epochs: 100, batch_size: 16}  # for train.py
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ Sources = Annotated[tuple[Source, ...], BeforeValidator(_as_sources)]
 class Recipe(Checked):
     """What `train.py` takes for its options of the same names where they are left out."""
 
+    cfg: Annotated[Text | None, must_be("a network, such as yolov5n-spd")] = None
     hyp: Annotated[Text | None, must_be("a YAML file")] = None
     imgsz: Annotated[Count | None, must_be("a whole number from 1")] = None
     epochs: Annotated[Count | None, must_be("a whole number from 1")] = None

@@ -84,13 +84,16 @@ def complete(run: Run, data: Path) -> dict[str, Any]:
 
 
 def epochs_of(run: Run, place: Place, data: Path, options: dict[str, Any]) -> int:
-    """Return the epochs of a run: as its budget says, or as many as fit into its minutes on this machine.
+    """Return the epochs of a run: as its budget says, or as many as fit into its minutes.
 
-    Minutes become epochs once for all seeds, by timing two epochs; the second counts.
+    Minutes become epochs as the suite says of the network, or once for all seeds by timing two epochs on this
+    machine; the second counts.
     """
     if run.budget.minutes is None:
         assert run.budget.epochs is not None
         return run.budget.epochs
+    if run.entry.epochs is not None:
+        return run.entry.epochs
     from filelock import FileLock
 
     folder = place.folder(run).parent

@@ -90,6 +90,7 @@ class NetworkEntry(Checked):
         tile: of the data set, such as {size: 320, overlap: .2}, instead of its own.
         data: data sets that it runs on, instead of all.
         seeds: instead of the suite's.
+        epochs: that fill a budget in minutes; None times two epochs on this machine.
     """
 
     cfg: str | None = None
@@ -106,6 +107,7 @@ class NetworkEntry(Checked):
     tile: Keys = NO_KEYS
     data: Names = ()
     seeds: Count | None = None
+    epochs: Count | None = None
 
     @model_validator(mode="after")
     def _names_a_network(self) -> Self:

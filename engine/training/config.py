@@ -136,7 +136,8 @@ class TrainConfig(Options):
 
     weights: Path | None = opt(None, "start from this checkpoint's weights, as far as they fit")
     cfg: str | None = opt(
-        None, "architecture, such as yolov5s-spd or a model YAML (default: that of --weights, or yolov5n-spd)"
+        None,
+        "name or YAML of the architecture (default: of --weights, of the data's recipe, or yolov5n-spd)",
     )
     downsample: str | None = opt(
         None,

@@ -43,7 +43,7 @@ class ClassificationTask(Task):
     """
 
     kind = "classify"
-    default_model = "resnet18-spd"
+    usual_model = "resnet18-spd"
     fallback: ClassVar[Mapping[str, Any]] = {
         "hyp": "data/hyps/mnist5k.yaml",
         "imgsz": 64,

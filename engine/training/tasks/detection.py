@@ -54,7 +54,7 @@ class DetectionTask(Task):
     """
 
     kind = "detect"
-    default_model = "yolov5n-spd"
+    usual_model = "yolov5n-spd"
     fallback: ClassVar[Mapping[str, Any]] = {
         "hyp": "data/hyps/low.yaml",
         "imgsz": 640,

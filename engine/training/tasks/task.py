@@ -98,7 +98,7 @@ class Task(ABC):
 
     Attributes:
         kind: "detect" or "classify", as checkpoints call it.
-        default_model: where neither the user nor a checkpoint names one.
+        usual_model: where neither the user nor a checkpoint nor the data set's recipe names one.
         recipe: options of the data set's own recipe.
         fallback: options where neither the user nor the recipe chooses.
         hyperparameters: the kind that it takes.
@@ -108,13 +108,18 @@ class Task(ABC):
     """
 
     kind: ClassVar[Kind]
-    default_model: ClassVar[str]
+    usual_model: ClassVar[str]
     fallback: ClassVar[Mapping[str, Any]]
     hyperparameters: ClassVar[type[OptimizerSettings]]
     columns: ClassVar[Columns]
     shown: ClassVar[Mapping[str, str]]
     recipe: Mapping[str, Any]
     details: Mapping[str, Any]
+
+    @property
+    def default_model(self) -> str:
+        """The architecture where neither the user nor a checkpoint names one."""
+        return str(self.recipe.get("cfg", self.usual_model))
 
     def known_names(self, options: TrainConfig) -> tuple[str, ...] | None:
         """Return the classes as far as they are known before the data are read."""

@@ -149,7 +149,7 @@ def test_patience_stops_a_run_that_no_longer_improves(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--imgsz", "100"], "--imgsz must be a multiple of 32"),
+        (["--imgsz", "100"], "--imgsz must be a multiple of 16"),
         (["--cfg", "yolov5q"], "unknown model"),
         (["--cfg", "resnet18", "--data", "data/treecrowns.yaml"], "resnet18 is a classifier, but"),
         (["--cfg", "yolov5n", "--data", "data/mnist5k.yaml"], "yolov5n is a detector, but"),
@@ -221,7 +221,7 @@ def test_the_script_exits_with_code_2_and_without_a_traceback(tmp_path: Path) ->
     command = [sys.executable, "train.py", "--project", str(tmp_path / "runs"), "--imgsz", "100"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert done.stderr == "train.py: error: --imgsz must be a multiple of 32, got 100; try 128\n"
+    assert done.stderr == "train.py: error: --imgsz must be a multiple of 16, got 100; try 112\n"
     assert done.stdout == ""
 
 
