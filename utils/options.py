@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import functools
 import math
 import types
 from collections.abc import Iterator, Mapping
@@ -137,9 +138,10 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def options_of(config: type[Options]) -> list[Option]:
+@functools.cache
+def options_of(config: type[Options]) -> tuple[Option, ...]:
     """Return every option of a config class, those of its groups included, in the order of declaration."""
-    return list(_options(config, config, "", {}))
+    return tuple(_options(config, config, "", {}))
 
 
 def _options(

@@ -25,7 +25,9 @@ TOKENS = (
 )  # fmt: skip
 
 
-def mutated(content: bytes, rng: random.Random, others: Sequence[bytes] = (), structured: bool = False) -> bytes:
+def mutated(
+    content: bytes, rng: random.Random, others: Sequence[bytes] = (), structured: bool = False
+) -> bytes:
     """Return a changed copy of a file's bytes.
 
     Args:

@@ -204,7 +204,9 @@ def report_on(runner: Runner, seconds: float, found: Path) -> None:
 def main(arguments: Any = None) -> int:
     """Run the targets that the command line names; return 1 where something was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="+", choices=["all", *TARGETS], metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument(
+        "targets", nargs="+", choices=["all", *TARGETS], metavar="TARGET", help=", ".join(TARGETS)
+    )
     parser.add_argument("--runs", type=int, default=100_000, help="files for each target")
     parser.add_argument("--seconds", type=float, default=3600.0, help="at most, for each target")
     parser.add_argument("--seed", type=int, default=0)
@@ -226,7 +228,10 @@ def main(arguments: Any = None) -> int:
         runner, start = Runner(name), time.monotonic()
         if cfg.atheris:
             with_atheris(
-                runner, cfg.runs, cfg.seconds, lambda r=runner, s=start: report_on(r, time.monotonic() - s, found)
+                runner,
+                cfg.runs,
+                cfg.seconds,
+                lambda r=runner, s=start: report_on(r, time.monotonic() - s, found),
             )
         runner.run(cfg.runs, cfg.seconds, cfg.seed)
         report_on(runner, time.monotonic() - start, found)

@@ -46,12 +46,16 @@ MODEL = {
     "nc": 2, "depth_multiple": 0.33, "width_multiple": 0.25, "activation": "nn.ReLU()",
     "anchors": [[10, 13, 16, 30]],
     "backbone": [
-        [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "SPDConv", [16]], [-1, 3, "C3", [32, True]], [-1, 1, "SPPF", [32, 5]],
+        [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Downsample", [16, "spd"]], [-1, 3, "C3", [32, True]], [-1, 1, "SPPF", [32, 5]],
     ],
     "head": [
         [-1, 1, "nn.Upsample", ["None", 2, "nearest"]], [[-1, 0], 1, "Concat", [1]],
         [[5], 1, "Detect", ["nc", "anchors"]],
     ],
+}  # fmt: skip
+CLASSIFIER = {
+    "task": "classify", "nc": 2, "block": "basic", "depths": [1, 1], "widths": [8, 8, 16],
+    "downsample": ["none", "none", "spd"], "strides": [1, 1, 2],
 }  # fmt: skip
 METADATA = {
     "format": 1, "names": ["car", "person"], "stride": 32, "task": "detect", "imgsz": [64, 64], "batch": 1,
@@ -80,10 +84,11 @@ TEXTS = {
     "hyp_yaml/good.json": json.dumps(HYP),
     "hyp_yaml/good.yaml": "lr0: 1e-2\nmosaic: &a 0.5\nmixup: *a\n",
     "model_yaml/good.json": json.dumps(MODEL),
-    "model_yaml/good-classifier.json": json.dumps({"task": "classify", "nc": 2, "stages": [1, 1], "width": 8}),
+    "model_yaml/good-classifier.json": json.dumps(CLASSIFIER),
     "results_csv/good": "epoch,train/box_loss,lr/pg0\n0,0.5,0.1\n1,0.4,0.1\n2,,\n",
-    "path_list/good": "# images\na.jpg\n'b c.png'\n./sub/d.tif\nrtsp://camera/live\n",
-    "source/good-glob": "images/*.jpg",
+    "path_list/good-streams": "rtsp://camera/live\n0\n",
+    "path_list/good": "# images\na.jpg\n'b c.png'\n./sub/d.tif\n",
+    "source/good-glob": "*.jpg",
     "source/good-stream": "rtsp://user:word@camera/live?x=1",
     "source/good-camera": "0",
     "metadata/good": json.dumps(METADATA),
@@ -93,12 +98,14 @@ TEXTS = {
     "text_tables/good-dota": "imagesource:GoogleEarth\ngsd:0.1\n1 2 3 2 3 4 1 4 ship 0\n",
     "text_tables/good-visdrone": "1,2,30,40,1,4,0,0,\n5,6,7,8,0,0,0,0\n",
     "geojson/good": json.dumps(GEOJSON),
-    "options/good-train": "--epochs\n3\n--imgsz=64\n--cache\nram\n--freeze\n1\n2\n--no-amp",
-    "options/good-detect": "--weights\na.pt\nb.pt\n--source\n0\n--conf\n.5\n--classes\n0\n--half",
+    "options/good-train": "train\n--epochs\n3\n--imgsz=64\n--cache\nram\n--freeze\n1\n2\n--no-amp",
+    "options/good-detect": "detect\n--weights\na.pt\nb.pt\n--source\n0\n--conf\n.5\n--classes\n0\n--half",
+    "options/good-val": "val\n--weights\na.pt\n--task=test\n--conf-thres\n0.01",
+    "options/good-export": "export\n--weights\na.pt\n--include\nonnx\n--imgsz\n64\n32",
     "limits/good": "image_pixels=2e9 classes=50000,tiles=7",
-    "checkpoint_fields/good": "0",
-    "resumed_options/good": "0",
-    "training_state/good": "0",
+    "checkpoint_fields/good": "good",
+    "resumed_options/good": "good",
+    "training_state/good": "good",
 }
 
 

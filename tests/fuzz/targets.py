@@ -139,6 +139,7 @@ def source(content: bytes) -> None:
     from data.media.sources import open_source
 
     text = content.decode("utf-8", "surrogateescape")
+    written("i.jpg", b"")
     if _is_local(text):
         open_source(text)
 
@@ -164,12 +165,10 @@ def image(content: bytes) -> None:
 def video(content: bytes) -> None:
     from data.media.sources import open_source
 
-    for suffix in (".mp4", ".gif"):
-        file = written(f"v{suffix}", content)
-        source = open_source(str(file))
-        str(source), source.count
-        for frame in islice(source, 3):
-            assert frame.image.ndim == 3
+    source = open_source(str(written("v.gif" if content.startswith(b"GIF") else "v.mp4", content)))
+    str(source), source.count
+    for frame in islice(source, 3):
+        assert frame.image.ndim == 3
 
 
 def idx(content: bytes) -> None:
@@ -268,9 +267,11 @@ def _state(model: Any) -> Any:
 
 
 def _changed_checkpoint(content: bytes) -> dict[str, Any]:
-    """A checkpoint of which some values are changed, as the bytes say."""
+    """A checkpoint of which some values are changed, as the bytes say; none of the bytes "good"."""
     from tests.fuzz.mutate import changed_value
 
+    if content.endswith(b"good"):
+        return _trained()
     rng = random.Random(content)
     tree: dict[str, Any] = dict(_trained())
     for _ in range(rng.choice((1, 1, 2))):
@@ -285,7 +286,7 @@ def checkpoint_fields(content: bytes) -> None:
     from models.load import from_checkpoint
     from utils.reading import reading
 
-    file = written("w.pt", b"x")
+    file = written("w.pt", bytes(10**6))
     with reading(file, "a checkpoint"):
         checked = _checked(_bounded(_changed_checkpoint(content), file), file)
     from_checkpoint(checked, str(file))
@@ -298,11 +299,11 @@ def resumed_options(content: bytes) -> None:
     from engine.training.config import TrainConfig
     from models.checkpoint import _checked
 
-    file = written("w.pt", b"x")
+    file = written("w.pt", bytes(10**6))
     checked = _checked(_changed_checkpoint(content), file)
     with mock.patch.object(resume, "read_checkpoint", lambda path: checked):
         run = resume.interrupted_run(TrainConfig.of(resume=str(file)))
-    run.check_names(["car", "person"], file)
+    run.check_names(["0", "1"], file)
 
 
 def training_state(content: bytes) -> None:
@@ -324,7 +325,9 @@ def metadata(content: bytes) -> None:
     except (ValueError, RecursionError):
         strings = {"names": content.decode("latin1"), "stride": "32"}
     if isinstance(strings, dict):
-        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in strings.items()}
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value) for key, value in strings.items()
+        }
         Metadata.from_strings(texts, "x.onnx")
 
 
@@ -370,22 +373,22 @@ def geojson(content: bytes) -> None:
         _read_feature(f"feature {number}", feature)
 
 
-def options(content: bytes) -> None:
+@cache
+def _commands() -> dict[str, Any]:
     from engine.evaluation.config import ValConfig
     from engine.export.config import ExportConfig
     from engine.inference.config import DetectConfig
     from engine.training.config import TrainConfig
-    from utils.cli import parse
-    from utils.errors import UserError
 
-    words = content.decode("utf-8", "surrogateescape").split("\n")
-    if {"-h", "--help"} & set(words):
-        return
-    for config in (TrainConfig, ValConfig, DetectConfig, ExportConfig):
-        try:
-            parse(config, words, "x").plain()
-        except UserError:
-            continue
+    return {"train": TrainConfig, "val": ValConfig, "detect": DetectConfig, "export": ExportConfig}
+
+
+def options(content: bytes) -> None:
+    from utils.cli import parse
+
+    command, *words = content.decode("utf-8", "surrogateescape").split("\n")
+    if not {"-h", "--help"} & set(words):
+        parse(_commands().get(command, _commands()["train"]), words, "x").plain()
 
 
 def limits(content: bytes) -> None:
