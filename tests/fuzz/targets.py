@@ -6,6 +6,7 @@ it raises is a fault, and so is taking 5 seconds, or 500 MB.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -276,7 +277,7 @@ def _changed_checkpoint(content: bytes) -> dict[str, Any]:
     tree: dict[str, Any] = dict(_trained())
     for _ in range(rng.choice((1, 1, 2))):
         key = rng.choice(list(tree))
-        changed = changed_value({key: tree[key]}, rng)
+        changed = changed_value({key: copy.deepcopy(tree[key])}, rng)
         tree = {**tree, **changed} if key in changed else {k: v for k, v in tree.items() if k != key}
     return tree
 
