@@ -35,7 +35,7 @@ NUMBERS = {
     "workers_mb": "memory of its workers, their share, MB",
     "files": "open files",
     "threads": "threads",
-    "rate": "done per second of processor time",
+    "rate": "speed, per second of the processor",
 }
 PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 SETTLED = 0.2  # of a part, after which its numbers should not grow
@@ -89,7 +89,7 @@ def main(cfg: SoakConfig) -> int:
             else:
                 command = training(folder, cfg.epochs)
                 rows = folder / "soak" / "results.csv"
-                done = functools.partial(lines, rows)
+                done = functools.partial(lines, rows, heading=1)
             code, of_part = watched(part, command, log, done)
             failed |= bool(code)
             if code:
@@ -100,9 +100,9 @@ def main(cfg: SoakConfig) -> int:
     return int(failed)
 
 
-def lines(path: Path) -> int:
-    """How many lines a file has, 0 where it is not there yet."""
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def lines(path: Path, heading: int = 0) -> int:
+    """How many lines a file has after its heading, 0 where it is not there yet."""
+    return path.read_bytes().count(b"\n") - heading if path.exists() else 0
 
 
 def write_network(path: Path) -> Path:
@@ -276,8 +276,9 @@ def draw(path: Path, samples: Sequence[Sample]) -> None:
             axis.set_ylim(0, 1.2 * max(1.0, *(getattr(sample, name) for sample in own)))
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=7)
+            axis.locator_params(axis="x", nbins=4)
             if column == 0:
-                axis.set_ylabel(what.replace(", ", ",\n").replace("of the ", "of\nthe "), fontsize=7)
+                axis.set_ylabel(what.replace(", ", ",\n").replace("of the command", "of\nthe command"), fontsize=7)
         axes[0, column].set_title(part, fontsize=9)
         axes[-1, column].set_xlabel(units[part], fontsize=8)
     figure.tight_layout()

@@ -97,7 +97,7 @@ def changed_value(tree: Any, rng: random.Random) -> Any:
         parent[key] = copy.deepcopy(other[place])
     else:
         value = parent[key]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
         parent[key] = value * rng.choice((-1, 0.5, 1000, 10**9)) if number else [value]
     return tree
 
