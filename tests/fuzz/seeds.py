@@ -1,7 +1,7 @@
 """Write the good files of the corpus, from which bad ones are made: `python -m tests.fuzz.seeds`.
 
-The corpus holds them as `<target>/good-*`; what was found to break a reader lies beside them, named after what
-went wrong.
+The corpus holds them as `<target>/good-*`; what was found to break a reader lies beside them, named after
+what went wrong.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ MODEL = {
     "nc": 2, "depth_multiple": 0.33, "width_multiple": 0.25, "activation": "nn.ReLU()",
     "anchors": [[10, 13, 16, 30]],
     "backbone": [
-        [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Downsample", [16, "spd"]], [-1, 3, "C3", [32, True]], [-1, 1, "SPPF", [32, 5]],
+        [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Downsample", [16, "spd"]], [-1, 3, "C3", [32, True]],
+        [-1, 1, "SPPF", [32, 5]],
     ],
     "head": [
         [-1, 1, "nn.Upsample", ["None", 2, "nearest"]], [[-1, 0], 1, "Concat", [1]],

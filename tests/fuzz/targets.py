@@ -1,11 +1,12 @@
 """The readers of strangers' files, each as a function of a file's bytes.
 
-A target returns, or raises a `UserError` (or a reader's own error for one broken image or video). Whatever else
-it raises is a fault, and so is taking 5 seconds, or 500 MB.
+A target returns, or raises a `UserError` (or a reader's own error for one broken image or video). Whatever
+else it raises is a fault, and so is taking 5 seconds, or 500 MB.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -86,10 +87,8 @@ def dataset_yaml(content: bytes) -> None:
     from utils.errors import UserError
 
     file = written("d.yaml", content)
-    try:
+    with contextlib.suppress(UserError):
         read_class_names(file)
-    except UserError:
-        pass
     read_dataset_yaml(file)
 
 
@@ -111,10 +110,8 @@ def hyp_yaml(content: bytes) -> None:
     from utils.errors import UserError
 
     file = written("h.yaml", content)
-    try:
+    with contextlib.suppress(UserError):
         read_hyp(file, ClassifierHyperparameters)
-    except UserError:
-        pass
     read_hyp(file)
 
 
