@@ -4,9 +4,9 @@
     python -m tests.fuzz.run labels coco --runs 1000000
     python -m tests.fuzz.run all --seconds 60          # at most a minute for each reader
 
-Files are made from those of the corpus by `tests.fuzz.mutate`; with
-atheris installed (`pip install atheris`), `--atheris` lets libFuzzer choose which of them to go on from, by the lines of ours that they reach.
-What is found goes to --found, one file for each place in the code.
+Files are made from those of the corpus by `tests.fuzz.mutate`; with atheris installed (`pip install
+atheris`), `--atheris` lets libFuzzer choose which of them to go on from, by the lines of ours that they
+reach. What is found goes to --found, one file for each place in the code.
 """
 
 from __future__ import annotations
