@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints, Union
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 

@@ -81,11 +81,11 @@ def changed_value(tree: Any, rng: random.Random) -> Any:
     """Return nested lists and dicts in which one value is now odd, gone, doubled, renamed or moved."""
     places = list(_places(tree))
     if not places:
-        return rng.choice(ODD)
+        return copy.deepcopy(rng.choice(ODD))
     parent, key = rng.choice(places)
     kind = rng.randrange(8)
     if kind < 4:
-        parent[key] = rng.choice(ODD)
+        parent[key] = copy.deepcopy(rng.choice(ODD))
     elif kind == 4:
         del parent[key]
     elif kind == 5 and isinstance(parent, list):
