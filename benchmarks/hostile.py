@@ -11,6 +11,7 @@ memory are what the bad one adds. It must end in no traceback, and start no prog
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import json
 import logging
@@ -24,12 +25,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from utils.cli import run
 from utils.errors import UserError
 from utils.options import Options, opt
 
+TESTS: Any = SimpleNamespace()  # what tests/fuzz/targets.py and tests/fuzz/seeds.py hold, once it is needed
 LOG = logging.getLogger(__name__)
 SECONDS, MEGABYTES = 5.0, 500.0
 GIVEN_UP = 60  # seconds of the processor, after which the system ends it
@@ -58,11 +61,12 @@ class Taken:
 def main(cfg: HostileConfig) -> int:
     """Print the worst file of each reader; return 1 where one is above a limit or not refused well."""
     from benchmarks.markdown import print_head, print_row
-    from tests.fuzz.targets import TARGETS
 
+    for module in ("tests.fuzz.seeds", "tests.fuzz.targets"):
+        vars(TESTS).update(vars(importlib.import_module(module)))
     taken: list[Taken] = []
     csv = cfg.csv and cfg.csv.resolve()
-    prepare(cfg.only or list(TARGETS))
+    prepare(cfg.only or list(TESTS.TARGETS))
     for reader, name, make in hostile_files():
         if not cfg.only or reader in cfg.only:
             taken.append(measured(reader, name, make()))
@@ -106,14 +110,11 @@ def prepare(readers: Sequence[str]) -> None:
     """Import what reads files, and read the good ones, so that a bad one pays for itself alone."""
     import cv2
 
-    from tests.fuzz.seeds import CORPUS
-    from tests.fuzz.targets import TARGETS, folder
-
     cv2.setNumThreads(0)  # threads do not survive a fork
-    os.chdir(folder())
+    os.chdir(TESTS.folder())
     for reader in readers:
-        for good in sorted((CORPUS / reader).glob("good*")):
-            TARGETS[reader].read(good.read_bytes())
+        for good in sorted((TESTS.CORPUS / reader).glob("good*")):
+            TESTS.TARGETS[reader].read(good.read_bytes())
 
 
 def measured(reader: str, name: str, content: bytes) -> Taken:
@@ -138,7 +139,6 @@ def read_one(reader: str, content: bytes) -> tuple[float, float, str]:
     """Return seconds, megabytes and what came of a file."""
     from data.media.frame import BrokenVideo
     from data.media.image_files import ImageReadError
-    from tests.fuzz.targets import TARGETS
 
     started: list[str] = []
     sys.addaudithook(lambda event, _: started.append(event) if event in PROGRAMS else None)
@@ -146,7 +146,7 @@ def read_one(reader: str, content: bytes) -> tuple[float, float, str]:
     before, start = highest(), time.process_time()
     outcome = "read"
     try:
-        TARGETS[reader].read(content)
+        TESTS.TARGETS[reader].read(content)
     except (UserError, ImageReadError, BrokenVideo):
         outcome = "refused"
     except Exception as error:
@@ -166,11 +166,8 @@ def highest() -> float:
 
 def hostile_files() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """Yield reader, name and what makes the content of every file."""
-    from tests.fuzz.seeds import CORPUS
-    from tests.fuzz.targets import TARGETS
-
-    for reader in TARGETS:
-        for file in sorted((CORPUS / reader).iterdir()):
+    for reader in TESTS.TARGETS:
+        for file in sorted((TESTS.CORPUS / reader).iterdir()):
             yield reader, file.name, file.read_bytes
     for (reader, name), make in BOMBS.items():
         yield reader, name, make
@@ -268,10 +265,8 @@ def idx_bomb() -> bytes:
 
 
 def coco_of(**changes: Any) -> bytes:
-    """A COCO file with some lists replaced."""
-    from tests.fuzz.seeds import COCO
-
-    return json.dumps({**COCO, **changes}).encode()
+    """A TESTS.COCO file with some lists replaced."""
+    return json.dumps({**TESTS.COCO, **changes}).encode()
 
 
 def model_of(row: list[Any], **changes: Any) -> bytes:

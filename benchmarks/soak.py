@@ -278,7 +278,8 @@ def draw(path: Path, samples: Sequence[Sample]) -> None:
             axis.tick_params(labelsize=7)
             axis.locator_params(axis="x", nbins=4)
             if column == 0:
-                axis.set_ylabel(what.replace(", ", ",\n").replace("of the command", "of\nthe command"), fontsize=7)
+                shown = what.replace(", ", ",\n").replace("of the command", "of\nthe command")
+                axis.set_ylabel(shown, fontsize=7)
         axes[0, column].set_title(part, fontsize=9)
         axes[-1, column].set_xlabel(units[part], fontsize=8)
     figure.tight_layout()

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import functools
 import math
 import types
 from collections.abc import Iterator, Mapping
@@ -138,9 +137,13 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-@functools.cache
 def options_of(config: type[Options]) -> tuple[Option, ...]:
     """Return every option of a config class, those of its groups included, in the order of declaration."""
+    return _listed(config)
+
+
+@functools.cache
+def _listed(config: Any) -> tuple[Option, ...]:
     return tuple(_options(config, config, "", {}))
 
 

@@ -1,4 +1,4 @@
-"""Black and saturated images, boxes of every size, no objects and thousands: finite numbers, the same each time."""
+"""Black and saturated images, boxes of every size, no objects and thousands: finite and reproducible."""
 
 from __future__ import annotations
 
