@@ -12,16 +12,12 @@ from tools.licenses import license_of, required
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"benchmarks", "data", "engine", "models", "tests", "tools", "utils"}
 OPTIONAL = {  # imported where they are there, or with a message that says what to install
-    "gradio", "hypothesis", "mlflow", "onnxslim", "openvino", "pytorch_wavelets", "ray", "rasterio", "sahi",
-    "tensorboard", "tensorrt", "thop", "wandb", "psutil", "torchvision", "timm", "pandas", "atheris", "modelopt",
+    *("gradio", "mlflow", "onnxslim", "openvino", "psutil", "ray", "rasterio", "sahi", "tensorboard"),
+    *("tensorrt", "thop", "timm", "torchvision", "wandb", "pandas", "modelopt", "pytorch_wavelets"),
     "starlette",  # of gradio
     "pydantic_core",  # of pydantic
-}  # fmt: skip
-NOT_IMPORTED = {
-    "torchvision": "of ultralytics",
-    "onnxscript": "torch's exporter",
-    "lap": "ultralytics' trackers",
 }
+NOT_IMPORTED = {"torchvision", "onnxscript", "lap"}  # needed by Ultralytics, torch's exporter, trackers
 
 
 def imported() -> set[str]:
