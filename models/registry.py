@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -119,6 +119,9 @@ def _check_arguments(build: Builder, arguments: list[Any]) -> None:
 
 
 def _kinds_of(hint: Any) -> list[type]:
-    """Return the plain types of an annotation: int | list[float] -> int, list."""
-    hints = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    """Return the plain types of an annotation: int | list[float] -> int, list.
+
+    Python 3.10 turns the annotation of a parameter whose default is None into a `typing.Union`.
+    """
+    hints = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return [get_origin(each) or each for each in hints]

@@ -137,9 +137,14 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def options_of(config: type[Options]) -> list[Option]:
+def options_of(config: type[Options]) -> tuple[Option, ...]:
     """Return every option of a config class, those of its groups included, in the order of declaration."""
-    return list(_options(config, config, "", {}))
+    return _listed(config)
+
+
+@functools.cache
+def _listed(config: Any) -> tuple[Option, ...]:
+    return tuple(_options(config, config, "", {}))
 
 
 def _options(

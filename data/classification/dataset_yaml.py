@@ -111,15 +111,15 @@ def read_classification_yaml(path: str | Path) -> ClassificationDatasetConfig:
         raise UserError(f"{file} is not a data set for classification: it has no 'task: classify'")
     with guarded(file, "a data-set YAML"):
         written = ClassificationYaml.of(content, file)
-    return ClassificationDatasetConfig(
-        file,
-        root_folder(file, written.path),
-        written.format,
-        _with_validation(written.splits),
-        written.names,
-        written.resize,
-        resolved_recipe(file, written.recipe),
-    )
+        return ClassificationDatasetConfig(
+            file,
+            root_folder(file, written.path),
+            written.format,
+            _with_validation(written.splits),
+            written.names,
+            written.resize,
+            resolved_recipe(file, written.recipe),
+        )
 
 
 def _describe_folder(folder: Path) -> ClassificationDatasetConfig:

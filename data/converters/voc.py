@@ -17,7 +17,7 @@ from data.converters.ground_truth import AnnotatedImage, Converted, Object
 from data.converters.reading import numbers, read_text
 from data.media.image_files import IMAGE_SUFFIXES
 from utils.errors import UserError
-from utils.reading import reading
+from utils.reading import is_regular, reading
 
 NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
@@ -106,4 +106,4 @@ def _image_of(file: Path, root: ElementTree.Element) -> Path:
     written = Path((root.findtext("filename") or "").strip()).name
     names = [file.stem + suffix for suffix in (".jpg", *sorted(IMAGE_SUFFIXES))] + [written or file.stem]
     paths = [folder / name for folder in folders for name in names]
-    return next((path for path in paths if path.is_file()), folders[0] / names[0])
+    return next((path for path in paths if is_regular(path)), folders[0] / names[0])

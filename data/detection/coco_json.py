@@ -170,7 +170,7 @@ def _usable(value: Any, kind: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, kind):
         return False
     if kind is _NUMBER:
-        return 0 < value <= FARTHEST  # false for NaN
+        return 1 <= value <= FARTHEST  # false for NaN
     return not isinstance(value, int) or abs(value) < LARGEST_ID
 
 

@@ -20,9 +20,9 @@ from data.media.large_image import open_large
 from data.media.signatures import is_video_file
 from data.media.streams import Streams, is_stream, without_password
 from data.paths import in_project, is_litter, read_lines, resolve
-from utils.errors import UserError
+from utils.errors import UserError, quoted
 from utils.limits import ANIMATION_FRAMES, VIDEO_PIXELS
-from utils.reading import check_regular, is_regular, reading
+from utils.reading import check_regular, guarded, is_regular, reading
 
 LOG = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
@@ -146,13 +146,15 @@ def open_source(
         raise UserError(f"no source given; {_WHAT}")
     files: list[Path] = []
     streams: list[str] = []
-    for name, listed in (entry for one in given for entry in _entries(str(one))):
-        if is_stream(name) and not Path(name).exists():
-            streams.append(name)
-        elif listed and _media([Path(name)]):
-            files.append(Path(name))  # a missing one is reported later, and the others are read
-        else:
-            files += _find(name)
+    for one in given:
+        with guarded(quoted(str(one)), "a source"):  # names that are too long, or hold a NUL
+            for name, listed in _entries(str(one)):
+                if is_stream(name) and not Path(name).exists():
+                    streams.append(name)
+                elif listed and _media([Path(name)]):
+                    files.append(Path(name))  # a missing one is reported later, and the others are read
+                else:
+                    files += _find(name)
     if streams and files:
         raise UserError(f"streams and files cannot be mixed: {without_password(streams[0])} and {files[0]}")
     return Streams(streams, vid_stride, report) if streams else MediaFiles(files, vid_stride, report)

@@ -83,7 +83,12 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def drop_rows_from(path: Path, epoch: int) -> None:
     """Drop the rows of `epoch` and later ones, which a resumed run writes again."""
     header, rows = _read(path)
-    kept = [row for row in rows if (row.get("epoch") or "").isdigit() and int(row["epoch"]) < epoch]
+    numbers = [row.get("epoch") or "" for row in rows]
+    kept = [  # a number of ten digits is no epoch, one of thousands is not even read
+        row
+        for row, number in zip(rows, numbers, strict=True)
+        if number.isdecimal() and len(number) < 10 and int(number) < epoch
+    ]
     if len(kept) < len(rows):
         _write(path, header, kept)
 
