@@ -1,0 +1,219 @@
+"""A run: its folder, its work units, and what is missing of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.inference.fleet.collect import Collector, DetectedFile
+from engine.inference.fleet.listing import read_listing
+from engine.inference.fleet.shards import KINDS, Origin, done_units, write_unit
+from engine.inference.fleet.stream import BLOCK, Work, detected_tables
+from utils.errors import UserError
+from utils.files import write_atomically
+from utils.reading import reading
+
+LOG = logging.getLogger(__name__)
+LISTING = "listing.parquet"
+UNIT = 256  # files of a work unit at most: what a killed run has to do again is a few of them
+UNITS = 200  # into which a small run is cut nevertheless
+WAVE = 400  # units that Ray Data is given at once: the driver knows no more paths than these have
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What does not change in a run; run.json.
+
+    Attributes:
+        files: in the listing.
+        unit: files of a work unit.
+        names: the classes.
+        model_hash: see `Origin`.
+        options_hash: see `Origin`.
+    """
+
+    files: int
+    unit: int
+    names: tuple[str, ...]
+    model_hash: str
+    options_hash: str
+
+    @classmethod
+    def of(cls, files: int, origin: Origin) -> RunState:
+        """Return the state of a new run over so many files."""
+        unit = min(max(-(-files // UNITS), 1), UNIT)
+        return cls(files, unit, tuple(origin.names), origin.model_hash, origin.options_hash)
+
+    @property
+    def origin(self) -> Origin:
+        """Of the detections."""
+        return Origin(self.names, self.model_hash, self.options_hash)
+
+    @property
+    def units(self) -> int:
+        """How many work units there are."""
+        return -(-self.files // self.unit)
+
+    def save(self, folder: Path) -> None:
+        """Write run.json, and the folders of the results."""
+        for kind in KINDS:
+            (folder / kind).mkdir(exist_ok=True)
+        with write_atomically(folder / "run.json", sync=True) as file:
+            json.dump(asdict(self), file, indent=2)
+
+    @classmethod
+    def read(cls, folder: Path) -> RunState:
+        """Read run.json.
+
+        Raises:
+            UserError: it is not there or broken.
+        """
+        path = folder / "run.json"
+        if not path.exists():
+            raise UserError(f"{folder} is no run of --ray that can be resumed: it has no run.json")
+        with reading(path, "the state of a run"):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**values, "names": tuple(values["names"])})
+
+
+def hash_of_files(paths: Sequence[Path]) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of files, in this order; of folders all that is in them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb") as opened:
+                    while piece := opened.read(1 << 20):
+                        digest.update(piece)
+    return digest.hexdigest()[:16]
+
+
+def hash_of(value: Any) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of plain data."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass
+class Counts:
+    """How many of each, for the summary."""
+
+    files: int = 0
+    images: int = 0
+    objects: int = 0
+    broken: int = 0
+    earlier: int = 0  # files that were done before this process began
+
+    def add(self, file: DetectedFile) -> None:
+        """Count a file that is written."""
+        self.files += 1
+        self.images += len(file.images)
+        self.objects += sum(len(image.detections) for image in file.images)
+        self.broken += file.error is not None
+
+
+@dataclass
+class _Units:
+    """Work units at work: what is done of each."""
+
+    size: int
+    sizes: Counter[int] = field(default_factory=Counter)
+    names: dict[int, str] = field(default_factory=dict)
+    done: dict[int, dict[int, DetectedFile]] = field(default_factory=dict)
+
+    def add(self, file: DetectedFile) -> int | None:
+        """Note a file; return its unit where that is complete now."""
+        unit = file.index // self.size
+        if file.index not in self.names:
+            return None
+        files = self.done.setdefault(unit, {})
+        files[file.index] = file
+        return unit if len(files) == self.sizes[unit] else None
+
+    def take(self, unit: int) -> tuple[list[DetectedFile], list[str]]:
+        """Remove a complete unit; return its files and their names."""
+        files = list(self.done.pop(unit).values())
+        return files, [self.names.pop(file.index) for file in files]
+
+
+def finish(
+    folder: Path, state: RunState, work: Work, block: int = BLOCK
+) -> Generator[list[DetectedFile], None, None]:
+    """Do the units that are missing; yield the files of each once they are written.
+
+    Args:
+        folder: of the run, with its listing.
+        state: of the run.
+        work: what is done.
+        block: files that a reader takes at a time.
+
+    Raises:
+        UserError: a file cannot be written.
+        ray.exceptions.RayError: an actor fails for another reason than being killed.
+    """
+    import pyarrow as pa
+
+    done = done_units(folder)
+    for number, files in enumerate(read_listing(folder / LISTING, state.unit * WAVE)):
+        starts = range(0, len(files), state.unit)
+        missing = [
+            files.slice(start, state.unit)
+            for unit, start in enumerate(starts, number * WAVE)
+            if unit not in done
+        ]
+        if missing:
+            yield from _finish_wave(folder, state, work, pa.concat_tables(missing), block)
+
+
+def _finish_wave(
+    folder: Path, state: RunState, work: Work, files: Any, block: int
+) -> Iterator[list[DetectedFile]]:
+    """Do the units of a wave; files that their readers do not survive are broken."""
+    indices, names = (files[key].to_pylist() for key in ("index", "image"))
+    sizes = Counter(index // state.unit for index in indices)
+    units = _Units(state.unit, sizes, dict(zip(indices, names, strict=True)))
+    for file in _detected_files(files, units, work, block):
+        unit = units.add(file)
+        if unit is not None:
+            members, of = units.take(unit)
+            write_unit(folder, unit, members, of, state.origin)
+            yield members
+
+
+def _detected_files(files: Any, units: _Units, work: Work, block: int) -> Iterator[DetectedFile]:
+    """Yield every file of a table, some perhaps twice."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from ray.exceptions import RayError, RayTaskError
+
+    collector = Collector(work.settings)
+    for attempt in range(2):
+        collector.forget()
+        try:
+            for table in detected_tables(files, work, 1 if attempt else block, tolerant=attempt > 0):
+                yield from collector.add(table)
+        except RayTaskError:
+            raise  # an error in a program, which comes again
+        except RayError as error:
+            if attempt:
+                raise
+            LOG.warning(
+                "a reader was killed again and again; its files are read one by one: %s", _said(error)
+            )
+        done = {index for part in units.done.values() for index in part}
+        left = [index for index in units.names if index not in done]
+        if not left:
+            return
+        files = files.filter(pc.is_in(files["index"], pa.array(left, pa.int64())))
+    for index in left:
+        yield DetectedFile(index, [], f"{units.names[index]}: whatever process reads it is killed")
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
