@@ -17,6 +17,7 @@ from utils.log import RESULT
 
 if TYPE_CHECKING:
     from data.dataset_yaml import DatasetConfig
+    from data.detection.loader import BatchLoader
     from data.image_record import ImageRecord
     from engine.evaluation.classification.metrics import ClassificationResult
     from engine.evaluation.report.gallery import ReadImage
@@ -71,11 +72,15 @@ def evaluate_detector(cfg: ValConfig, predictor: Predictor, data: DatasetConfig)
     """Run a detector over a split of a data set, score its predictions and write the run folder."""
     from data.detection.split import read_split
     from data.media.image_files import read_image
+    from engine.inference.fleet.cluster import check_address, check_ray
     from engine.inference.sizes import input_size
     from engine.inference.test_time_augmentation import TestTimeAugmentation
     from engine.runtimes import OneClass
     from utils.run_folders import make_run_folder
 
+    if cfg.fleet.ray is not None:
+        check_ray()
+        check_address(cfg.fleet.ray)
     check_classes(predictor.names, data, cfg.single_cls)
     imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, predictor)
     if cfg.augment:
@@ -89,7 +94,9 @@ def evaluate_detector(cfg: ValConfig, predictor: Predictor, data: DatasetConfig)
     how = _described(imgsz, settings)
     title = f"{' + '.join(map(str, cfg.weights))} on {data.file} ({cfg.task}) at {how}"
     LOG.info("%s, into %s", title, folder)
-    if settings is None:
+    if cfg.fleet.ray is not None:
+        predictions = predict_by_actors(cfg, predictor, records, imgsz[0], settings)
+    elif settings is None:
         predictions = predict_in_batches(cfg, predictor, records, imgsz[0])
     else:
         predictions = predict_full_images(predictor, records, settings)
@@ -105,6 +112,13 @@ def predict_in_batches(
     cfg: ValConfig, predictor: Predictor, records: Sequence[ImageRecord], imgsz: int
 ) -> Predictions:
     """Detect on images or tiles in letterboxed batches."""
+    loader = _loader(cfg, predictor, records, imgsz)
+    nms = cfg.suppression
+    kept = kept_per_image(cfg, 300)
+    return predict_loader(predictor, loader, predictor.device, nms.conf_thres, nms.iou_thres, kept)
+
+
+def _loader(cfg: ValConfig, predictor: Predictor, records: Sequence[ImageRecord], imgsz: int) -> BatchLoader:
     from data.detection.dataset import validation_set
     from data.detection.loader import build_loader
     from engine.inference.sizes import interpolation_for
@@ -112,10 +126,41 @@ def predict_in_batches(
     rect = cfg.rect and predictor.imgsz is None
     interpolation = interpolation_for(predictor, cfg.resizing.interpolation, validation=True)
     dataset = validation_set(records, imgsz, predictor.stride, rect, interpolation=interpolation)
-    loader = build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)
-    nms = cfg.suppression
-    kept = kept_per_image(cfg, 300)
-    return predict_loader(predictor, loader, predictor.device, nms.conf_thres, nms.iou_thres, kept)
+    return build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)
+
+
+def predict_by_actors(
+    cfg: ValConfig,
+    predictor: Predictor,
+    records: Sequence[ImageRecord],
+    imgsz: int,
+    settings: DetectSettings | None,
+) -> Predictions:
+    """Detect with actors of Ray, on a loader's batches, or on the tiles that `settings` say."""
+    from engine.evaluation.fleet import BatchReader, ImageReader, predict_on_fleet
+    from engine.inference.fleet.network import LoadNetwork
+    from engine.inference.settings import DetectSettings
+
+    names = None if cfg.single_cls else predictor.names
+    load = LoadNetwork(cfg.weights, "cpu", cfg.hardware.half, names, cfg.augment, cfg.single_cls)
+    stride = predictor.stride
+    if settings is not None:
+        images = ImageReader(records, settings, None if predictor.imgsz else stride)
+        order = range(len(records))
+        return predict_on_fleet(load, settings, records, order, images, cfg.fleet, cfg.hardware.device)
+    loader, nms = _loader(cfg.replace(workers=0), predictor, records, imgsz), cfg.suppression
+    settings = DetectSettings(
+        (imgsz, imgsz),
+        nms.conf_thres,
+        nms.iou_thres,
+        kept_per_image(cfg, 300),
+        multi_label=True,
+        batch_size=cfg.batch_size,
+        interpolation=loader.dataset.interpolation,
+    )
+    requests = {request.index: request for batch in loader.requests() for request in batch}
+    batches = BatchReader(records, requests, imgsz, stride, settings.interpolation)
+    return predict_on_fleet(load, settings, records, list(requests), batches, cfg.fleet, cfg.hardware.device)
 
 
 def write_detections(cfg: ValConfig, folder: Path, result: EvaluationResult, data: DatasetConfig) -> None:

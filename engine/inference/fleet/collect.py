@@ -84,10 +84,6 @@ class Collector:
             if complete is not None:
                 yield complete
 
-    def forget(self) -> None:
-        """Drop what has begun to arrive; it will be read again."""
-        self._files.clear()
-
     def _add(self, row: dict[str, Any]) -> DetectedFile | None:
         index = row["index"]
         if row["tile"] != END and row["tiles"] == row["frames"] == 1:  # most files there are

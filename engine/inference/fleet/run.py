@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.inference.fleet.collect import Collector, DetectedFile
+from engine.inference.fleet.collect import DetectedFile
 from engine.inference.fleet.listing import read_listing
 from engine.inference.fleet.shards import KINDS, Origin, done_units, write_unit
-from engine.inference.fleet.stream import BLOCK, Work, detected_tables
+from engine.inference.fleet.stream import BLOCK, Work, detected_files
 from utils.errors import UserError
 from utils.files import write_atomically
 from utils.reading import reading
 
-LOG = logging.getLogger(__name__)
 LISTING = "listing.parquet"
 UNIT = 256  # files of a work unit at most: what a killed run has to do again is a few of them
 UNITS = 200  # into which a small run is cut nevertheless
@@ -130,8 +128,6 @@ class _Units:
     def add(self, file: DetectedFile) -> int | None:
         """Note a file; return its unit where that is complete now."""
         unit = file.index // self.size
-        if file.index not in self.names:
-            return None
         files = self.done.setdefault(unit, {})
         files[file.index] = file
         return unit if len(files) == self.sizes[unit] else None
@@ -174,46 +170,13 @@ def finish(
 def _finish_wave(
     folder: Path, state: RunState, work: Work, files: Any, block: int
 ) -> Iterator[list[DetectedFile]]:
-    """Do the units of a wave; files that their readers do not survive are broken."""
+    """Do the units of a wave."""
     indices, names = (files[key].to_pylist() for key in ("index", "image"))
     sizes = Counter(index // state.unit for index in indices)
     units = _Units(state.unit, sizes, dict(zip(indices, names, strict=True)))
-    for file in _detected_files(files, units, work, block):
+    for file in detected_files(files, work, block):
         unit = units.add(file)
         if unit is not None:
             members, of = units.take(unit)
             write_unit(folder, unit, members, of, state.origin)
             yield members
-
-
-def _detected_files(files: Any, units: _Units, work: Work, block: int) -> Iterator[DetectedFile]:
-    """Yield every file of a table, some perhaps twice."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from ray.exceptions import RayError, RayTaskError
-
-    collector = Collector(work.settings)
-    for attempt in range(2):
-        collector.forget()
-        try:
-            for table in detected_tables(files, work, 1 if attempt else block, tolerant=attempt > 0):
-                yield from collector.add(table)
-        except RayTaskError:
-            raise  # an error in a program, which comes again
-        except RayError as error:
-            if attempt:
-                raise
-            LOG.warning(
-                "a reader was killed again and again; its files are read one by one: %s", _said(error)
-            )
-        done = {index for part in units.done.values() for index in part}
-        left = [index for index in units.names if index not in done]
-        if not left:
-            return
-        files = files.filter(pc.is_in(files["index"], pa.array(left, pa.int64())))
-    for index in left:
-        yield DetectedFile(index, [], f"{units.names[index]}: whatever process reads it is killed")
-
-
-def _said(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ broken; an image has one frame, as all of its rows say. Rows may come twice and 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data.letterbox import Letterbox
-from data.media.frame import Frame
+from data.media.large_image import LargeImage
 from data.media.sources import MediaFiles
 from engine.inference.fleet.stores import local_file
 from engine.inference.settings import DetectSettings
@@ -75,7 +75,7 @@ class Reader:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         cv2.setNumThreads(1)  # cores are shared out by Ray
         for index, name in zip(*(batch[key].to_pylist() for key in ("index", "image")), strict=True):
-            yield from map(_table, self._rows(index, name))
+            yield from map(row_table, self._rows(index, name))
 
     def _rows(self, index: int, name: str) -> Iterator[dict[str, Any]]:
         """Yield the tiles of a file; whatever is wrong with it is said by its last row."""
@@ -86,7 +86,7 @@ class Reader:
                 source = MediaFiles([path], self.vid_stride, lambda problem: None)
                 for frame in source:
                     is_video = frame.is_video
-                    for row in self._tiles(frame):
+                    for row in tile_rows(frame.image, self.settings, self.stride, frame.number):
                         yield {"index": index, "frames": 0 if is_video else 1, **row}
                     frames += 1
                 problem = next(iter(source.problems), None)
@@ -97,25 +97,24 @@ class Reader:
             problem = problem and problem.replace(str(path), name)
             yield {"index": index, "frames": frames, "tile": END, "error": problem}
 
-    def _tiles(self, frame: Frame) -> Iterator[dict[str, Any]]:
-        from engine.inference.pipeline import fit_tile, tiles_of
 
-        height, width = frame.image.shape[:2]
-        boxes = tiles_of(frame.image, self.settings).tolist()
-        for number, (x0, y0, x1, y1) in enumerate(boxes):
-            pixels, placed = fit_tile(frame.image, (x0, y0, x1, y1), self.settings, self.stride)
-            yield {
-                "frame": frame.number,
-                "tile": number,
-                "tiles": len(boxes),
-                "width": width,
-                "height": height,
-                "x0": x0,
-                "y0": y0,
-                "x1": x1,
-                "y1": y1,
-                **input_columns(pixels, placed),
-            }
+def tile_rows(
+    image: np.ndarray | LargeImage, settings: DetectSettings, stride: int | None, frame: int = 1
+) -> Iterator[dict[str, Any]]:
+    """Yield the inputs of an image, with where they are in it; see `fit_tile`."""
+    from engine.inference.pipeline import fit_tile, tiles_of
+
+    height, width = image.shape[:2]
+    boxes = tiles_of(image, settings).tolist()
+    about = {"frame": frame, "tiles": len(boxes), "width": width, "height": height}
+    for number, tile in enumerate(boxes):
+        pixels, placed = fit_tile(image, tile, settings, stride)
+        yield about | {"tile": number, **place_columns(tile), **input_columns(pixels, placed)}
+
+
+def place_columns(tile: Sequence[int]) -> dict[str, int]:
+    """Return the columns of where a tile is, x0, y0, x1, y1 in pixels of the image."""
+    return dict(zip(("x0", "y0", "x1", "y1"), tile, strict=True))
 
 
 def input_columns(pixels: np.ndarray, placed: Letterbox) -> dict[str, Any]:
@@ -128,7 +127,8 @@ def input_columns(pixels: np.ndarray, placed: Letterbox) -> dict[str, Any]:
     }
 
 
-def _table(row: dict[str, Any]) -> Any:
+def row_table(row: dict[str, Any]) -> Any:
+    """Return a table of one row, whose missing columns are null."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([row], schema=tile_schema())
