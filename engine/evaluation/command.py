@@ -17,9 +17,11 @@ from utils.log import RESULT
 
 if TYPE_CHECKING:
     from data.dataset_yaml import DatasetConfig
+    from data.detection.coco_ground_truth import CocoGroundTruth
     from data.detection.loader import BatchLoader
     from data.image_record import ImageRecord
     from engine.evaluation.classification.metrics import ClassificationResult
+    from engine.evaluation.coco_results import Known
     from engine.evaluation.report.gallery import ReadImage
     from engine.inference.settings import DetectSettings
     from engine.runtimes import Predictor
@@ -192,25 +194,37 @@ def score_file(cfg: ValConfig) -> EvaluationResult:
 def read_predictions(cfg: ValConfig) -> tuple[Predictions, Sequence[str]]:
     """Read the results file and its annotations; return the predictions and the classes."""
     from data.detection.coco_ground_truth import read_ground_truth
-    from engine.evaluation.coco_results import Known, read_results
+    from engine.evaluation.coco_results import read_results
+    from engine.evaluation.parquet_results import is_parquet, read_parquet
 
     assert cfg.predictions is not None and cfg.annotations is not None
     tinyperson = cfg.score.protocol == "tinyperson"
     ground_truth = read_ground_truth(cfg.annotations, cfg.images or Path(), honor_ignore=tinyperson)
     records = ground_truth.records
-    known = Known(
-        cfg.annotations,
-        {record.image_id: number for number, record in enumerate(records)},
-        {category: number for number, category in enumerate(ground_truth.category_ids)},
-        [(record.width, record.height) for record in records],
-    )
-    detections, notes = read_results(cfg.predictions, known)
+    if is_parquet(cfg.predictions):
+        detections = read_parquet(cfg.predictions, cfg.annotations, records, ground_truth.names)
+        notes: list[str] = []
+    else:
+        detections, notes = read_results(cfg.predictions, _known(cfg.annotations, ground_truth))
     for note in [*ground_truth.notes, *notes]:
         LOG.warning("%s", note)
     if not cfg.single_cls:
         return Predictions(records, detections), ground_truth.names
     records = [replace(record, classes=record.classes * 0) for record in records]
     return Predictions(records, replace(detections, classes=detections.classes * 0)), ("object",)
+
+
+def _known(file: Path, ground_truth: CocoGroundTruth) -> Known:
+    """Return the images and categories that a results file may refer to."""
+    from engine.evaluation.coco_results import Known
+
+    records = ground_truth.records
+    return Known(
+        file,
+        {record.image_id: number for number, record in enumerate(records)},
+        {category: number for number, category in enumerate(ground_truth.category_ids)},
+        [(record.width, record.height) for record in records],
+    )
 
 
 def image_reader(folder: Path | None) -> ReadImage | None:

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +46,15 @@ class Fleet:
         return f"{self.actors} actor{'s' * (self.actors != 1)} on {'a GPU' if self.gpus else 'a core'} each"
 
 
-def check_ray(what: str = "--ray") -> None:
-    """Check that Ray and pyarrow are installed, without importing them.
+def check_ray(what: str = "--ray", packages: Sequence[str] = ("ray", "pyarrow")) -> None:
+    """Check that packages are installed, without importing them.
 
     Raises:
         UserError: one of them is not.
     """
     from importlib.util import find_spec
 
-    for package in ("ray", "pyarrow"):
+    for package in packages:
         if find_spec(package) is None:
             raise UserError(
                 f"{what} needs {package}, which is not installed: pip install -r requirements-ray.txt"

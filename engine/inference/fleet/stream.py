@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 BLOCK = 16  # files that a reader takes at a time
-RETRIES = 3  # of a reader that was killed, before its files are read one by one
+RETRIES = 5  # of a reader that was killed, before its files are read one by one
 BLOCK_BYTES = 16 * 2**20  # of inputs, about a dozen of 640 px, after which they go on to an actor
 
 
