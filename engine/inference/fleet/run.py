@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from engine.inference.fleet.collect import DetectedFile
 from engine.inference.fleet.listing import read_listing
@@ -116,26 +117,34 @@ class Counts:
         self.broken += file.error is not None
 
 
-@dataclass
 class _Units:
-    """Work units at work: what is done of each."""
+    """Work units at work.
 
-    size: int
-    sizes: Counter[int] = field(default_factory=Counter)
-    names: dict[int, str] = field(default_factory=dict)
-    done: dict[int, dict[int, DetectedFile]] = field(default_factory=dict)
+    Args:
+        files: `index` and `image` of whole units, in order.
+        size: files of a unit.
+    """
+
+    def __init__(self, files: Any, size: int):
+        self._files, self._size = files, size
+        units = files["index"].to_numpy() // size
+        numbers, starts, counts = np.unique(units, return_index=True, return_counts=True)
+        places = zip(starts.tolist(), counts.tolist(), strict=True)
+        self._places = dict(zip(numbers.tolist(), places, strict=True))
+        self._done: dict[int, list[DetectedFile]] = {}
 
     def add(self, file: DetectedFile) -> int | None:
         """Note a file; return its unit where that is complete now."""
-        unit = file.index // self.size
-        files = self.done.setdefault(unit, {})
-        files[file.index] = file
-        return unit if len(files) == self.sizes[unit] else None
+        unit = file.index // self._size
+        files = self._done.setdefault(unit, [])
+        files.append(file)
+        return unit if len(files) == self._places[unit][1] else None
 
     def take(self, unit: int) -> tuple[list[DetectedFile], list[str]]:
-        """Remove a complete unit; return its files and their names."""
-        files = list(self.done.pop(unit).values())
-        return files, [self.names.pop(file.index) for file in files]
+        """Remove a complete unit; return its files, in order, and their names."""
+        start, count = self._places[unit]
+        names = self._files["image"].slice(start, count).to_pylist()
+        return sorted(self._done.pop(unit), key=lambda file: file.index), names
 
 
 def finish(
@@ -171,9 +180,7 @@ def _finish_wave(
     folder: Path, state: RunState, work: Work, files: Any, block: int
 ) -> Iterator[list[DetectedFile]]:
     """Do the units of a wave."""
-    indices, names = (files[key].to_pylist() for key in ("index", "image"))
-    sizes = Counter(index // state.unit for index in indices)
-    units = _Units(state.unit, sizes, dict(zip(indices, names, strict=True)))
+    units = _Units(files, state.unit)
     for file in detected_files(files, work, block):
         unit = units.add(file)
         if unit is not None:

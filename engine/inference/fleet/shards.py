@@ -77,7 +77,7 @@ def write_unit(
     Args:
         folder: of the run.
         unit: its number.
-        files: all that belong to it.
+        files: all that belong to it, in order.
         names: path or address of each.
         origin: of the detections.
 
@@ -86,8 +86,7 @@ def write_unit(
     """
     import pyarrow.parquet as pq
 
-    order = sorted(range(len(files)), key=lambda place: files[place].index)
-    columns = _columns([files[place] for place in order], [names[place] for place in order], origin)
+    columns = _columns(files, names, origin)
     for kind in KINDS:
         with write_atomically(shard(folder, kind, unit), "wb", sync=True) as file:
             pq.write_table(columns[kind], file, compression="zstd")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from engine.inference.fleet.cluster import Fleet
 from engine.inference.fleet.collect import Collector, DetectedFile
 from engine.inference.fleet.network import Network
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from engine.runtimes import Predictor
 
 LOG = logging.getLogger(__name__)
-BLOCK = 16  # files that a reader takes at a time
+BLOCK = 64  # files that a reader takes at a time
 RETRIES = 5  # of a reader that was killed, before its files are read one by one
 BLOCK_BYTES = 16 * 2**20  # of inputs, about a dozen of 640 px, after which they go on to an actor
 
@@ -31,12 +33,14 @@ class Work:
         load: makes an actor's predictor.
         settings: how to detect.
         fleet: the actors.
+        network: what an actor is, made of `load` and `settings`.
     """
 
     read: Callable[[Any], Iterator[Any]]
     load: Callable[[], Predictor]
     settings: DetectSettings
     fleet: Fleet
+    network: type = Network
 
 
 def detected_tables(files: Any, work: Work, block: int, tolerant: bool = False) -> Iterator[Any]:
@@ -75,7 +79,7 @@ def detected_tables(files: Any, work: Work, block: int, tolerant: bool = False) 
             ray_remote_args_fn=_bounded_retries,
         )
         .map_batches(
-            Network,
+            work.network,
             fn_constructor_args=(work.load, work.settings),
             batch_size=work.settings.batch_size,
             batch_format="pyarrow",
@@ -111,28 +115,50 @@ def detected_files(files: Any, work: Work, block: int = BLOCK) -> Iterator[Detec
     Raises:
         ray.exceptions.RayError: a program has an error, or actors cannot run.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
     from ray.exceptions import RayError, RayTaskError
 
-    names = dict(zip(files["index"].to_pylist(), files["image"].to_pylist(), strict=True))
+    pending = _Pending(files)
     block = max(min(block, len(files) // (4 * work.fleet.actors)), 1)
     for attempt in range(2):
         collector = Collector(work.settings)
         try:
             for table in detected_tables(files, work, 1 if attempt else block, tolerant=attempt > 0):
-                yield from (file for file in collector.add(table) if names.pop(file.index, None) is not None)
+                yield from (file for file in collector.add(table) if pending.take(file.index))
         except RayTaskError:
             raise  # an error in a program, which comes again
         except RayError as error:
             if attempt:
                 raise
             LOG.warning("readers are killed again and again; files are read one by one now: %s", _said(error))
-        if not names:
+        files = pending.files()
+        if not len(files):
             return
-        files = files.filter(pc.is_in(files["index"], pa.array(list(names), pa.int64())))
-    for index, name in names.items():
+    for index, name in zip(files["index"].to_pylist(), files["image"].to_pylist(), strict=True):
         yield DetectedFile(index, [], f"{name}: whatever process reads it is killed")
+
+
+class _Pending:
+    """Which files of a table have not come yet; takes a byte for each, not an object."""
+
+    def __init__(self, files: Any):
+        self._files = files
+        index = files["index"].to_numpy()
+        self._order = np.argsort(index)
+        self._sorted = index[self._order]
+        self._left = np.ones(len(index), bool)
+
+    def take(self, index: int) -> bool:
+        """Note that a file has come; False where it had come before."""
+        row = self._order[np.searchsorted(self._sorted, index)]
+        was_left = bool(self._left[row])
+        self._left[row] = False
+        return was_left
+
+    def files(self) -> Any:
+        """Return the table of those that are left."""
+        import pyarrow as pa
+
+        return self._files.filter(pa.array(self._left))
 
 
 def _said(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +88,7 @@ class Study:
         from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         storage = RDBStorage(
             f"sqlite:///{self.folder / STUDY}",
             engine_kwargs={"connect_args": {"timeout": 60}},  # for others to finish writing
