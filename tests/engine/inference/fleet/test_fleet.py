@@ -35,7 +35,13 @@ def images_in(folder: Path, count: int) -> Path:
 
 
 def options(weights: Path, source: object, tmp_path: Path, **more: object) -> DetectConfig:
-    given = {"imgsz": (64,), "conf_thres": 0.6, "batch_size": 4, "device": "cpu", "project": tmp_path / "runs"}
+    given = {
+        "imgsz": (64,),
+        "conf_thres": 0.6,
+        "batch_size": 4,
+        "device": "cpu",
+        "project": tmp_path / "runs",
+    }
     return DetectConfig.of(weights=(weights,), source=(str(source),), **(given | more))
 
 

@@ -29,7 +29,9 @@ def bucket(server, tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    store = S3FileSystem(endpoint_override=server, scheme="http", region="us-east-1", allow_bucket_creation=True)
+    store = S3FileSystem(
+        endpoint_override=server, scheme="http", region="us-east-1", allow_bucket_creation=True
+    )
     store.create_dir("archive")
     image = save(tmp_path / "a.png", draw_image((32, 48, 64, 96))).read_bytes()
     for name in ("flight/b.png", "flight/a.png", "flight/deep/c.png", "flight/notes.txt", "flight/._d.png"):
@@ -65,7 +67,7 @@ def test_a_store_that_does_not_let_us_in_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(13, "AWS Error ACCESS_DENIED during ListObjectsV2 operation:\nAccess Denied")
 
     monkeypatch.setattr("engine.inference.fleet.stores._arrow_store", refuse)
-    with pytest.raises(UserError, match="the store cannot be read .*ACCESS_DENIED") as raised:
+    with pytest.raises(UserError, match=r"the store cannot be read .*ACCESS_DENIED") as raised:
         list_store("s3://archive/flight")
     assert "\n" not in str(raised.value)
 
