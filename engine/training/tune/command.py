@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 LOG = logging.getLogger(__name__)
+STOPPED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 Train = Callable[[TrainConfig, Reporter], int]
 
 
@@ -108,9 +109,9 @@ def work(study: Study, train: Train) -> int:
     def objective(trial: optuna.Trial) -> float:
         nonlocal stopped
         reporter = Reporter(trial, study.metric)
-        stopped = _run_trial(study, trial, reporter, train)
-        if stopped in (130, 143):
-            opened.stop()
+        code = _run_trial(study, trial, reporter, train)
+        if code in STOPPED:
+            stopped = code
             raise KeyboardInterrupt
         if reporter.best is None:
             raise optuna.TrialPruned("nothing was measured")  # it diverged in its first epoch

