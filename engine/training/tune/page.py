@@ -131,6 +131,7 @@ def _history(study: Study, trials: Sequence[Any], values: dict[int, float]) -> A
         line.append(best if math.isfinite(best) else math.nan)
     axis.step([trial.number for trial in trials], line, where="post", color="#333333", label="best so far")
     axis.set_xlabel("trial")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylabel(study.metric)
     axis.legend(frameon=False)
     return figure
@@ -147,6 +148,7 @@ def _epochs(study: Study, trials: Sequence[Any]) -> Any:
     for state in ("COMPLETE", "PRUNED"):
         axis.plot([], [], "o-", ms=3, lw=1, color=COLORS[state], label=state.lower())
     axis.set_xlabel("epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylabel(study.metric)
     axis.legend(frameon=False)
     return figure
@@ -177,8 +179,11 @@ def _slices(study: Study, trials: Sequence[Any], values: dict[int, float]) -> An
             if one.choices:
                 places = [str(place) for place in places]
             axis.scatter(places, [values[trial.number] for trial in some], s=12, color=color)
-        if one.log:
+        if one.log:  # matplotlib's own labels of less than a decade run into each other
             axis.set_xscale("log")
+            ends = (one.low, math.sqrt(one.low * one.high), one.high)
+            axis.set_xticks(ends, [f"{end:.2g}" for end in ends])
+            axis.minorticks_off()
         axis.set_title(name, fontsize=10)
         axis.tick_params(labelsize=8)
     return figure
