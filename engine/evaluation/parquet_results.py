@@ -68,7 +68,9 @@ def read_parquet(
     image, boxes_xywh, scores, class_ids = (np.concatenate(column) for column in zip(*parts, strict=True))
     if numbers.asked and not numbers.matched:
         raise UserError(f"{path}: none of its images is in {source}, such as {quoted(numbers.asked)}")
-    return DetectionColumns(len(records), image, boxes_xywh, scores, class_ids)
+    return DetectionColumns(
+        num_images=len(records), image=image, boxes_xywh=boxes_xywh, scores=scores, classes=class_ids
+    )
 
 
 def _files(path: Path) -> list[Path]:

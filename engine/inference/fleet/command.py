@@ -55,7 +55,7 @@ def detect_fleet(cfg: DetectConfig) -> int:
     from engine.inference.fleet.cluster import check_address, check_ray, joined
     from engine.inference.fleet.listing import paths_of, write_listing
     from engine.inference.fleet.run import LISTING
-    from utils.run_folders import check_writable, locked, make_run_folder, newest_weights
+    from utils.run_folders import check_writable, locked, make_run_folder, default_weights
 
     check_ray()
     check_address(str(cfg.fleet.ray))
@@ -64,7 +64,7 @@ def detect_fleet(cfg: DetectConfig) -> int:
         checked = _check(_resumed_options(cfg, folder), folder)
         with joined(cfg.fleet, checked.cfg.hardware.device) as fleet, locked(folder, "detecting"):
             return _work(folder, checked, fleet)
-    cfg = cfg.replace(weights=cfg.weights or (newest_weights(),))
+    cfg = cfg.replace(weights=cfg.weights or (default_weights(),))
     paths = paths_of(cfg.source)
     checked = _check(cfg)
     check_writable(cfg.run.project)
