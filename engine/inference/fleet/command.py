@@ -55,7 +55,7 @@ def detect_fleet(cfg: DetectConfig) -> int:
     from engine.inference.fleet.cluster import check_address, check_ray, joined
     from engine.inference.fleet.listing import paths_of, write_listing
     from engine.inference.fleet.run import LISTING
-    from utils.run_folders import check_writable, locked, make_run_folder, default_weights
+    from utils.run_folders import check_writable, default_weights, locked, make_run_folder
 
     check_ray()
     check_address(str(cfg.fleet.ray))
