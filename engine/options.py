@@ -10,6 +10,7 @@ from utils.errors import UserError
 from utils.options import Options, opt
 
 SMALLEST_TILE = 32  # pixels
+LOCAL = "local"  # --ray without an address
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,26 @@ class LabelOptions(Options):
             raise UserError("--save-conf adds confidences to the files of --save-txt; give both")
         if self.save_format and not self.save_txt:
             raise UserError("--save-format says how the files of --save-txt give boxes; give both")
+
+
+@dataclass(frozen=True)
+class FleetOptions(Options):
+    """Ray."""
+
+    ray: str | None = opt(
+        None,
+        "detect with actors of Ray: on this machine, or on the cluster at HOST:PORT or auto",
+        const=LOCAL,
+        task="detect",
+    )
+    actors: int | None = opt(
+        None, "with --ray: networks at work, one a GPU or core (default: all but one)", min=1, task="detect"
+    )
+
+    def __post_init__(self) -> None:
+        """Check that the values fit together."""
+        super().__post_init__()
+        if self.actors is not None and self.ray is None:
+            raise UserError("--actors says how many networks --ray runs; give both")
+        if self.ray is not None and "://" in self.ray:
+            raise UserError(f"--ray takes auto or HOST:PORT, got {self.ray}; submit the command with ray job")

@@ -66,8 +66,12 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, doing: str = "training") -> Iterator[None]:
     """Keep other processes that ask for it out of a run folder; the system frees it when this process ends.
+
+    Args:
+        folder: of the run.
+        doing: what they do there, for the message.
 
     Raises:
         UserError: another process has it.
@@ -82,7 +86,7 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 hint = "wait for its end, or choose another --name"
-                raise UserError(f"another process is training into {folder}; {hint}") from error
+                raise UserError(f"another process is {doing} into {folder}; {hint}") from error
             # a file system without locks: as before there were any
         yield
         file.unlink(missing_ok=True)

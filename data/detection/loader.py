@@ -88,6 +88,10 @@ class BatchLoader:
     def __len__(self) -> int:
         return len(self._batches)
 
+    def requests(self) -> Iterator[list[Request]]:
+        """Yield what each batch consists of, without loading it."""
+        return iter(self._batches)
+
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones."""
         iterator: Any = self._loader._iterator

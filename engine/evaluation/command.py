@@ -17,8 +17,11 @@ from utils.log import RESULT
 
 if TYPE_CHECKING:
     from data.dataset_yaml import DatasetConfig
+    from data.detection.coco_ground_truth import CocoGroundTruth
+    from data.detection.loader import BatchLoader
     from data.image_record import ImageRecord
     from engine.evaluation.classification.metrics import ClassificationResult
+    from engine.evaluation.coco_results import Known
     from engine.evaluation.report.gallery import ReadImage
     from engine.inference.settings import DetectSettings
     from engine.runtimes import Predictor
@@ -71,11 +74,15 @@ def evaluate_detector(cfg: ValConfig, predictor: Predictor, data: DatasetConfig)
     """Run a detector over a split of a data set, score its predictions and write the run folder."""
     from data.detection.split import read_split
     from data.media.image_files import read_image
+    from engine.inference.fleet.cluster import check_address, check_ray
     from engine.inference.sizes import input_size
     from engine.inference.test_time_augmentation import TestTimeAugmentation
     from engine.runtimes import OneClass
     from utils.run_folders import make_run_folder
 
+    if cfg.fleet.ray is not None:
+        check_ray()
+        check_address(cfg.fleet.ray)
     check_classes(predictor.names, data, cfg.single_cls)
     imgsz = input_size((cfg.imgsz,) if cfg.imgsz else None, predictor)
     if cfg.augment:
@@ -89,7 +96,9 @@ def evaluate_detector(cfg: ValConfig, predictor: Predictor, data: DatasetConfig)
     how = _described(imgsz, settings)
     title = f"{' + '.join(map(str, cfg.weights))} on {data.file} ({cfg.task}) at {how}"
     LOG.info("%s, into %s", title, folder)
-    if settings is None:
+    if cfg.fleet.ray is not None:
+        predictions = predict_by_actors(cfg, predictor, records, imgsz[0], settings)
+    elif settings is None:
         predictions = predict_in_batches(cfg, predictor, records, imgsz[0])
     else:
         predictions = predict_full_images(predictor, records, settings)
@@ -105,6 +114,13 @@ def predict_in_batches(
     cfg: ValConfig, predictor: Predictor, records: Sequence[ImageRecord], imgsz: int
 ) -> Predictions:
     """Detect on images or tiles in letterboxed batches."""
+    loader = _loader(cfg, predictor, records, imgsz)
+    nms = cfg.suppression
+    kept = kept_per_image(cfg, 300)
+    return predict_loader(predictor, loader, predictor.device, nms.conf_thres, nms.iou_thres, kept)
+
+
+def _loader(cfg: ValConfig, predictor: Predictor, records: Sequence[ImageRecord], imgsz: int) -> BatchLoader:
     from data.detection.dataset import validation_set
     from data.detection.loader import build_loader
     from engine.inference.sizes import interpolation_for
@@ -112,10 +128,41 @@ def predict_in_batches(
     rect = cfg.rect and predictor.imgsz is None
     interpolation = interpolation_for(predictor, cfg.resizing.interpolation, validation=True)
     dataset = validation_set(records, imgsz, predictor.stride, rect, interpolation=interpolation)
-    loader = build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)
-    nms = cfg.suppression
-    kept = kept_per_image(cfg, 300)
-    return predict_loader(predictor, loader, predictor.device, nms.conf_thres, nms.iou_thres, kept)
+    return build_loader(dataset, cfg.batch_size, shuffle=False, workers=cfg.workers)
+
+
+def predict_by_actors(
+    cfg: ValConfig,
+    predictor: Predictor,
+    records: Sequence[ImageRecord],
+    imgsz: int,
+    settings: DetectSettings | None,
+) -> Predictions:
+    """Detect with actors of Ray, on a loader's batches, or on the tiles that `settings` say."""
+    from engine.evaluation.fleet import BatchReader, ImageReader, predict_on_fleet
+    from engine.inference.fleet.network import LoadNetwork
+    from engine.inference.settings import DetectSettings
+
+    names = None if cfg.single_cls else predictor.names
+    load = LoadNetwork(cfg.weights, "cpu", cfg.hardware.half, names, cfg.augment, cfg.single_cls)
+    stride = predictor.stride
+    if settings is not None:
+        images = ImageReader(records, settings, None if predictor.imgsz else stride)
+        order = range(len(records))
+        return predict_on_fleet(load, settings, records, order, images, cfg.fleet, cfg.hardware.device)
+    loader, nms = _loader(cfg.replace(workers=0), predictor, records, imgsz), cfg.suppression
+    settings = DetectSettings(
+        (imgsz, imgsz),
+        nms.conf_thres,
+        nms.iou_thres,
+        kept_per_image(cfg, 300),
+        multi_label=True,
+        batch_size=cfg.batch_size,
+        interpolation=loader.dataset.interpolation,
+    )
+    requests = {request.index: request for batch in loader.requests() for request in batch}
+    batches = BatchReader(records, requests, imgsz, stride, settings.interpolation)
+    return predict_on_fleet(load, settings, records, list(requests), batches, cfg.fleet, cfg.hardware.device)
 
 
 def write_detections(cfg: ValConfig, folder: Path, result: EvaluationResult, data: DatasetConfig) -> None:
@@ -147,25 +194,37 @@ def score_file(cfg: ValConfig) -> EvaluationResult:
 def read_predictions(cfg: ValConfig) -> tuple[Predictions, Sequence[str]]:
     """Read the results file and its annotations; return the predictions and the classes."""
     from data.detection.coco_ground_truth import read_ground_truth
-    from engine.evaluation.coco_results import Known, read_results
+    from engine.evaluation.coco_results import read_results
+    from engine.evaluation.parquet_results import is_parquet, read_parquet
 
     assert cfg.predictions is not None and cfg.annotations is not None
     tinyperson = cfg.score.protocol == "tinyperson"
     ground_truth = read_ground_truth(cfg.annotations, cfg.images or Path(), honor_ignore=tinyperson)
     records = ground_truth.records
-    known = Known(
-        cfg.annotations,
-        {record.image_id: number for number, record in enumerate(records)},
-        {category: number for number, category in enumerate(ground_truth.category_ids)},
-        [(record.width, record.height) for record in records],
-    )
-    detections, notes = read_results(cfg.predictions, known)
+    if is_parquet(cfg.predictions):
+        detections = read_parquet(cfg.predictions, cfg.annotations, records, ground_truth.names)
+        notes: list[str] = []
+    else:
+        detections, notes = read_results(cfg.predictions, _known(cfg.annotations, ground_truth))
     for note in [*ground_truth.notes, *notes]:
         LOG.warning("%s", note)
     if not cfg.single_cls:
         return Predictions(records, detections), ground_truth.names
     records = [replace(record, classes=record.classes * 0) for record in records]
     return Predictions(records, replace(detections, classes=detections.classes * 0)), ("object",)
+
+
+def _known(file: Path, ground_truth: CocoGroundTruth) -> Known:
+    """Return the images and categories that a results file may refer to."""
+    from engine.evaluation.coco_results import Known
+
+    records = ground_truth.records
+    return Known(
+        file,
+        {record.image_id: number for number, record in enumerate(records)},
+        {category: number for number, category in enumerate(ground_truth.category_ids)},
+        [(record.width, record.height) for record in records],
+    )
 
 
 def image_reader(folder: Path | None) -> ReadImage | None:

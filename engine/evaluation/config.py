@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from engine.evaluation.metrics import PROTOCOLS, Protocol
-from engine.options import DeviceOptions, LabelOptions, NmsOptions, ResizeOptions, RunOptions, TileOptions
+from engine.options import (
+    DeviceOptions,
+    FleetOptions,
+    LabelOptions,
+    NmsOptions,
+    ResizeOptions,
+    RunOptions,
+    TileOptions,
+)
 from utils.errors import UserError
 from utils.log import LogOptions
 from utils.options import Options, group, opt, options_of
@@ -78,7 +86,9 @@ class ValConfig(Options):
         "split of the data set; speed: time at confidence .25 and IoU .45; study: AP at 256 to 1536 px",
         "--split",
     )
-    predictions: Path | None = opt(None, "score this COCO results file instead; needs --annotations")
+    predictions: Path | None = opt(
+        None, "score this COCO results file, or Parquet of --ray, instead; needs --annotations"
+    )
     annotations: Path | None = opt(None, "COCO file with the ground truth for --predictions")
     images: Path | None = opt(None, "folder with the images of --annotations, for the report's galleries")
     imgsz: int | None = opt(
@@ -98,6 +108,7 @@ class ValConfig(Options):
     score: ScoringOptions = group(ScoringOptions)
     labels: LabelOptions = group(LabelOptions)
     hardware: DeviceOptions = group(DeviceOptions)
+    fleet: FleetOptions = group(FleetOptions)
     run: RunOptions = group(RunOptions, project="runs/val")
     log: LogOptions = group(LogOptions)
 
@@ -107,6 +118,8 @@ class ValConfig(Options):
         self._check_tiles()
         if self.task in ("speed", "study") and self.predictions is not None:
             raise UserError(f"--task {self.task} runs a network; --predictions are detections already")
+        if self.fleet.ray is not None and self.predictions is not None:
+            raise UserError("--ray runs a network; --predictions are detections already")
         if (self.predictions is None) != (self.annotations is None):
             raise UserError("--predictions are scored against --annotations; give both")
         if self.images is not None and self.predictions is None:

@@ -22,6 +22,10 @@ LOG = logging.getLogger(__name__)
 
 def main(cfg: DetectConfig) -> int:
     """Detect, log a line per image and a summary; 1 where sources had to be left out."""
+    if cfg.fleet.ray is not None:
+        from engine.inference.fleet.command import detect_fleet
+
+        return detect_fleet(cfg)
     from data.media.sources import open_source
     from engine.runtimes import load_predictor
     from utils.device import select_device
@@ -114,32 +118,11 @@ def _detected_frames(
 def _open_outputs(
     cfg: DetectConfig, folder: Path | None, category_ids: Sequence[int] | None, tracks: Tracks | None
 ) -> list[Output[DetectedFrame]]:
-    from engine.inference.outputs.coco import CocoResults
-    from engine.inference.outputs.crops import Crops
-    from engine.inference.outputs.csv_file import Csv
+    from engine.inference.outputs.chosen import open_outputs
     from engine.inference.outputs.display import Display
-    from engine.inference.outputs.heat_map import HeatMap
-    from engine.inference.outputs.labels import Labels
-    from engine.inference.outputs.media import Frames, Media
 
     chosen: list[Output[DetectedFrame]] = [Display()] if cfg.draw.view_img else []
     if tracks is not None:
         tracks.path = folder / "tracks.csv" if folder else None
         chosen.append(tracks)
-    if folder is None:
-        return chosen
-    if not cfg.draw.nosave:
-        chosen.append(Media(folder))
-    if cfg.draw.save_frames:
-        chosen.append(Frames(folder / "frames"))
-    if cfg.labels.save_txt:
-        chosen.append(Labels(folder / "labels", cfg.labels.save_conf, cfg.labels.save_format == 1))
-    if cfg.labels.save_json:
-        chosen.append(CocoResults(folder / "predictions.json", category_ids))
-    if cfg.save_csv:
-        chosen.append(Csv(folder / "predictions.csv"))
-    if cfg.save_crop:
-        chosen.append(Crops(folder / "crops"))
-    if cfg.heatmap:
-        chosen.append(HeatMap(folder / "heatmaps"))
-    return chosen
+    return chosen + (open_outputs(cfg, folder, category_ids) if folder else [])

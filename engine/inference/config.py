@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from engine.options import DeviceOptions, LabelOptions, NmsOptions, ResizeOptions, RunOptions, TileOptions
+from engine.options import (
+    DeviceOptions,
+    FleetOptions,
+    LabelOptions,
+    NmsOptions,
+    ResizeOptions,
+    RunOptions,
+    TileOptions,
+)
 from utils.errors import UserError
 from utils.log import LogOptions
 from utils.options import Options, group, opt
@@ -86,8 +94,22 @@ class DetectConfig(Options):
     heatmap: bool = opt(False, "write the density of objects to heatmaps/", task="detect")
     draw: DrawOptions = group(DrawOptions)
     hardware: DeviceOptions = group(DeviceOptions)
+    fleet: FleetOptions = group(FleetOptions)
+    resume: str | None = opt(
+        None, "with --ray: finish the run in this folder, or the newest", const="newest", task="detect"
+    )
     run: RunOptions = group(RunOptions, project="runs/detect")
     log: LogOptions = group(LogOptions)
+
+    def __post_init__(self) -> None:
+        """Check that the options fit together."""
+        super().__post_init__()
+        if self.resume is not None and self.fleet.ray is None:
+            raise UserError("--resume finishes a run of --ray; give both")
+        if self.fleet.ray is not None:
+            for wanted, flag in ((self.draw.view_img, "--view-img"), (self.track, "--track")):
+                if wanted:
+                    raise UserError(f"{flag} needs one process, which sees frame by frame; leave out --ray")
 
     @property
     def draws(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.inference.config import DetectConfig, DrawOptions
-from engine.options import DeviceOptions, LabelOptions, RunOptions
+from engine.options import DeviceOptions, FleetOptions, LabelOptions, RunOptions
 from utils.errors import UserError, suggest
 from utils.log import LogOptions
 from utils.options import options_of
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from engine.runtimes import Predictor
 
 # What detect.py has and Python has other means for: groups of options, and single ones.
-OUTPUT_GROUPS = (LabelOptions, DrawOptions, DeviceOptions, RunOptions, LogOptions)
-OUTPUT_OPTIONS = ("weights", "source", "data", "save_csv", "save_crop", "heatmap")
+OUTPUT_GROUPS = (LabelOptions, DrawOptions, DeviceOptions, FleetOptions, RunOptions, LogOptions)
+OUTPUT_OPTIONS = ("weights", "source", "data", "save_csv", "save_crop", "heatmap", "resume")
 
 
 class Detector:

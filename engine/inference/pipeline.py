@@ -165,11 +165,11 @@ def _tile_inputs(
 ) -> Iterator[_TileInput[Item]]:
     stride = None if predictor.imgsz else predictor.stride
     for item in items:
-        job = _Job(item, _tile_boxes(item.image, settings))
+        job = _Job(item, tiles_of(item.image, settings))
         for tile in job.tiles.tolist():
             start = time.perf_counter()
             try:
-                pixels, box = _fit(item.image, tile, settings, stride)
+                pixels, box = fit_tile(item.image, tile, settings, stride)
             except ImageReadError as error:
                 if report is None:
                     raise
@@ -180,8 +180,8 @@ def _tile_inputs(
             yield _TileInput(job, pixels, box)
 
 
-def _tile_boxes(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.ndarray:
-    """(T, 4) int x0, y0, x1, y1."""
+def tiles_of(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.ndarray:
+    """Return the tiles of an image, (T, 4) int x0, y0, x1, y1; a single one where it is not cut."""
     height, width = image.shape[:2]
     whole = np.array([[0, 0, width, height]])
     if settings.tiling is None or max(width, height) < settings.tile_from:
@@ -190,10 +190,20 @@ def _tile_boxes(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.
     return np.concatenate((tiles, whole)) if settings.whole and len(tiles) > 1 else tiles
 
 
-def _fit(
+def fit_tile(
     image: np.ndarray | LargeImage, tile: Sequence[int], settings: DetectSettings, stride: int | None
 ) -> tuple[np.ndarray, Letterbox]:
-    """One tile of an image as an input, (h, w, 3) uint8 RGB, and where it lies there."""
+    """Return one tile of an image as an input, (h, w, 3) uint8 RGB, and where it lies there.
+
+    Args:
+        image: (H, W, 3) uint8 BGR, or a file that is read by tiles.
+        tile: x0, y0, x1, y1 in pixels of the image.
+        settings: how to detect.
+        stride: the input's sides are the smallest multiples of it; None fills `settings.imgsz`.
+
+    Raises:
+        ImageReadError: the tile cannot be read.
+    """
     x0, y0, x1, y1 = tile
     size, interpolation = settings.imgsz, settings.interpolation
     if isinstance(image, LargeImage) and image.shape[:2] == (y1 - y0, x1 - x0):
@@ -226,15 +236,7 @@ def _finish(
     """NMS in every tile; an image is done when all of its tiles are."""
     for batch, pred in outputs:
         start = time.perf_counter()
-        kept = non_max_suppression(
-            pred,
-            settings.conf_thres,
-            settings.iou_thres,
-            classes=settings.classes,
-            agnostic=settings.agnostic,
-            multi_label=settings.multi_label,
-            max_det=settings.max_det,
-        )
+        kept = suppress(pred, settings)
         share = (time.perf_counter() - start) / len(batch)
         for tile_input, boxes in zip(batch, kept, strict=True):
             job = tile_input.job
@@ -244,12 +246,30 @@ def _finish(
                 yield _merge(job, settings)
 
 
+def suppress(pred: Tensor, settings: DetectSettings) -> list[Tensor]:
+    """NMS: (B, N, 5 + classes) decoded output -> for each input (n, 6) x1, y1, x2, y2, score, class."""
+    return non_max_suppression(
+        pred,
+        settings.conf_thres,
+        settings.iou_thres,
+        classes=settings.classes,
+        agnostic=settings.agnostic,
+        multi_label=settings.multi_label,
+        max_det=settings.max_det,
+    )
+
+
+def merge_image(done: Sequence[Detections], tiles: np.ndarray, settings: DetectSettings) -> Detections:
+    """Return the detections of an image from those of all its tiles, (T, 4), each in pixels of the tile."""
+    if len(tiles) == 1:
+        return done[0]
+    rule = settings.merge or MergeRule(threshold=settings.iou_thres)
+    return merge_tiles(done, tiles, rule, settings.max_det, settings.agnostic)
+
+
 def _merge(job: _Job[Item], settings: DetectSettings) -> DetectionResult[Item]:
     start = time.perf_counter()
-    detections = job.done[0]
-    if len(job.tiles) > 1:
-        rule = settings.merge or MergeRule(threshold=settings.iou_thres)
-        detections = merge_tiles(job.done, job.tiles, rule, settings.max_det, settings.agnostic)
+    detections = merge_image(job.done, job.tiles, settings)
     job.stages.post += time.perf_counter() - start
     return DetectionResult(job.item, detections, job.shape, len(job.tiles), job.stages)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.training.config import TrainConfig
@@ -14,6 +14,7 @@ from utils.log import RESULT, counted, setup_logging
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from engine.training.loggers import Logger
     from engine.training.resume import Interrupted
     from engine.training.run_folder import TrainRun
     from engine.training.settings import TrainSettings
@@ -28,14 +29,30 @@ def main(cfg: TrainConfig) -> int:
     """Train, alone or among torchrun's processes; the first of them prints and writes."""
     from utils.distributed import joined_world
 
+    if cfg.tuning.tune is not None:
+        from engine.training.tune.command import tune
+
+        return tune(cfg, run_trial)
     with joined_world() as world:
         if not world.is_main:
             setup_logging(cfg.log, world.rank)
         return train(cfg, world)[0]
 
 
-def train(cfg: TrainConfig, world: World) -> tuple[int, TrainRun | None]:
+def run_trial(cfg: TrainConfig, reporter: Logger) -> int:
+    """Train as a trial of --tune; return the exit code."""
+    from utils.distributed import World
+
+    return train(cfg, World(), (reporter,))[0]
+
+
+def train(cfg: TrainConfig, world: World, loggers: Sequence[Logger] = ()) -> tuple[int, TrainRun | None]:
     """Train, keep the best checkpoint, evaluate it and say where everything is.
+
+    Args:
+        cfg: the options.
+        world: the processes that train together.
+        loggers: are told of each epoch, besides those of the options.
 
     Returns:
         The exit code, and the run's folder in the first process.
@@ -65,7 +82,7 @@ def train(cfg: TrainConfig, world: World) -> tuple[int, TrainRun | None]:
     settings = resolve(cfg, task, data, select_device(world.device(cfg.device)), world, checkpoint)
     seed_everything(cfg.seed)
     with explained_lack_of_memory(settings):
-        return _train(settings, task, architecture or task.default_model, pretrained, resumed)
+        return _train(settings, task, architecture or task.default_model, pretrained, resumed, loggers)
 
 
 def _train(
@@ -74,6 +91,7 @@ def _train(
     architecture: str | dict[str, Any],
     pretrained: dict[str, Any] | None,
     resumed: Interrupted | None,
+    loggers: Sequence[Logger],
 ) -> tuple[int, TrainRun | None]:
     """Read the data, make network and run folder, and train; worker processes end with this function."""
     from engine.training.run_folder import TrainRun
@@ -97,6 +115,7 @@ def _train(
             folder = resumed.folder if resumed else make_run_folder(*place)
             ending.enter_context(locked(folder))
             run = TrainRun(folder, settings, state, task)
+            run.loggers += loggers
             if options.saving.plots and not (folder / "train_batch0.png").exists():
                 task.plot_data(folder, loaders)
         LOG.info("%s", _title(settings, task.default_model, len(loaders.train.dataset), run))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from engine.options import RunOptions
+from engine.options import FleetOptions, RunOptions
 from engine.training.choices import BoxLoss, OptimizerName
 from engine.training.loggers import check_loggers
 from utils.errors import UserError
@@ -116,13 +116,26 @@ class SavingOptions(Options):
 
 
 @dataclass(frozen=True)
+class TuneOptions(Options):
+    """Search for hyperparameters."""
+
+    tune: int | None = opt(
+        None,
+        "search hyperparameters until the study in the run folder has this many trials; others may join it",
+        min=1,
+    )
+    tune_metric: str = opt("fitness", "what is maximized: AP_S, AP, fitness or another metric of results.csv")
+    tune_space: Path = opt("data/hyps/tune.yaml", "YAML of what is searched, and in which range")
+
+
+@dataclass(frozen=True)
 class TrainConfig(Options):
     """Train a detector or a classifier. What is left out comes from the data set's recipe, if it has one."""
 
     left_out: ClassVar[Mapping[str, str]] = {
-        "--evolve": "edit a file of data/hyps and compare runs by results.csv",
-        "--evolve-population": "edit a file of data/hyps and compare runs by results.csv",
-        "--resume-evolve": "edit a file of data/hyps and compare runs by results.csv",
+        "--evolve": "--tune N searches hyperparameters",
+        "--evolve-population": "--tune N searches hyperparameters",
+        "--resume-evolve": "the same --tune command continues a study",
         "--bucket": "copy the run folder with the tools of your cloud",
         "--quad": "--batch-size and --imgsz choose what a batch holds",
         "--local-rank": "start processes with torchrun, which sets it",
@@ -163,6 +176,8 @@ class TrainConfig(Options):
     optimization: OptimizationOptions = group(OptimizationOptions)
     image: ImageOptions = group(ImageOptions)
     saving: SavingOptions = group(SavingOptions)
+    tuning: TuneOptions = group(TuneOptions)
+    fleet: FleetOptions = group(FleetOptions)
     run: RunOptions = group(RunOptions, project="runs/train")
     log: LogOptions = group(LogOptions)
 
@@ -173,3 +188,7 @@ class TrainConfig(Options):
             raise UserError("--batch-size must be at least 1, or -1 for as many as fit; got 0")
         if self.image.image_weights and self.saving.noval:
             raise UserError("--image-weights follows the AP of each epoch: leave --noval out")
+        if self.fleet.ray is not None and self.tuning.tune is None:
+            raise UserError("--ray shares out the trials of --tune; several GPUs train together by torchrun")
+        if self.tuning.tune is not None and self.resume:
+            raise UserError("--tune continues its study by itself: leave --resume out")

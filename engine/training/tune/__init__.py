@@ -1,0 +1,1 @@
+"""The search for hyperparameters: train.py --tune N, with Optuna."""

@@ -1,0 +1,178 @@
+"""train.py --tune: the search space, the study and what it leaves; training is made up but for one test."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.training import command as training
+from engine.training.config import TrainConfig
+from engine.training.hyperparameters import Hyperparameters, read_hyp
+from tests.training_cases import config
+from utils.errors import UserError
+
+optuna = pytest.importorskip("optuna")
+
+from engine.training.tune import study as study_module  # noqa: E402
+from engine.training.tune.command import prepare, report, work  # noqa: E402
+from engine.training.tune.space import Range, read_space  # noqa: E402
+from engine.training.tune.study import Study  # noqa: E402
+
+SPACE = {
+    "lr0": Range(0.001, 0.1, log=True),
+    "mosaic": Range(0.0, 1.0),
+    "optimizer": Range(choices=("SGD", "AdamW")),
+}
+
+
+def make_study(folder: Path, trials: int) -> Study:
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
+    cfg = TrainConfig.of(project=folder / "trials", plots=False)
+    return Study(cfg, folder, trials, "AP", Hyperparameters(), SPACE)
+
+
+def made_up(cfg: TrainConfig, reporter) -> int:
+    """Good is a mosaic of .75; the learning rate hardly matters."""
+    hyp = read_hyp(cfg.hyp)
+    for epoch in range(4):
+        reached = (epoch + 1) / 4 * (1 - abs(hyp.mosaic - 0.75)) + 0.01 * hyp.lr0
+        reporter.log(epoch, {"AP": reached, "fitness": reached})
+    return 0
+
+
+def states(study: Study) -> Counter[str]:
+    return Counter(trial.state.name for trial in study.open().trials)
+
+
+def test_a_study_is_continued_and_ends_with_what_was_asked_for(tmp_path):
+    assert work(make_study(tmp_path, 3), made_up) == 0
+    study = make_study(tmp_path, 18)
+    assert work(study, made_up) == 0
+    counted = states(study)
+    assert counted["COMPLETE"] + counted["PRUNED"] == counted.total() == 18
+    assert counted["PRUNED"] > 0  # some were worse than the median in the middle of it
+    first = study.open().trials[0]
+    assert first.params == {
+        "lr0": 0.01,
+        "mosaic": 1.0,
+        "optimizer": "SGD",
+    }  # the hyperparameters as they were
+
+    assert report(study) == 0
+    best = max(trial.value for trial in study.open().trials if trial.value is not None)
+    best_hyp = read_hyp(tmp_path / "best.yaml")
+    assert abs((1 - abs(best_hyp.mosaic - 0.75)) + 0.01 * best_hyp.lr0 - best) < 1e-9
+    assert best_hyp.box == Hyperparameters().box
+    with (tmp_path / "importance.csv").open() as file:
+        shares = {row["hyperparameter"]: float(row["importance"]) for row in csv.DictReader(file)}
+    assert max(shares, key=shares.__getitem__) == "mosaic" and set(shares) == set(SPACE)
+    page = (tmp_path / "tune.html").read_text()
+    assert page.count("<img ") == 4 and page.count("<tr>") == 19
+    assert not re.search(r'(src|href)="(?!data:)', page)  # nothing is loaded from elsewhere
+
+
+def run_made_up(folder: Path) -> None:
+    work(make_study(folder, 8), made_up)
+
+
+def test_several_processes_share_a_study(tmp_path):
+    make_study(tmp_path, 8).open()
+    spawned = multiprocessing.get_context("fork")
+    others = [spawned.Process(target=run_made_up, args=(tmp_path,)) for _ in range(2)]
+    for process in others:
+        process.start()
+    for process in others:
+        process.join(60)
+    study = make_study(tmp_path, 8)
+    assert [process.exitcode for process in others] == [0, 0]
+    counted = states(study)
+    assert 8 <= counted["COMPLETE"] + counted["PRUNED"] <= 9 and counted.total() <= 9
+    used = [trial.user_attrs["folder"] for trial in study.open().trials]
+    assert len(set(used)) == len(used)
+
+
+def test_a_trial_whose_process_was_killed_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "HEARTBEAT", 1)
+    monkeypatch.setattr(study_module, "GRACE", 2)
+    study = make_study(tmp_path, 2)
+    opened = study.open()
+    dead = opened.ask()
+    params = {name: one.suggest(dead, name) for name, one in SPACE.items()}
+    opened._storage.record_heartbeat(dead._trial_id)
+    assert work(study, made_up) == 0
+    assert states(study) == {"FAIL": 1, "COMPLETE": 2}
+    assert params in [t.params for t in study.open().trials if t.state.name == "COMPLETE"]
+
+
+def test_a_run_that_is_stopped_stops_the_study_and_one_that_diverges_does_not(tmp_path):
+    assert work(make_study(tmp_path / "a", 3), lambda cfg, reporter: 130) == 130
+    study = make_study(tmp_path / "b", 3)
+    assert work(study, lambda cfg, reporter: 1) == 0
+    assert states(study) == {"PRUNED": 3} and report(study) == 1
+
+
+def test_a_small_network_is_tuned_from_the_command_line(squares, tmp_path):
+    space = tmp_path / "space.yaml"
+    space.write_text("lr0: {low: 0.001, high: 0.01, log: true}\nclose_mosaic: {low: 0, high: 3}\n")
+    cfg = config(squares, tmp_path / "runs", tune=2, epochs=2, tune_metric="AP", tune_space=space)
+    assert training.main(cfg) == 0
+    folder = tmp_path / "runs" / "tune"
+    assert {path.name for path in folder.iterdir()} == {
+        "study.db", "trials", "best.yaml", "importance.csv", "tune.html",
+    }  # fmt: skip
+    trials = sorted((folder / "trials").iterdir())
+    assert [len((trial / "results.csv").read_text().splitlines()) for trial in trials] == [3, 3]
+    used = [yaml.safe_load((trial / "hyp.yaml").read_text())["lr0"] for trial in trials]
+    assert used[0] == 0.003 and used[0] != used[1]
+    best = yaml.safe_load((folder / "best.yaml").read_text())
+    assert best["lr0"] in used
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr9: {low: 1, high: 2}", "unknown hyperparameter 'lr9'. Did you mean 'lr"),
+        ("lr0: 3", "is no range; write {low: 0.1"),
+        ("lr0: {low: 2, high: 1}", "low must be below high"),
+        ("lr0: {low: 0, high: 1, log: true}", "above 0 with log"),
+        ("mosaic: {low: 0, high: 2}", "mosaic: "),
+        ("optimizer: {choices: [SGD, Sophia]}", "optimizer: "),
+        ("optimizer: {choices: []}", "is no list of choices"),
+        ("- a", "must hold lines such as"),
+    ],
+)
+def test_a_search_space_that_cannot_be_used_is_one_line(tmp_path, text, message):
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_space(path, Hyperparameters())
+
+
+def test_the_search_space_that_ships_holds_the_recipes_that_ship():
+    space = read_space(Path("data/hyps/tune.yaml"), Hyperparameters())
+    for name in ("low.yaml", "high.yaml", "small-data.yaml"):
+        hyp = read_hyp(Path(name)).plain()
+        assert all(one.holds(hyp[key]) for key, one in space.items()), name
+
+
+def test_metrics_and_folders_that_do_not_fit_are_one_line(squares, tmp_path):
+    cfg = config(squares, tmp_path, tune=2)
+    assert prepare(cfg.replace(tune_metric="AP")).metric == "metrics/mAP_0.5:0.95"
+    assert prepare(cfg.replace(tune_metric="AP_S")).metric == "AP_S"
+    with pytest.raises(UserError, match=r"--tune-metric mAP: .*Choose from: AP, AP50"):
+        prepare(cfg.replace(tune_metric="mAP"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(UserError, match="holds something else than a study"):
+        prepare(replace(cfg, run=replace(cfg.run, name="mine")))
+    with pytest.raises(UserError, match="shares out the trials of --tune"):
+        TrainConfig.of(ray="local")
+    with pytest.raises(UserError, match="leave --resume out"):
+        TrainConfig.of(tune=2, resume="a")
