@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from models.pickled_checkpoint import classes_named_in, load_plain, read_pickled_model
+from utils.drafts import clear_drafts
 from utils.errors import UserError, quoted
 from utils.files import write_atomically, written_size
 from utils.limits import CHECKPOINT_VALUES, MEMBERS, PICKLE_BYTES
@@ -39,6 +40,7 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """
     _check_plain(content, "checkpoint")
     path = Path(path)
+    clear_drafts(path.parent, path.name)
     try:
         with write_atomically(path, "wb", sync=True) as file:
             torch.save({"format": FORMAT, **content}, file)

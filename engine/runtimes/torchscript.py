@@ -6,6 +6,7 @@ A TorchScript file is a program: it can do whatever its author wrote, so run onl
 from __future__ import annotations
 
 import functools
+import io
 import json
 import logging
 import warnings
@@ -87,4 +88,6 @@ def export_torchscript(model: DetectionModel | ClassificationModel, file: Path, 
         traced = torch.jit.trace(module, example, check_trace=False)
         traced = torch.jit.freeze(traced)
         content = {key: json.loads(value) for key, value in metadata.to_strings().items()}
-        torch.jit.save(traced, str(file), _extra_files={CONFIG: json.dumps(content)})
+        archive = io.BytesIO()  # torch's own writer says of a full disk what it likes
+        torch.jit.save(traced, archive, _extra_files={CONFIG: json.dumps(content)})
+    file.write_bytes(archive.getbuffer())
