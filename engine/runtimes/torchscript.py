@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from engine.runtimes.metadata import Metadata
 from engine.runtimes.tracing import Decoded, quiet
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
+from utils.archives import check_sums
 from utils.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -38,6 +40,9 @@ def load(
     """
     check_file(file, half)
     _say_once()
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            check_sums(archive, file)
     extra = {CONFIG: ""}
     try:
         with warnings.catch_warnings():
