@@ -44,4 +44,4 @@ def read_unchecked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """Return a member's content, whatever its checksum."""
     without = copy.copy(member)
     del without.CRC  # what is not there is not compared
-    return archive.read(without)  # type: ignore[arg-type]
+    return archive.read(without)
