@@ -9,7 +9,7 @@ import random
 import shutil
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data.detection.pixel_cache import Shape, SharedPixels, StoredPixels
+from data.handover import is_lack_of_shared_memory
 from data.image_record import ImageRecord
 from data.letterbox import Interpolation, fit, resize
 from data.media.image_files import ImageReadError, read_image
@@ -57,7 +58,7 @@ class ImageStore:
         self._shapes = {path: self._kept_shape(record) for path, record in wholes.items()}
         self._cache: SharedPixels | StoredPixels | None = None
         if cache == "ram" and _fits_memory(self._shapes.values()):
-            self._cache = SharedPixels(self._shapes)
+            self._cache = _shared_pixels(self._shapes)
         elif cache == "disk":
             self._cache = StoredPixels({path.parent for path in wholes}, side)
         if self._cache is not None:
@@ -154,6 +155,17 @@ class ImageStore:
     def __getstate__(self) -> dict[str, Any]:
         """Images kept only because they were read lately do not travel to worker processes."""
         return {**self.__dict__, "_recent": OrderedDict()}
+
+
+def _shared_pixels(shapes: Mapping[Path, Shape]) -> SharedPixels | None:
+    """Return room for images, None where the system has none after all."""
+    try:
+        return SharedPixels(shapes)
+    except RuntimeError as error:
+        if not is_lack_of_shared_memory(error):
+            raise
+        LOG.warning("--cache ram: too little shared memory: decoded images are not kept")
+        return None
 
 
 def _fits_memory(shapes: Iterable[Shape]) -> bool:
