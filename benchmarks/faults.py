@@ -106,6 +106,7 @@ def _work(work: Callable[[], Any], folder: Path, fault: Fault | None, output: in
     """Do the work in this new process, and end it."""
     for stream in (1, 2):
         os.dup2(output, stream)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
     code: Any = 1
     counter = _Counter(folder, fault)
     try:

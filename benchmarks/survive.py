@@ -16,6 +16,7 @@ import importlib
 import random
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class SurviveConfig(Options):
 
     most: int = opt(20, "injections of each fault into each command", min=1)
     only: tuple[str, ...] = opt((), "commands, by their names in the table")
+    minutes: float = opt(0.0, "after which no further injection is made; 0: no limit", min=0)
     seed: int = opt(0, "of the choice of operations and moments", min=0)
 
     def __post_init__(self) -> None:
@@ -64,7 +66,7 @@ class SurviveConfig(Options):
 def main(cfg: SurviveConfig) -> int:
     """Interrupt, print every loss and the table; return 1 where something was lost."""
     import_all()
-    rng = random.Random(cfg.seed)
+    rng, started = random.Random(cfg.seed), time.monotonic()
     injections: Counter[tuple[str, str]] = Counter()
     losses: Counter[tuple[str, str]] = Counter()
     chosen = [case for case in CASES if not cfg.only or case.name in cfg.only]
@@ -73,7 +75,11 @@ def main(cfg: SurviveConfig) -> int:
         for case in chosen:
             whole = laboratory.left_alone(case)
             print(f"{case.name}: {whole.operations} file operations, {whole.seconds:.1f} s", flush=True)
-            for fault in faults(whole, laboratory.largest, cfg.most, rng):
+            drawn = list(faults(whole, laboratory.largest, cfg.most, rng))
+            rng.shuffle(drawn)  # where time runs out, it does so for every kind
+            for fault in drawn:
+                if cfg.minutes and time.monotonic() - started > 60 * cfg.minutes:
+                    break
                 problem = laboratory.interrupt(case, fault)
                 injections[case.name, fault.kind] += 1
                 if problem:
@@ -141,7 +147,7 @@ class Laboratory:
         folder = self.fresh(case)
         ended = self._do(lambda: case.command(folder))
         self.largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        shutil.copytree(folder, self.place / f"reference {case.name}")
+        shutil.copytree(folder, self.place / f"reference {case.name}", dirs_exist_ok=True)
         self._do(lambda: torch.save(case.result(folder), self._expected(case)))
         return ended
 
