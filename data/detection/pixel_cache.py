@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.paths import KEPT_PIXELS
 from utils.drafts import clear_drafts
 from utils.files import write_atomically
 from utils.stamps import Stamp, stamp_of
@@ -138,7 +139,7 @@ class StoredPixels:
 
 def _home(folder: Path) -> Path | None:
     """Where the pixels of a folder's images are kept, None if nowhere; warns if that is not beside them."""
-    beside = folder / ".pixels"
+    beside = folder / KEPT_PIXELS
     if _writable(beside):
         return beside
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolov5-spd"

@@ -12,6 +12,7 @@ import pytest
 
 import data.detection.records as records_module
 from data.dataset_yaml import DatasetConfig, read_dataset_yaml
+from data.detection.image_store import ImageStore
 from data.detection.records import read_records
 
 
@@ -105,3 +106,15 @@ def test_times_before_those_of_the_cache_are_as_good_as_later_ones(description: 
     file.write_text("0 0.5 0.5 0.1 0.1")
     os.utime(file, ns=(10**9, 10**9))  # as after a clock that went back
     assert len(boxes(description)[0]) == 1
+
+
+def test_kept_pixels_are_no_change_of_the_data_set(
+    description: DatasetConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records, problems = read_records(description, "train")
+    cache = description.path / "squares-train.cache.npz"
+    before = cache.stat().st_mtime_ns
+    ImageStore(records, "disk", 48)
+    assert (records[0].path.parent / ".pixels").is_dir()
+    assert read_records(description, "train")[1] == problems == []
+    assert cache.stat().st_mtime_ns == before
