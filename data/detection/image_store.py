@@ -136,8 +136,9 @@ class ImageStore:
 
     def _keep(self, record: ImageRecord) -> None:
         whole, (height, width) = record.parent or record, self._shapes[record.path]
-        stored = isinstance(self._cache, StoredPixels)
-        if self._cache is None or (stored and self._cache.is_whole(record.path, (height, width))):
+        if self._cache is None or (
+            isinstance(self._cache, StoredPixels) and self._cache.is_whole(record.path, (height, width))
+        ):
             return
         try:
             stamp = stamp_of(record.path)
