@@ -100,7 +100,10 @@ def concatenated(tensors: Sequence[Tensor]) -> Tensor:
     if get_worker_info() is None:
         return torch.cat(list(tensors))
     count, like = sum(tensor.numel() for tensor in tensors), tensors[0]
-    storage = like._typed_storage()._new_shared(count, device="cpu")
+    try:
+        storage = like._typed_storage()._new_shared(count, device="cpu")
+    except RuntimeError:  # too little of it, see `data.handover`
+        return torch.cat(list(tensors))
     out = like.new(storage).view(-1, *like.shape[1:])
     return torch.cat(list(tensors), out=out)
 

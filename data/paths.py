@@ -21,6 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]  # default data, hyperparameters a
 _LITTER = frozenset(
     {".ipynb_checkpoints", "@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
 )
+KEPT_PIXELS = ".pixels"  # the folder of train.py --cache disk, beside the images
 _SILENT = frozenset(  # endings of files that usually lie beside images, of which nothing need be said
     {"", ".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".db", ".ini", ".cache", ".npy", ".npz"}
 )
@@ -139,6 +140,8 @@ def _walk(folder: Path, skipped: list[Path], visited: set[str]) -> Iterator[tupl
         for name in sorted(folders):
             path = Path(here, name)
             real = os.path.realpath(path)
+            if name == KEPT_PIXELS:
+                continue
             if name.startswith(".") or name in _LITTER:
                 skipped.append(path)
             elif real not in visited:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from models.pickled_checkpoint import classes_named_in, load_plain, read_pickled_model
+from utils.archives import check_sums, read_unchecked
+from utils.drafts import clear_drafts
 from utils.errors import UserError, quoted
 from utils.files import write_atomically, written_size
 from utils.limits import CHECKPOINT_VALUES, MEMBERS, PICKLE_BYTES
@@ -39,11 +41,22 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """
     _check_plain(content, "checkpoint")
     path = Path(path)
+    clear_drafts(path.parent, path.name)
     try:
         with write_atomically(path, "wb", sync=True) as file:
-            torch.save({"format": FORMAT, **content}, file)
+            save_with_checksums({"format": FORMAT, **content}, file)
     except RuntimeError as error:  # how torch reports a failed write
         raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+
+
+def save_with_checksums(content: Any, file: IO[bytes], **options: Any) -> None:
+    """Call `torch.save` so that every part of the archive has a checksum, whatever torch was told."""
+    usual = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(True)
+    try:
+        torch.save(content, file, **options)
+    finally:
+        torch.serialization.set_crc32_options(usual)
 
 
 def _check_plain(value: Any, where: str) -> None:
@@ -114,8 +127,9 @@ def _check_archive(path: Path) -> None:
         raise UserError(f"{path} is a zip archive, not a PyTorch checkpoint")
     _check_members(entries, path)
     with zipfile.ZipFile(path) as archive:
+        check_sums(archive, path)
         pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
-        if any(b"bytearray" in archive.read(entry) for entry in pickles):
+        if any(b"bytearray" in read_unchecked(archive, entry) for entry in pickles):
             raise UserError(f"{path} is refused: it names bytearray, which no checkpoint holds")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.checkpoint import save_with_checksums
 from models.detection_model import DetectionModel
 from models.downsample.spd import Focus, SpaceToDepth
 from models.layers import blocks, cross_stage, ghost, transformer
@@ -110,7 +111,7 @@ def save_yolov5_checkpoint(
     naming = SimpleNamespace(__name__="pickle", Pickler=_NamingPickler)
     try:
         with write_atomically(Path(path), "wb", sync=True) as file:
-            torch.save(content, file, pickle_module=naming)
+            save_with_checksums(content, file, pickle_module=naming)
     except RuntimeError as error:  # how torch reports a failed write
         raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from utils.errors import UserError, one_line, suggest
 from utils.log import LogOptions, setup_logging
+from utils.memory import ended_worker
 from utils.offline import keep_offline
 from utils.options import Option, Options, options_of
 
@@ -133,6 +134,11 @@ def run(
         code = _complain(prog, f"{error.strerror}{where}" if error.strerror else str(error), debug)
     except KeyboardInterrupt:
         code = 130
+    except RuntimeError as error:
+        ended = ended_worker(error)
+        if ended is None:
+            raise
+        code = _complain(prog, ended, debug)
     sys.exit(code)
 
 

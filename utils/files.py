@@ -6,15 +6,18 @@ import contextlib
 import functools
 import math
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
+from utils.drafts import clear_drafts, draft_folder, draft_path, exchange, hold, open_draft
 from utils.errors import UserError, one_line
 from utils.limits import YAML_BYTES, YAML_VALUES
 from utils.reading import reading
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def read_yaml(path: Path) -> Any:
@@ -107,9 +110,8 @@ def write_atomically(
 ) -> Iterator[IO[Any]]:
     """Open a file for writing that takes the place of `path` when the block ends without an error.
 
-    Until then the content lies in a temporary file beside it, `.<name>.<random>.tmp`, so that nobody sees
-    half a file and an older one survives a failure. Several processes may write the same file at once; the
-    last one wins.
+    Until then the content lies in a draft beside it, see `utils.drafts`, so that nobody sees half a file and
+    an older one survives a failure. Several processes may write the same file at once; the last one wins.
 
     Args:
         path: the file.
@@ -120,29 +122,33 @@ def write_atomically(
     Raises:
         UserError: it cannot be written; the message names `path` and the system's reason.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
-    encoding = "utf-8" if mode == "w" else None
+    draft: Path | None = None
+    held: int | None = None
     try:
-        # the system applies the umask, as for any new file; asking for it would change it for other threads
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
-        )
+        draft, descriptor, held = open_draft(path)
+        encoding = "utf-8" if mode == "w" else None
         with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
             yield file
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(draft, path)
+        draft = None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        if draft is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+        if held is not None:
+            os.close(held)
 
 
 @contextlib.contextmanager
 def write_folder_atomically(path: Path) -> Iterator[Path]:
     """Yield a new folder that becomes `path` when the block ends without an error; else it is removed.
+
+    Drafts of it that killed processes left are removed first.
 
     Args:
         path: a folder that does not exist, or is empty.
@@ -150,28 +156,27 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
     Raises:
         UserError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    clear_drafts(path.parent, path.name)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if path.exists():
-            path.rmdir()
-        os.replace(temporary, path)
+        with draft_folder(path) as draft:
+            yield draft
+            if path.exists():
+                path.rmdir()
+            os.replace(draft, path)
     except OSError as error:
         where = "" if error.filename in (None, str(path)) else f" ({error.filename})"
         raise UserError(f"cannot write {path}: {error.strerror or error}{where}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def move_into_place(finished: Path, target: Path) -> None:
     """Move a finished file or folder to `target`; an older one is there until then, and after a failure.
 
-    A folder cannot take another's place in one step: the older one steps aside, to `.<name>.<random>.old`,
-    for the moment between two renames. A process that is killed in that moment leaves it there, whole.
+    Linux lets two folders change places in one step. Elsewhere the older one steps aside, to
+    `.<name>.<random>.old`, for the moment between two renames; after a kill in that moment `clear_drafts`
+    brings it back.
 
     Args:
-        finished: on the same file system.
+        finished: on the same file system; at the end nothing is there.
         target: nothing, or a file for a file, or a folder for a folder.
 
     Raises:
@@ -181,16 +186,86 @@ def move_into_place(finished: Path, target: Path) -> None:
         if not target.is_dir() or not finished.is_dir():
             os.replace(finished, target)
             return
-        aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.old")
-        os.replace(target, aside)
+        if exchange(finished, target):
+            shutil.rmtree(finished, ignore_errors=True)
+            return
+        held, aside = hold(target), draft_path(target, "old")
         try:
-            os.replace(finished, target)
-        except BaseException:
-            os.replace(aside, target)
-            raise
+            os.replace(target, aside)
+            try:
+                os.replace(finished, target)
+            except BaseException:
+                os.replace(aside, target)
+                raise
+            shutil.rmtree(aside, ignore_errors=True)
+        finally:
+            if held is not None:
+                os.close(held)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
-    shutil.rmtree(aside, ignore_errors=True)
+
+
+class GrowingFile:
+    """A text file that is written bit by bit: `<name>.part` until `close` gives it its name.
+
+    Args:
+        path: of the finished file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.part = path, path.with_name(f"{path.name}.part")
+        self._failed = False
+        with writing(path):
+            self._file = self.part.open("w", encoding="utf-8", newline="")
+
+    def write(self, text: str) -> int:
+        """Append text.
+
+        Raises:
+            UserError: it cannot be written; the part keeps its name.
+        """
+        try:
+            return self._file.write(text)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Give the file its name, unless something could not be written.
+
+        Raises:
+            UserError: the rest cannot be written.
+        """
+        try:
+            self._file.close()
+            if not self._failed:
+                os.replace(self.part, self.path)
+        except OSError as error:
+            if not self._failed:
+                raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> UserError:
+        self._failed = True
+        return UserError(
+            f"cannot write {self.path}: {error.strerror or error}; what was written is in {self.part}"
+        )
+
+
+def save_figure(figure: Figure, png: Path, **options: Any) -> None:
+    """Write one of matplotlib's figures as a PNG file, whole or not at all.
+
+    Args:
+        figure: is drawn.
+        png: the file.
+        options: of `Figure.savefig`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with write_atomically(png, "wb") as file:
+        figure.savefig(file, format="png", **options)
 
 
 @contextlib.contextmanager

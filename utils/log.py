@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from utils.options import Options, opt
 
 RESULT = 25  # between INFO and WARNING
-NOISY = ("PIL", "matplotlib", "onnxscript", "onnx_ir", "torch", "git")  # packages that log what nobody asked
+NOISY = ("PIL", "onnxscript", "onnx_ir", "torch", "git")  # packages that log what nobody asked
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,4 @@ def setup_logging(options: LogOptions = LogOptions(), rank: int = 0) -> None:
     logging.addLevelName(RESULT, "RESULT")
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # warns of a home that cannot be written

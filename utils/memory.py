@@ -27,6 +27,20 @@ def free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
+def ended_worker(error: BaseException) -> str | None:
+    """Return in one line that a data loader's worker process has ended; None for any other error.
+
+    torch raises it wherever the main process is when it hears of it.
+    """
+    text = str(error)
+    lost = isinstance(error, ConnectionError | EOFError)  # while it sent a batch
+    if not lost and not (isinstance(error, RuntimeError) and text.startswith("DataLoader worker")):
+        return None
+    signal = text.partition("by signal: ")[2].split(".")[0]
+    how = f" (signal: {signal})" if signal else ""
+    return f"a process that reads images has ended{how}; fewer --workers take less memory, 0 needs none"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error, or one that led to it, is that memory ran out: of the system or of a GPU."""
     seen: BaseException | None = error

@@ -212,10 +212,17 @@ class Options:
         return {option.name: _plain(self.get(option.name)) for option in options_of(type(self))}
 
     def save(self, path: Path) -> None:
-        """Write all options as YAML."""
+        """Write all options as YAML.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         import yaml
 
-        path.write_text(yaml.safe_dump(self.plain(), sort_keys=False), encoding="utf-8")
+        from utils.files import write_atomically
+
+        with write_atomically(path) as file:
+            file.write(yaml.safe_dump(self.plain(), sort_keys=False))
 
     def refuse_other_tasks(self, task: Task, what: str) -> None:
         """Refuse options that are for another task than the network's.

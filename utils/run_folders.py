@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import tempfile
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils.drafts import clear_drafts
 from utils.errors import UserError
 
 try:
@@ -39,13 +40,21 @@ def make_run_folder(project: Path, name: str, exist_ok: bool = False) -> Path:
                     raise
                 number += 1
                 folder = project / f"{name}{number}"
-        probe = folder / ".write-test"
-        probe.touch()
-        probe.unlink()
+        _probe(folder)
     except OSError as error:
         message = f"cannot write the run folder {folder}: {error.strerror}; choose another --project"
         raise UserError(message) from error
+    if exist_ok:
+        for place, _, _ in os.walk(folder):
+            clear_drafts(Path(place))
     return folder
+
+
+def _probe(folder: Path) -> None:
+    """Create a file in a folder and remove it; a process killed in between leaves it to the next."""
+    probe = folder / ".write-test"
+    probe.touch()
+    probe.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:
@@ -58,8 +67,7 @@ def check_writable(folder: Path) -> None:
     while not there.exists() and there != there.parent:
         there = there.parent
     try:
-        with tempfile.TemporaryDirectory(prefix=".write-test", dir=there):
-            pass
+        _probe(there)
     except OSError as error:
         message = f"cannot write the run folder {folder}: {error.strerror}; choose another --project"
         raise UserError(message) from error

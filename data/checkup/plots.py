@@ -9,6 +9,7 @@ import numpy as np
 
 from data.checkup.advice import Facts
 from data.checkup.sizes import share, sides
+from utils.files import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def plot_facts(facts: Facts, png: Path) -> None:
     _draw_anchors(panels[0, 1], facts)
     _draw_classes(panels[1, 0], facts)
     _draw_crowding(panels[1, 1], facts)
-    figure.savefig(png)
+    save_figure(figure, png)
 
 
 def _draw_sides(axis: Axes, facts: Facts) -> None:

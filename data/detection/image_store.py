@@ -9,7 +9,7 @@ import random
 import shutil
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +17,13 @@ from typing import Any, Literal
 import numpy as np
 
 from data.detection.pixel_cache import Shape, SharedPixels, StoredPixels
+from data.handover import is_lack_of_shared_memory
 from data.image_record import ImageRecord
 from data.letterbox import Interpolation, fit, resize
 from data.media.image_files import ImageReadError, read_image
 from utils.errors import UserError
 from utils.memory import free_memory
+from utils.stamps import stamp_of
 
 LOG = logging.getLogger(__name__)
 CacheMode = Literal["ram", "disk"]
@@ -56,7 +58,7 @@ class ImageStore:
         self._shapes = {path: self._kept_shape(record) for path, record in wholes.items()}
         self._cache: SharedPixels | StoredPixels | None = None
         if cache == "ram" and _fits_memory(self._shapes.values()):
-            self._cache = SharedPixels(self._shapes)
+            self._cache = _shared_pixels(self._shapes)
         elif cache == "disk":
             self._cache = StoredPixels({path.parent for path in wholes}, side)
         if self._cache is not None:
@@ -79,9 +81,14 @@ class ImageStore:
         return image[y0:y1, x0:x1]
 
     def shrunk(self, record: ImageRecord) -> np.ndarray:
-        """Return a record's pixels for augmentation: shrunk where they are kept so, else as `pixels` does."""
-        kept = self._kept(record.path, self._kept_shape(record)) if record.tile is None else None
-        return self.pixels(record) if kept is None else kept
+        """Return a record's pixels for augmentation: with a cache, shrunk as it keeps them, else as they are.
+
+        With a cache that had no room for an image, or was lost, they are the same as with one that had.
+        """
+        if record.tile is not None or record.path not in self._shapes:
+            return self.pixels(record)
+        height, width = self._shapes[record.path]
+        return self.resized(record, width, height)
 
     def resized(self, record: ImageRecord, width: int, height: int) -> np.ndarray:
         """Return a record's pixels resized to this size, the same with a cache and without."""
@@ -129,18 +136,37 @@ class ImageStore:
 
     def _keep(self, record: ImageRecord) -> None:
         whole, (height, width) = record.parent or record, self._shapes[record.path]
-        if self._cache is None or self._cache.get(record.path, (height, width)) is not None:
+        if self._cache is None or (
+            isinstance(self._cache, StoredPixels) and self._cache.is_whole(record.path, (height, width))
+        ):
             return
         try:
+            stamp = stamp_of(record.path)
             image = read_image(record.path)
         except ImageReadError:
             return  # reported when it is loaded
-        if image.shape[:2] == (whole.height, whole.width):  # else reported when it is loaded
-            self._cache.put(record.path, resize(image, width, height))
+        if image.shape[:2] != (whole.height, whole.width):  # reported when it is loaded
+            return
+        small = resize(image, width, height)
+        if isinstance(self._cache, StoredPixels):
+            self._cache.put(record.path, small, stamp)
+        else:
+            self._cache.put(record.path, small)
 
     def __getstate__(self) -> dict[str, Any]:
         """Images kept only because they were read lately do not travel to worker processes."""
         return {**self.__dict__, "_recent": OrderedDict()}
+
+
+def _shared_pixels(shapes: Mapping[Path, Shape]) -> SharedPixels | None:
+    """Return room for images, None where the system has none after all."""
+    try:
+        return SharedPixels(shapes)
+    except RuntimeError as error:
+        if not is_lack_of_shared_memory(error):
+            raise
+        LOG.warning("--cache ram: too little shared memory: decoded images are not kept")
+        return None
 
 
 def _fits_memory(shapes: Iterable[Shape]) -> bool:

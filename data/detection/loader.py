@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader, Sampler
 
 from data.augment.device import collate_planned, render
 from data.batch import Request, collate
+from data.handover import Handover, Piped, received, usable_workers
 from utils.distributed import World
 from utils.errors import UserError
+from utils.memory import ended_worker
 
 if TYPE_CHECKING:
     from data.detection.dataset import DetectionDataset
@@ -56,17 +58,21 @@ class BatchLoader:
         self.batch_size, self.workers = batch_size, workers
         self._batches = _Batches(dataset, batch_size, shuffle, seed, world)
         self._reported: set[str] = set()
-        self._loader: DataLoader[Any] = DataLoader(
-            dataset,
+        self._piped = False
+        self._loader = self._make(workers)
+        if workers:
+            _close_at_exit().add(self)
+
+    def _make(self, workers: int) -> DataLoader[Any]:
+        return DataLoader(
+            self.dataset,
             batch_sampler=self._batches,
             num_workers=workers,
-            collate_fn=collate_planned if dataset.planned else collate,
+            collate_fn=Handover(collate_planned if self.dataset.planned else collate),
             worker_init_fn=_prepare_worker,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
-        if workers:
-            _close_at_exit().add(self)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Choose the epoch that the next iteration will load, and the batch it starts with."""
@@ -108,10 +114,10 @@ class BatchLoader:
         """Yield each `Batch`, or `PlannedBatch` where no device makes its images.
 
         Raises:
-            UserError: there are images, but none of them can be decoded.
+            UserError: there are images, but none of them can be decoded; or a worker process has ended.
         """
         last, yielded = None, 0
-        for batch, problems in self._loader:
+        for batch, problems in self._received():
             for problem in problems:
                 if problem not in self._reported:
                     self._reported.add(problem)
@@ -127,6 +133,21 @@ class BatchLoader:
         if not yielded and not self._batches.start and self._is_whole_or_needed():
             count, first = len(self.dataset), self.dataset.records[0].path
             raise UserError(f"none of {count} images can be decoded, such as {first}")
+
+    def _received(self) -> Iterator[tuple[Any, list[str]]]:
+        workers = self._loader.num_workers
+        if workers and self._loader._iterator is None and not usable_workers(workers):
+            self._loader = self._make(0)
+        try:
+            for sent in self._loader:
+                batch = received(sent, self._piped)
+                self._piped = self._piped or isinstance(sent, Piped)
+                yield batch
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            ended = ended_worker(error)
+            if ended is None:
+                raise
+            raise UserError(ended) from error
 
     def _is_whole_or_needed(self) -> bool:
         """Whether this process sees all images, or the others wait for its steps."""

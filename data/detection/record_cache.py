@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from data.image_record import Annotations, ImageRecord
+from utils.drafts import clear_drafts
 from utils.errors import UserError
 from utils.files import write_atomically
 from utils.limits import check_unpacked
 from utils.reading import reading
+from utils.stamps import stamp_of
 
-_FORMAT = 3
+_FORMAT = 4
 LOG = logging.getLogger(__name__)
 _BOXES = ("boxes_xywh", "ignore")
 _TYPES = {"classes": "i", "crowd": "b"}  # kinds of numbers; the others are floating-point
@@ -27,7 +28,7 @@ _COLUMNS = (*Annotations._fields, "ignore")
 
 
 def fingerprint(about: str, files: Sequence[Path]) -> str:
-    """Return a digest of `about` and of the path, modification time and size (or absence) of every file."""
+    """Return a digest of `about` and of the path and stamp (or absence) of every file, see `utils.stamps`."""
     groups = [files[start : start + 1000] for start in range(0, len(files), 1000)]
     digest = hashlib.sha256(f"{_FORMAT}\n{about}\n".encode())
     with ThreadPoolExecutor() as pool:
@@ -38,10 +39,9 @@ def fingerprint(about: str, files: Sequence[Path]) -> str:
 
 def _stamp(file: Path) -> str:
     try:
-        status = os.stat(file)
+        return f"{file}\0{stamp_of(file)}\n"
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return f"{file}\0absent\n"
-    return f"{file}\0{status.st_mtime_ns}\0{status.st_size}\n"
 
 
 def save_cache(
@@ -62,6 +62,7 @@ def save_cache(
     arrays["counts"] = np.array([len(record.classes) for record in records], np.int64)
     arrays["ignore_counts"] = np.array([len(record.ignore) for record in records], np.int64)
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    clear_drafts(file.parent, file.name)
     try:
         with write_atomically(file, "wb") as stream:
             np.savez_compressed(stream, **arrays)

@@ -76,6 +76,8 @@ def read_records(
     saved = load_cache(cache_file, about, files) if cache else None
     if saved is not None:
         return saved
+    listed = files or sources
+    before = fingerprint(about, listed)
     survey = _survey(description, split, sources, images, skipped)
     if survey.bad_rows:
         others = len(survey.bad_rows) - 1
@@ -88,7 +90,7 @@ def read_records(
         broken = survey.broken
         first = f" ({len(broken)} broken: {broken[0]})" if broken else ""
         raise UserError(f"no readable image in {', '.join(map(str, sources))}{first}")
-    if cache:
+    if cache and fingerprint(about, listed) == before:  # else something changed while it was read
         digest = fingerprint(about, survey.files)
         problems += save_cache(cache_file, digest, survey.records, problems, survey.files)
     return survey.records, problems

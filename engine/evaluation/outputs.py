@@ -31,6 +31,7 @@ from engine.evaluation.report.size_plots import plot_by_size, plot_errors_by_siz
 from engine.inference.outputs.coco import CocoWriter
 from engine.inference.outputs.labels import corner_text
 from engine.options import LabelOptions
+from utils.files import write_atomically
 
 LOG = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ def write_metrics(evaluation: EvaluationResult, path: Path) -> None:
         content["whole"] = metrics_dict(evaluation.merged.metrics, evaluation.merged.operating_point)
     if evaluation.seconds:
         content["seconds_per_image"] = evaluation.seconds
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with write_atomically(path) as file:
+        file.write(json.dumps(content, indent=2) + "\n")
 
 
 def write_json(evaluation: EvaluationResult, path: Path, category_ids: Sequence[int] | None) -> None:
@@ -98,7 +100,8 @@ def write_labels(evaluation: EvaluationResult, folder: Path, options: LabelOptio
         else:
             scores = detections.scores if options.save_conf else None
             text = label_text(detections.class_ids, detections.xyxy, record.width, record.height, scores)
-        file.write_text(text, encoding="utf-8")
+        with write_atomically(file) as stream:
+            stream.write(text)
     LOG.info("%d label files in %s", len(names), folder)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from dataclasses import replace
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from engine.export.comparison import agrees_with_pytorch
 from engine.export.config import ExportConfig
+from utils.drafts import clear_drafts, draft_folder
 from utils.errors import UserError
-from utils.files import move_into_place
+from utils.files import move_into_place, writing
 from utils.log import RESULT, counted
 
 if TYPE_CHECKING:
@@ -56,12 +56,13 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
         cfg = replace(cfg, data=_trained_on(predictor))
     metadata = _metadata(cfg, predictor)
     LOG.info("%s: %s", cfg.weights, _summary(cfg, predictor, metadata))
-    drafts = cfg.weights.with_name(f".{cfg.weights.stem}.{os.getpid()}.drafts")
-    try:
-        drafts.mkdir()  # before the long part: can it be written at all?
+    targets = [_target(cfg, format).name for format in cfg.include]
+    clear_drafts(cfg.weights.parent, cfg.weights.name, *targets)
+    with (
+        writing(cfg.weights.parent),  # before the long part: can it be written at all?
+        draft_folder(cfg.weights) as drafts,
+    ):
         return [_export(cfg, format, predictor, metadata, drafts) for format in cfg.include]
-    finally:
-        shutil.rmtree(drafts, ignore_errors=True)
 
 
 def _summary(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata) -> str:
@@ -118,7 +119,8 @@ def _export(
     attempts = [cfg.replace(conf_thres=PROBED), cfg] if cfg.nms and not cfg.int8 else [cfg]
     for attempt in attempts:
         start = time.perf_counter()
-        draft = _write(attempt, format, predictor, metadata, drafts)
+        with writing(target):
+            draft = _write(attempt, format, predictor, metadata, drafts)
         if attempt is attempts[0]:  # the long part; a second threshold takes no time
             size = (
                 sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6

@@ -15,7 +15,7 @@ from engine.inference.outputs.result import DetectedFrame
 from engine.inference.settings import TRACKED_FROM
 from utils.detections import Detections
 from utils.errors import UserError
-from utils.files import writing
+from utils.files import write_atomically
 from utils.ultralytics_adapter import TrackerKind, make_tracker
 
 
@@ -91,7 +91,7 @@ class Tracks:
         """
         if self.path is None:
             return
-        with writing(self.path), self.path.open("w", encoding="utf-8", newline="") as file:
+        with write_atomically(self.path, newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "id", "class", "name", "first_frame", "last_frame", "frames"])
             for (where, number), track in self._tracks.items():

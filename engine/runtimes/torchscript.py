@@ -6,9 +6,11 @@ A TorchScript file is a program: it can do whatever its author wrote, so run onl
 from __future__ import annotations
 
 import functools
+import io
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from engine.runtimes.metadata import Metadata
 from engine.runtimes.tracing import Decoded, quiet
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
+from utils.archives import check_sums
 from utils.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +40,9 @@ def load(
     """
     check_file(file, half)
     _say_once()
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            check_sums(archive, file)
     extra = {CONFIG: ""}
     try:
         with warnings.catch_warnings():
@@ -87,4 +93,6 @@ def export_torchscript(model: DetectionModel | ClassificationModel, file: Path, 
         traced = torch.jit.trace(module, example, check_trace=False)
         traced = torch.jit.freeze(traced)
         content = {key: json.loads(value) for key, value in metadata.to_strings().items()}
-        torch.jit.save(traced, str(file), _extra_files={CONFIG: json.dumps(content)})
+        archive = io.BytesIO()  # torch's own writer says of a full disk what it likes
+        torch.jit.save(traced, archive, _extra_files={CONFIG: json.dumps(content)})
+    file.write_bytes(archive.getbuffer())

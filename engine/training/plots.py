@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from engine.evaluation.report.plots import color_of, make_figure, plain_text
+from utils.files import save_figure
 from utils.reading import reading
 
 
@@ -36,7 +37,7 @@ def plot_results(csv_file: Path, png: Path) -> None:
         axis.set_axis_off()
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
-    figure.savefig(png)
+    save_figure(figure, png)
 
 
 def plot_labels(
@@ -78,4 +79,4 @@ def plot_labels(
         axes[1, 1].axvline(stride, color="0.3", linewidth=1, linestyle=":")
     for axis in (axes[1, 0].xaxis, axes[1, 0].yaxis, axes[1, 1].xaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
-    figure.savefig(png)
+    save_figure(figure, png)

@@ -91,6 +91,8 @@ def interrupted_run(cfg: TrainConfig) -> Interrupted:
             raise UserError(
                 f"--resume continues with {flag_of(key)} {before[key]}, not {value}: leave it out"
             )
+    if cfg.image.cache and not saved.image.cache:
+        LOG.warning("--cache shrinks images before they are augmented: the run goes on with other pixels")
     free = {key: cfg.get(key) for key in FREE}
     free |= {key: cfg.get(key) for key in WHERE_GIVEN if cfg.get(key) is not None}
     return Interrupted(saved.replace(**free), last.parent.parent, checkpoint)

@@ -11,6 +11,7 @@ from engine.training.results_csv import Columns, append_row, drop_rows_from, ren
 from engine.training.settings import TrainSettings
 from engine.training.state import TrainState
 from models.checkpoint import read_checkpoint, save_checkpoint
+from utils.drafts import clear_drafts
 from utils.options import Task
 
 Metrics = Mapping[str, Any]
@@ -44,8 +45,8 @@ class TrainRun:
         self.last, self.best = self.weights / "last.pt", self.weights / "best.pt"
         self.csv = folder / "results.csv"
         self.weights.mkdir(exist_ok=True)
-        for unfinished in self.weights.glob(".*.tmp"):  # of a run that was killed while it wrote
-            unfinished.unlink()
+        for place in (folder, self.weights):
+            clear_drafts(place)
         config.save(folder / "config.yaml")
         settings.hyp.save(folder / "hyp.yaml")
         rename_columns(self.csv, task.columns.former)  # a run may be older than YOLOv5's names

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import utils.files
+from utils.drafts import clear_drafts
 from utils.errors import UserError
 from utils.files import move_into_place, read_yaml, write_atomically, write_folder_atomically
 
@@ -161,10 +163,15 @@ def test_an_older_folder_outlives_a_kill_at_every_step(
         replace(source, place)
 
     monkeypatch.setattr(os, "replace", kill)
+    monkeypatch.setattr(utils.files, "exchange", lambda first, second: False)
     with pytest.raises(Killed):
         move_into_place(finished, target)
+    monkeypatch.undo()
     texts = {path.read_text() for path in tmp_path.glob("*/a.txt")}
     assert texts == {"old", "new"}, "neither is lost"
+    clear_drafts(tmp_path, "target")
+    assert (target / "a.txt").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"target", "draft"}
 
 
 def test_an_older_folder_comes_back_where_the_new_one_cannot_be_moved(
@@ -179,6 +186,7 @@ def test_an_older_folder_comes_back_where_the_new_one_cannot_be_moved(
         replace(source, place)
 
     monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(utils.files, "exchange", lambda first, second: False)
     with pytest.raises(UserError, match=r"cannot write .*target: No space left on device"):
         move_into_place(finished, target)
     assert (target / "a.txt").read_text() == "old"

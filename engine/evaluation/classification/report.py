@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engine.evaluation.classification.metrics import ClassificationResult
 from engine.evaluation.metrics.tables import align
 from engine.evaluation.report.plots import DPI, color_of, draw_confusion, make_figure, plain_text
+from utils.files import save_figure, write_atomically
 
 GALLERY = 40  # images
 COLUMNS = 8  # of the gallery
@@ -38,13 +39,14 @@ def write_metrics(classified: ClassificationResult, path: Path) -> None:
         "confusion": classified.confusion.tolist(),
         "seconds_per_image": classified.seconds,
     }
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with write_atomically(path) as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_predictions(classified: ClassificationResult, where: Sequence[str], path: Path) -> None:
     """Write predictions.csv, a line per image."""
     names, confidence = classified.names, np.exp(classified.log_probabilities.max(1))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with write_atomically(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "true", "predicted", "confidence", "loss"))
         for i, place in enumerate(where):
@@ -66,7 +68,7 @@ def plot_images(pixels: NDArray[Any], captions: Sequence[str], png: Path, title:
         axis.imshow(np.repeat(image, 3, 2) if image.shape[2] == 1 else image, interpolation="nearest")
         axis.set_title(plain_text(caption), fontsize=7)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(png)
+    save_figure(figure, png)
 
 
 def plot_mistakes(classified: ClassificationResult, pixels: NDArray[Any], png: Path) -> None:
@@ -96,7 +98,7 @@ def plot_strides(rows: Sequence[dict[str, str]], png: Path) -> None:
     axis.set(xlabel="epoch", ylabel="stride", title="learned strides")
     axis.grid(color="0.9")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    figure.savefig(png)
+    save_figure(figure, png)
 
 
 def write_evaluation(

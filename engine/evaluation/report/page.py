@@ -17,6 +17,7 @@ from engine.evaluation.metrics import error_gains
 from engine.evaluation.metrics.by_size import box_areas, error_counts
 from engine.evaluation.metrics.tables import Table, class_table, point_line, shown, size_table, sizes_line
 from engine.evaluation.report.gallery import SMALL, Crop, ReadImage, confident_mistakes, crops, missed_small
+from utils.files import write_atomically
 
 MOST_CROPS = 24  # in each gallery
 FIGURES = {
@@ -85,7 +86,8 @@ def write_report(
         galleries=galleries(analysis, read_image) if read_image else [],
         config=config,
     )
-    file.write_text(html, encoding="utf-8")
+    with write_atomically(file) as stream:
+        stream.write(html)
 
 
 def headline(analysis: Analysis) -> list[tuple[str, str]]:

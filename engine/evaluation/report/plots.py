@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.evaluation.metrics.curves import ConfidenceCurves
 from engine.evaluation.metrics.summary import Metrics
+from utils.files import save_figure, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +68,7 @@ def plot_precision_recall(metrics: Metrics, png: Path, iou: float = 0.5) -> None
     recall = np.linspace(0, 1, precision.shape[1])
     _draw_lines(axis, recall, lines, mean, labels, f"all classes AP{100 * iou:.0f} {mean.mean():.3f}")
     axis.set(xlabel="recall", ylabel="precision", title=f"precision over recall at IoU {iou:g}")
-    figure.savefig(png)
+    save_figure(figure, png)
 
 
 def plot_confidence_curve(
@@ -83,7 +84,7 @@ def plot_confidence_curve(
     _draw_lines(axis, curves.confidence, values, mean, [plain_text(name) for name in names], summary)
     axis.axvline(best, color="black", linewidth=1, linestyle=":")
     axis.set(xlabel="confidence", ylabel=label, title=f"{label} over confidence (dotted: best F1)")
-    figure.savefig(png)
+    save_figure(figure, png)
 
 
 def _draw_lines(
@@ -132,7 +133,7 @@ def draw_confusion(
     axis.set_xticks(range(size), columns, rotation=90 if size > 4 else 0, fontsize=fontsize)
     axis.set_yticks(range(size), rows, fontsize=fontsize)
     axis.set(xlabel="true class", ylabel="predicted class", title=title)
-    figure.savefig(png, bbox_inches="tight")
+    save_figure(figure, png, bbox_inches="tight")
 
 
 def plot_batch(
@@ -170,7 +171,8 @@ def plot_batch(
         opaque = strip[..., 3:].astype(np.float32) / 255
         part = canvas[top : top + STRIP]
         part[:] = np.round(part * (1 - opaque) + strip[..., :3] * opaque)
-    png.write_bytes(cv2.imencode(".png", canvas[..., ::-1])[1].tobytes())
+    with write_atomically(png, "wb") as file:
+        file.write(cv2.imencode(".png", canvas[..., ::-1])[1].tobytes())
 
 
 def _overlay(

@@ -11,6 +11,7 @@ import numpy as np
 from engine.evaluation.metrics.by_size import SizeCurves
 from engine.evaluation.metrics.protocols import Protocol
 from engine.evaluation.report.plots import make_figure
+from utils.files import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def plot_by_size(curves: SizeCurves, protocol: Protocol, confidence: float, png:
         _size_axis(axis, curves, protocol)
         axis.grid(color="0.92")
         axis.set_axisbelow(True)
-    figure.savefig(png)
+    save_figure(figure, png)
 
 
 def plot_errors_by_size(curves: SizeCurves, protocol: Protocol, confidence: float, png: Path) -> None:
@@ -86,7 +87,7 @@ def plot_errors_by_size(curves: SizeCurves, protocol: Protocol, confidence: floa
     axis.set_title(f"errors at confidence {confidence:.2f}, their number above the bars")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3)
     _size_axis(axis, curves, protocol)
-    figure.savefig(png)
+    save_figure(figure, png)
 
 
 def _size_axis(axis: Axes, curves: SizeCurves, protocol: Protocol) -> None:

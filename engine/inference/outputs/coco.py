@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from engine.inference.outputs.result import DetectedFrame
 from utils.detections import Detections
-from utils.files import writing
+from utils.files import GrowingFile
 
 
 class CocoWriter:
@@ -20,7 +19,7 @@ class CocoWriter:
     Boxes and scores have all their digits: what is read back scores exactly like what was written.
 
     Args:
-        path: the JSON file; complete once `close` was called.
+        path: the JSON file; it has this name once `close` was called.
         category_ids: COCO's id of each class; None takes the class numbers themselves.
 
     Attributes:
@@ -29,7 +28,7 @@ class CocoWriter:
 
     def __init__(self, path: Path, category_ids: Sequence[int] | None = None):
         self.path, self.category_ids, self.count = path, category_ids, 0
-        self._file: TextIO = path.open("w", encoding="utf-8")
+        self._file = GrowingFile(path)
         self._file.write("[")
 
     def write(self, image_id: int | str, detections: Detections) -> None:
@@ -46,11 +45,10 @@ class CocoWriter:
         for i, class_id in enumerate(detections.class_ids.tolist()):
             category = class_id if self.category_ids is None else self.category_ids[class_id]
             track = "" if tracks is None else f', "track_id": {tracks[i]}'
-            with writing(self.path):
-                self._file.write(
-                    f'{"," if self.count else ""}\n{{"image_id": {image}, "category_id": {category}, '
-                    f'"bbox": {boxes[i]}, "score": {scores[i]}{track}}}'
-                )
+            self._file.write(
+                f'{"," if self.count else ""}\n{{"image_id": {image}, "category_id": {category}, '
+                f'"bbox": {boxes[i]}, "score": {scores[i]}{track}}}'
+            )
             self.count += 1
 
     def close(self) -> None:
@@ -59,8 +57,10 @@ class CocoWriter:
         Raises:
             UserError: the file cannot be written.
         """
-        with writing(self.path), self._file:
+        try:
             self._file.write("\n]\n")
+        finally:
+            self._file.close()
 
 
 class CocoResults:

@@ -6,10 +6,10 @@ import csv
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Generic, TextIO, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from engine.inference.outputs.result import ClassifiedFrame, DetectedFrame, FrameResult
-from utils.files import writing
+from utils.files import GrowingFile
 
 Result = TypeVar("Result", bound=FrameResult)
 
@@ -20,20 +20,17 @@ class _Csv(ABC, Generic[Result]):
     columns: ClassVar[tuple[str, ...]]
 
     def __init__(self, path: Path):
-        self.path = path
-        self._file: TextIO = path.open("w", encoding="utf-8", newline="")
+        self._file = GrowingFile(path)
         self._writer = csv.writer(self._file)
         self._writer.writerow(self.columns)
 
     def add(self, result: Result) -> None:
         """Append this frame's lines."""
-        with writing(self.path):
-            self._writer.writerows(self.lines(result))
+        self._writer.writerows(self.lines(result))
 
     def close(self) -> None:
-        """Close the file."""
-        with writing(self.path):
-            self._file.close()
+        """Finish the file."""
+        self._file.close()
 
     @abstractmethod
     def lines(self, result: Result) -> Iterator[list[object]]:

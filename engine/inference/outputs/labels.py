@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from data.detection.yolo_labels import label_text
 from engine.inference.outputs.result import ClassifiedFrame, DetectedFrame, FrameResult
 from utils.detections import Detections
-from utils.files import writing
+from utils.files import write_atomically
 
 Result = TypeVar("Result", bound=FrameResult)
 
@@ -23,9 +23,8 @@ class _TextFiles(ABC, Generic[Result]):
 
     def add(self, result: Result) -> None:
         """Write one file."""
-        path = self.folder / f"{result.frame_name}.txt"
-        with writing(path):
-            path.write_text(self.text(result), encoding="utf-8")
+        with write_atomically(self.folder / f"{result.frame_name}.txt") as file:
+            file.write(self.text(result))
 
     def close(self) -> None:
         """Nothing is open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +15,10 @@ from data.media.frame import Frame
 from data.media.large_image import LargeImage
 from engine.inference.outputs.result import FrameResult
 from utils.errors import UserError
-from utils.files import writing
+from utils.files import write_atomically, writing
 
 LARGEST = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # px, longer side that a format can hold
+LONGEST_NAME = 200  # characters of a video's name that it has while it is written
 
 
 class Media:
@@ -52,7 +54,10 @@ class Media:
 
 
 class _Video:
-    """An MP4 file (MPEG-4 part 2), or Motion JPEG in AVI where OpenCV cannot write it."""
+    """An MP4 file (MPEG-4 part 2), or Motion JPEG in AVI where OpenCV cannot write it.
+
+    It is called `<name>.part.mp4` until it is complete.
+    """
 
     LONGEST_GAP = 10  # seconds of a live video that one frame fills at most
 
@@ -64,8 +69,9 @@ class _Video:
         self._written = 0
         for suffix, codec in ((".mp4", "mp4v"), (".avi", "MJPG")):
             self.path = stem.with_name(stem.name + suffix)
+            self._part = stem.with_name(f"{stem.name[:LONGEST_NAME]}.part{suffix}")
             code = cv2.VideoWriter.fourcc(*codec)
-            self._writer = cv2.VideoWriter(str(self.path), code, first.fps, self._size)
+            self._writer = cv2.VideoWriter(str(self._part), code, first.fps, self._size)
             if self._writer.isOpened():
                 return
         raise UserError(
@@ -86,20 +92,27 @@ class _Video:
         self._written += times
 
     def close(self) -> None:
-        """Finish the file.
+        """Finish the file and give it its name.
 
         Raises:
             UserError: not every frame is in it; OpenCV's writer says nothing of a full disk.
         """
         self._writer.release()
-        capture = cv2.VideoCapture(str(self.path))
+        capture = cv2.VideoCapture(str(self._part))
         complete = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
-        if complete < self._written:
-            raise UserError(
-                f"cannot write {self.path}: {complete} of its {self._written} frames are in the file; "
-                f"{shutil.disk_usage(self.path.parent).free / 2**20:.0f} MiB are free on its disk"
-            )
+        with writing(self.path):
+            if complete >= self._written:
+                os.replace(self._part, self.path)
+                return
+            free = shutil.disk_usage(self.path.parent).free / 2**20
+            if not complete:  # nothing of it plays
+                self._part.unlink(missing_ok=True)
+        kept = f" ({self._part.name})" if complete else ""
+        raise UserError(
+            f"cannot write {self.path}: {complete} of its {self._written} frames are in the file{kept}; "
+            f"{free:.0f} MiB are free on its disk"
+        )
 
 
 class Frames:
@@ -133,5 +146,5 @@ def write_image(path: Path, image: np.ndarray) -> None:
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     done, encoded = cv2.imencode(path.suffix.lower(), image)
     assert done, f"OpenCV reads but does not write {path.suffix}"
-    with writing(path):
-        path.write_bytes(encoded.tobytes())
+    with write_atomically(path, "wb") as file:
+        file.write(encoded.tobytes())

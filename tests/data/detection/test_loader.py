@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -18,6 +23,7 @@ from data.detection.loader import build_loader
 from data.image_record import ImageRecord, ground_truth_arrays
 from utils.distributed import World
 from utils.errors import UserError
+from utils.memory import ended_worker
 
 SOME = AugmentationSettings.only(hsv_v=0.4, translate=0.1, scale=0.5, fliplr=0.5, mosaic=0.5, mixup=0.3)
 
@@ -208,3 +214,64 @@ def test_images_none_of_which_decodes_end_in_one_line(records: list[ImageRecord]
     for shuffle in (False, True):
         with pytest.raises(UserError, match=r"none of 11 images can be decoded, such as .*0\.png"):
             next(iter(build_loader(DetectionDataset(records, 64, SOME), 4, shuffle, 0)))
+
+
+def same_batches(loader: Iterable[Batch], other: Iterable[Batch]) -> bool:
+    pairs = list(zip(loader, other, strict=True))
+    return bool(pairs) and all(
+        torch.equal(first.images, second.images) and torch.equal(first.targets, second.targets)
+        for first, second in pairs
+    )
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_batches_go_through_pipes_where_there_is_no_shared_memory(
+    records: list[ImageRecord],
+    planned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dataset = DetectionDataset(records, 64, SOME, augment_on="device" if planned else "cpu")
+    device = "cpu" if planned else None
+    expected = list(build_loader(dataset, 4, True, 0, device=device))
+
+    def refuse(*args: object, **options: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left (28)")
+
+    for storage in (torch.UntypedStorage, torch.TypedStorage):
+        monkeypatch.setattr(storage, "_new_shared", refuse)
+    monkeypatch.setattr(torch.UntypedStorage, "share_memory_", refuse)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
+    loader = build_loader(dataset, 4, True, 2, device=device)
+    for _ in range(2):
+        assert same_batches(loader, expected)
+    loader.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "too little shared memory for batches" in lines[0]
+
+
+def test_where_there_are_no_semaphores_one_process_reads_the_images(
+    records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    dataset = DetectionDataset(records, 64)
+    expected = list(build_loader(dataset, 4, False, 0))
+    monkeypatch.setattr(multiprocessing, "Lock", refuse)
+    assert same_batches(build_loader(dataset, 4, False, 2), expected)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "worker processes cannot be started (No space left on device" in error
+
+
+def test_a_worker_that_is_killed_is_one_line(records: list[ImageRecord]) -> None:
+    loader = build_loader(DetectionDataset(records, 64), 1, False, 2)
+    batches = iter(loader)
+    next(batches)
+    for process in multiprocessing.active_children():
+        os.kill(process.pid or 0, signal.SIGKILL)
+    with pytest.raises((UserError, RuntimeError)) as caught:  # torch's handler raises where it likes
+        list(batches)
+    said = str(caught.value) if isinstance(caught.value, UserError) else ended_worker(caught.value)
+    assert said is not None and said.startswith("a process that reads images has ended")
+    loader.close()

@@ -15,10 +15,12 @@ import data.detection.pixel_cache
 from data.detection.dataset import DetectionDataset
 from data.detection.image_store import ImageStore
 from data.detection.loader import build_loader
+from data.detection.pixel_cache import StoredPixels
 from data.image_record import ImageRecord, ground_truth_arrays
 from data.letterbox import resize
 from data.media.image_files import read_image
 from data.tiling import Tiling, tile_records
+from utils.errors import UserError
 
 SIZES = [(200, 150), (80, 60), (64, 130)]
 
@@ -219,4 +221,77 @@ def test_what_does_not_fit_into_shared_memory_is_not_kept(
     monkeypatch.setattr(data.detection.image_store, "_free_shared_memory", lambda: 10)
     store = ImageStore(records, "ram", 96)
     assert "not kept" in capsys.readouterr().err
-    np.testing.assert_array_equal(store.shrunk(records[0]), read_image(records[0].path))
+    np.testing.assert_array_equal(store.shrunk(records[0]), resize(read_image(records[0].path), 96, 72))
+
+
+def test_training_sees_the_same_pixels_whatever_the_cache_had_room_for(
+    records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ImageStore(records, "disk", 96)
+    expected = [whole.shrunk(record).copy() for record in records]
+    kept = sorted((records[0].path.parent / ".pixels").iterdir())
+    for file in kept:
+        file.unlink()
+    written = 0
+
+    def put(self: StoredPixels, *args: Any) -> bool:
+        nonlocal written
+        written += 1
+        if written > 1:
+            raise UserError("cannot write: No space left on device")
+        return original(self, *args)
+
+    original = StoredPixels.put
+    monkeypatch.setattr(StoredPixels, "put", put)
+    partial = ImageStore(records, "disk", 96)
+    assert len(list((records[0].path.parent / ".pixels").iterdir())) == 1
+    for record, pixels in zip(records, expected, strict=True):
+        np.testing.assert_array_equal(partial.shrunk(record), pixels)
+
+
+def test_any_flipped_bit_of_a_kept_image_is_noticed_when_a_run_starts(
+    records: list[ImageRecord], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = ImageStore(records, "disk", 96).shrunk(records[0]).copy()
+    stored = records[0].path.parent / ".pixels" / "0.png.96.bgr"
+    content = stored.read_bytes()
+    rng = np.random.default_rng(0)
+    places = [*range(60), *rng.integers(60, len(content), 40).tolist()]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        stored.write_bytes(damaged)
+        np.testing.assert_array_equal(ImageStore(records, "disk", 96).shrunk(records[0]), expected)
+        assert stored.read_bytes() == content
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and all("0.png is damaged; it is decoded again" in line for line in lines)
+
+
+def test_an_image_that_takes_another_one_s_place_is_decoded_again(records: list[ImageRecord]) -> None:
+    first, second = records[0].path, records[0].path.with_name("other.png")
+    other = np.full((150, 200, 3), 9, np.uint8)
+    ImageStore(records, "disk", 96)
+    cv2.imwrite(str(second), other)
+    second.write_bytes(second.read_bytes().ljust(first.stat().st_size, b"\0"))
+    status = first.stat()
+    os.utime(second, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(second, first)
+    assert first.stat().st_size == status.st_size and first.stat().st_mtime_ns == status.st_mtime_ns
+    np.testing.assert_array_equal(ImageStore(records, "disk", 96).shrunk(records[0]), resize(other, 96, 72))
+
+
+def test_an_image_that_changes_while_it_is_decoded_is_not_kept_as_the_new_one(
+    records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = np.full((150, 200, 3), 9, np.uint8)
+
+    def read_and_change(path: Path) -> np.ndarray:
+        image = read_image(path)
+        if path == records[0].path:
+            cv2.imwrite(str(path), changed)
+        return image
+
+    monkeypatch.setattr(data.detection.image_store, "read_image", read_and_change)
+    ImageStore(records, "disk", 96)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(ImageStore(records, "disk", 96).shrunk(records[0]), resize(changed, 96, 72))

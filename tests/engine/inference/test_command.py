@@ -239,13 +239,22 @@ def test_a_video_that_does_not_fit_on_the_disk_is_named(tmp_path, finder, monkey
     ("option", "file"),
     [("save_csv", "predictions.csv"), ("save_json", "predictions.json"), ("save_txt", "labels/a.txt")],
 )
-def test_a_file_that_does_not_fit_on_the_disk_is_named(tmp_path, finder, option, file):
+def test_a_file_that_does_not_fit_on_the_disk_is_named(tmp_path, finder, option, file, monkeypatch):
     save(tmp_path / "a.png", draw_image((10, 10, 40, 40)))
-    full = tmp_path / "runs" / "exp" / file
-    full.parent.mkdir(parents=True)
-    full.symlink_to("/dev/full")
+    folder = tmp_path / "runs" / "exp"
+    folder.mkdir(parents=True)
+    (folder / f"{file}.part").parent.mkdir(exist_ok=True)
+    (folder / f"{file}.part").symlink_to("/dev/full")
+    opened = os.fdopen
+
+    def open_full(descriptor, mode, **options):
+        os.close(descriptor)
+        return opened(os.open("/dev/full", os.O_WRONLY), mode, **options)
+
+    monkeypatch.setattr(os, "fdopen", open_full)
     with pytest.raises(UserError, match=f"cannot write .*{file}: No space left on device"):
         run(tmp_path / "a.png", tmp_path, nosave=True, exist_ok=True, **{option: True})
+    assert not (folder / file).exists()
 
 
 def test_the_source_is_never_overwritten(tmp_path, finder):

@@ -112,12 +112,16 @@ def test_a_run_folder_that_has_moved_goes_on_in_its_new_place_with_its_own_hyper
 
 
 def test_a_resumed_run_keeps_its_cache_unless_another_is_given(
-    movable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    movable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stop_midway(config(movable, tmp_path, epochs=2, cache="ram"), monkeypatch)
     assert interrupted_run(resumed(tmp_path / "exp")).config.image.cache == "ram"
     other = resumed(tmp_path / "exp").replace(cache="disk")
     assert interrupted_run(other).config.image.cache == "disk"
+    assert "other pixels" not in capsys.readouterr().err
+    stop_midway(config(movable, tmp_path, epochs=2, name="plain"), monkeypatch)
+    interrupted_run(resumed(tmp_path / "plain").replace(cache="ram"))
+    assert "the run goes on with other pixels" in capsys.readouterr().err
 
 
 def test_a_run_of_a_newer_version_resumes_without_the_options_that_are_unknown(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -86,6 +87,14 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_files_whole(
     assert read_checkpoint(weights / "last.pt")["training"]["epoch"] == 1
     assert train.main(resumed(tmp_path / "exp")) == 0
     assert [epoch["epoch"] for epoch in results_of(tmp_path / "exp")] == ["0", "1", "2"]
+
+
+def test_a_run_folder_that_vanishes_is_one_line(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_step(3, lambda: shutil.rmtree(tmp_path / "exp"), monkeypatch)
+    with pytest.raises(UserError, match=r"cannot write .*exp/.*: No such file or directory"):
+        train.main(config(squares, tmp_path))
 
 
 def test_results_that_cannot_be_written_keep_their_rows(
