@@ -139,7 +139,8 @@ def flag_of(name: str) -> str:
 
 def options_of(config: type[Options]) -> tuple[Option, ...]:
     """Return every option of a config class, those of its groups included, in the order of declaration."""
-    return _listed(config)
+    key: Any = config  # mypy takes the hash of the class for that of its instances
+    return _listed(key)
 
 
 @functools.cache
