@@ -139,7 +139,8 @@ def flag_of(name: str) -> str:
 
 def options_of(config: type[Options]) -> tuple[Option, ...]:
     """Return every option of a config class, those of its groups included, in the order of declaration."""
-    return _listed(config)
+    of_class: Any = config  # a class is hashable, whatever its objects are
+    return _listed(of_class)
 
 
 @functools.cache
