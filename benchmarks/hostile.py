@@ -292,9 +292,9 @@ BOMBS: dict[tuple[str, str], Callable[[], bytes]] = {
             "many-keys.yaml": lambda: "\n".join(f"k{n}: {n}" for n in range(20_000)).encode(),
         }.items()
     },
-    ("labels", "million-rows"): lambda: b"0 .5 .5 .1 .1\n" * 1_000_000,
-    ("labels", "one-line"): lambda: b"0 " + b".5 " * 3_000_000,
-    ("labels", "digits"): lambda: b"0 " + b"9" * 10_000_000,
+    ("labels", "590,000-rows"): lambda: b"0 .5 .5 .1 .1\n" * 590_000,
+    ("labels", "one-line"): lambda: b"0 " + b".5 " * 2_700_000,
+    ("labels", "digits"): lambda: b"0 " + b"9" * 8_000_000,
     ("labels", "above-the-limit"): lambda: bytes(20_000_000),
     ("coco", "brackets"): lambda: b"[" * 10_000_000,
     ("coco", "digits"): lambda: coco_of().replace(b'"width": 64', b'"width": ' + b"9" * 1_000_000),
@@ -343,7 +343,7 @@ BOMBS: dict[tuple[str, str], Callable[[], bytes]] = {
     ("checkpoint", "packed.pt"): lambda: checkpoint_of(bytes(300_000_000), packed=True),
     ("checkpoint", "memo.pt"): lambda: checkpoint_of(b"\x80\x02Nr" + struct.pack("<I", 2**30) + b"."),
     ("checkpoint", "shared.pt"): lambda: checkpoint_of(shared()),
-    ("checkpoint", "deep.pt"): lambda: checkpoint_of(b"\x80\x02" + b"(" * 4_000_000 + b"."),
+    ("checkpoint", "deep.pt"): lambda: checkpoint_of(b"\x80\x02" + b"(" * 3_100_000 + b"."),
     ("checkpoint", "members.pt"): lambda: archive({f"archive/{n}": b"" for n in range(25_000)}, packed=False),
     ("checkpoint", "code.pt"): lambda: checkpoint_of(b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R."),
     ("metadata", "names"): lambda: json.dumps({"names": str(["a"] * 300_000), "stride": "32"}).encode(),
@@ -364,7 +364,7 @@ BOMBS: dict[tuple[str, str], Callable[[], bytes]] = {
     ("model_yaml", "factor"): lambda: model_of([-1, 1, "nn.Upsample", [None, 100, "nearest"]]),
     ("model_yaml", "transformer"): lambda: model_of([-1, 1, "C3TR", [4096]]),
     ("model_yaml", "activation"): lambda: model_of([-1, 1, "Conv", [8]], activation="nn.ReLU(" * 10_000),
-    ("options", "words"): lambda: b"train\n" + b"--epochs\n3\n" * 50_000,
+    ("options", "words"): lambda: b"train\n" + b"--epochs\n3\n" * 1000,
     ("limits", "words"): lambda: b"tiles=7 " * 100_000,
 }  # fmt: skip
 

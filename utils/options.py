@@ -139,8 +139,8 @@ def flag_of(name: str) -> str:
 
 def options_of(config: type[Options]) -> tuple[Option, ...]:
     """Return every option of a config class, those of its groups included, in the order of declaration."""
-    key: Any = config  # mypy takes the hash of the class for that of its instances
-    return _listed(key)
+    of_class: Any = config  # a class is hashable, whatever its objects are
+    return _listed(of_class)
 
 
 @functools.cache

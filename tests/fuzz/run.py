@@ -193,8 +193,10 @@ def with_atheris(runner: Runner, runs: int, seconds: float, report: Callable[[],
             return atheris.Mutate(content, most)
         return mutated(content, random.Random(seed), runner.corpus, runner.target.structured)[:most]
 
+    new = folder() / "reached"  # where libFuzzer keeps what it goes on from
+    new.mkdir()
     arguments = [sys.argv[0], "-rss_limit_mb=8000", "-timeout=60", "-verbosity=0", "-max_len=65536"]
-    atheris.Setup([*arguments, str(CORPUS / runner.name)], one, custom_mutator=change)
+    atheris.Setup([*arguments, str(new), str(CORPUS / runner.name)], one, custom_mutator=change)
     atheris.Fuzz()
 
 
@@ -253,7 +255,7 @@ def main(arguments: Any = None) -> int:
                 runner,
                 cfg.runs,
                 cfg.seconds,
-                lambda r=runner, s=start: report_on(r, time.monotonic() - s, found),
+                lambda r=runner, s=start: report_on(r, time.monotonic() - s, found, log),
             )
         runner.run(cfg.runs, cfg.seconds, cfg.seed)
         report_on(runner, time.monotonic() - start, found, log)
