@@ -156,7 +156,7 @@ def test_a_batch_of_black_images_does_not_break_the_weights() -> None:
     loss_fn = DetectionLoss(model.head.anchors, CLASSES)
     dropped, iteration = 0, 0
     for value in (0, 255):
-        for targets in TARGETS.values():
+        for targets in (TARGETS["no objects"], TARGETS["a box as large as the image"]):
             noise = torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8)
             for images in (torch.full_like(noise, value), noise):
                 terms = state.step(images, [targets], loss_fn, iteration)
