@@ -7,11 +7,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from tools.licenses import license_of, required
+from tools.licenses import FILES, license_of, required
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"benchmarks", "data", "engine", "models", "tests", "tools", "utils"}
 OPTIONAL = {  # imported where they are there, or with a message that says what to install
+    *("fsspec", "optuna", "pyarrow"),  # requirements-ray.txt, and what they bring
     *("gradio", "mlflow", "onnxslim", "openvino", "psutil", "ray", "rasterio", "sahi", "tensorboard"),
     *("tensorrt", "thop", "timm", "torchvision", "wandb", "pandas", "modelopt", "pytorch_wavelets"),
     "starlette",  # of gradio
@@ -51,7 +52,7 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported() -> None
 
 def test_the_page_of_licenses_lists_every_package() -> None:
     page = (ROOT / "docs/licenses.md").read_text(encoding="utf-8")
-    for file in ("requirements.txt", "requirements-dev.txt"):
+    for file in FILES:
         for package in required(ROOT / file):
             assert f"| {package} |" in page, "python -m tools.licenses > docs/licenses.md"
     assert license_of("pytest") == "MIT"

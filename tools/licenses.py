@@ -10,13 +10,17 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {"requirements.txt": "Needed by every command", "requirements-dev.txt": "Needed by tests and checks"}
-NAME = re.compile(r"[A-Za-z0-9._-]+")
+FILES = {
+    "requirements.txt": "Needed by every command",
+    "requirements-ray.txt": "Needed by `--ray` and `--tune`",
+    "requirements-dev.txt": "Needed by tests and checks",
+}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST = 200  # characters; some packages put the whole text where its name belongs
 
 
 def required(file: Path) -> list[str]:
-    """Return the packages that a requirements file names."""
+    """Return the packages that a requirements file names itself, not those of files that it includes."""
     lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
     return [match[0] for line in lines if (match := NAME.match(line))]
 
