@@ -66,8 +66,11 @@ def check_writable(folder: Path) -> None:
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
+    probe = there / ".write-test"
     try:
-        _probe(there)
+        probe.mkdir(exist_ok=True)  # one that a killed process left is as good
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            probe.rmdir()
     except OSError as error:
         message = f"cannot write the run folder {folder}: {error.strerror}; choose another --project"
         raise UserError(message) from error

@@ -125,7 +125,7 @@ class TuneOptions(Options):
         min=1,
     )
     tune_metric: str = opt("fitness", "what is maximized: AP_S, AP, fitness or another metric of results.csv")
-    tune_space: Path = opt("data/hyps/tune.yaml", "YAML of what is searched, and in which range")
+    tune_space: Path = opt("data/hyps/search/tune.yaml", "YAML of what is searched, and in which range")
 
 
 @dataclass(frozen=True)

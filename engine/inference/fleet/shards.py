@@ -10,14 +10,16 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.inference.fleet.collect import DetectedFile
 from utils.detections import Detections
 from utils.files import write_atomically
 from utils.reading import reading
+
+if TYPE_CHECKING:
+    from engine.inference.fleet.collect import DetectedFile
 
 KINDS = ("errors", "images", "detections")  # in the order of writing
 BOX = ("x1", "y1", "x2", "y2")

@@ -1,4 +1,4 @@
-"""The search space: which hyperparameters are searched, and where; a YAML such as data/hyps/tune.yaml."""
+"""The search space: what is searched and where; a YAML such as data/hyps/search/tune.yaml."""
 
 from __future__ import annotations
 

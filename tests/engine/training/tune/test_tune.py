@@ -156,7 +156,7 @@ def test_a_search_space_that_cannot_be_used_is_one_line(tmp_path, text, message)
 
 
 def test_the_search_space_that_ships_holds_the_recipes_that_ship():
-    space = read_space(Path("data/hyps/tune.yaml"), Hyperparameters())
+    space = read_space(Path("data/hyps/search/tune.yaml"), Hyperparameters())
     for name in ("low.yaml", "high.yaml", "small-data.yaml"):
         hyp = read_hyp(Path(name)).plain()
         assert all(one.holds(hyp[key]) for key, one in space.items()), name
