@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 
+import utils.files
 from engine.export import command as export
 from engine.export.config import ExportConfig
 from engine.runtimes import FORMATS, load_predictor, parity
@@ -251,6 +252,7 @@ def test_an_export_that_cannot_be_moved_leaves_the_older_folder(tiny, monkeypatc
         replace(source, place)
 
     monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(utils.files, "exchange", lambda first, second: False)
     with pytest.raises(UserError, match=r"cannot write .*best_openvino_model: No space left"):
         export.main(ExportConfig.of(weights=tiny, include=("openvino",), imgsz=(64,)))
     assert (older / "model.xml").read_text() == "old"
