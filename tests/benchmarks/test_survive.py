@@ -1,6 +1,6 @@
 """A few of benchmarks.survive's injections, and that it sees what is lost.
 
-It forks, which a process that has run networks in threads cannot do safely: hence a process of its own.
+It forks, which is not safe in a process that has run networks in several threads: hence one of its own.
 """
 
 from __future__ import annotations
