@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.runtimes.exported_file import FilePredictor, check_file, output_dimensions, read_metadata
 from engine.runtimes.metadata import Metadata
@@ -125,19 +125,7 @@ def export_onnx(
     assert metadata.imgsz is not None, "an export has a size"
     batch = 2 if metadata.dynamic else metadata.batch
     example = torch.zeros(batch, 3, *metadata.imgsz, device=next(model.parameters()).device)
-    with quiet():
-        program = torch.onnx.export(
-            Decoded(model, metadata.precision == "fp16").eval(),
-            (example,),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["output0"],
-            opset_version=opset,
-            dynamic_shapes=_dynamic_shapes(metadata) if metadata.dynamic else None,
-            verbose=False,
-        )
-    assert program is not None
-    proto = program.model_proto
+    proto = _to_graph(Decoded(model, metadata.precision == "fp16").eval(), example, metadata, opset, file)
     written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     if written != opset:
         raise UserError(f"this network cannot be exported to opset {opset}; try --opset {written}")
@@ -149,6 +137,31 @@ def export_onnx(
     proto.producer_name = "YOLOv5-SPD"
     onnx.helper.set_model_props(proto, metadata.to_strings())
     file.write_bytes(proto.SerializeToString())
+
+
+def _to_graph(
+    network: nn.Module, example: Tensor, metadata: Metadata, opset: int, file: Path
+) -> onnx.ModelProto:
+    """Return the graph of `network`, with `images` and `output0` as its ends; `file` may be written."""
+    import onnx
+
+    ends: dict[str, Any] = {"input_names": ["images"], "output_names": ["output0"], "opset_version": opset}
+    with quiet():
+        # a version, not text, is compared; the new exporter of 2.6 gets sizes, and types of Resize, wrong
+        if torch.__version__ < "2.7":
+            axes = {"images": _free_axes(metadata), "output0": {0: "batch"}} if metadata.dynamic else None
+            torch.onnx.export(network, (example,), file, dynamo=False, dynamic_axes=axes, **ends)
+            return onnx.load(str(file))
+        shapes = _dynamic_shapes(metadata) if metadata.dynamic else None
+        program = torch.onnx.export(
+            network, (example,), dynamo=True, dynamic_shapes=shapes, verbose=False, **ends
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def _free_axes(metadata: Metadata) -> dict[int, str]:
+    return {0: "batch"} if metadata.task == "classify" else {0: "batch", 2: "rows", 3: "columns"}
 
 
 def _simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
