@@ -119,30 +119,59 @@ def assign(
         alpha: weight of the score.
         beta: weight of the overlap.
     """
-    if not objects.classes.shape[1]:
-        none = torch.zeros(scores.shape[:2], dtype=torch.long, device=scores.device)
-        return Assignment(none.bool(), none, none.to(scores.dtype))
+    images, count = scores.shape[:2]
+    image, number, cell = _cells_inside(
+        cells, objects
+    )  # each (P,): only pairs of an object and a cell inside it
+    box = objects.boxes_xyxy[image, number]
+    overlap = box_iou(box[:, None], boxes_xyxy[image, cell][:, None]).flatten().clamp(min=LEAST_OVERLAP)
+    alignment = scores[image, cell, objects.classes[image, number]] ** alpha * overlap**beta
+
+    row = image * objects.classes.shape[1] + number  # (P,) ascending
+    best = _among_best(alignment, row, images * objects.classes.shape[1], topk)
+    place, number, row = (image * count + cell)[best], number[best], row[best]
+    alignment, overlap = alignment[best], overlap[best]
+    wins = overlap == _largest(overlap, place, images * count)  # of the objects that claim the cell
+    first = torch.full((images * count,), objects.classes.shape[1], device=number.device)
+    first.scatter_reduce_(0, place[wins], number[wins], "amin")
+    wins &= number == first[place]
+
+    place, number, row = place[wins], number[wins], row[wins]
+    alignment, overlap = alignment[wins], overlap[wins]
+    rows = objects.classes.numel()
+    score = alignment / _largest(alignment, row, rows).clamp(min=TINY) * _largest(overlap, row, rows)
+    assigned = number.new_zeros(images * count).index_put_((place,), number)
+    goal = score.new_zeros(images * count).index_put_((place,), score)
+    positive = torch.zeros_like(assigned, dtype=torch.bool).index_fill_(0, place, True)
+    return Assignment(*(flat.view(images, count) for flat in (positive, assigned, goal)))
+
+
+def _cells_inside(cells: Cells, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
+    """Return image, object and cell, each (P,), of the cells whose center lies inside an object."""
     center = (objects.boxes_xyxy[..., :2] + objects.boxes_xyxy[..., 2:]) / 2  # (B, G, 2)
     half = (objects.boxes_xyxy[..., 2:] - objects.boxes_xyxy[..., :2]) / 2
     reach = half.clamp(min=float(cells.strides.min()))
-    offset = (cells.centers - center[:, :, None]).abs()  # (B, G, K, 2)
-    inside = (offset < reach[:, :, None]).all(-1) & objects.exist[..., None]  # (B, G, K)
+    inside = objects.exist[..., None]
+    for axis in (0, 1):
+        offset = (cells.centers[:, axis] - center[..., axis, None]).abs()  # (B, G, K)
+        inside = inside & (offset < reach[..., axis, None])
+    return inside.nonzero(as_tuple=True)  # type: ignore[return-value]
 
-    overlap = box_iou(objects.boxes_xyxy, boxes_xyxy).clamp(min=LEAST_OVERLAP) * inside  # (B, G, K)
-    of_class = scores.transpose(1, 2).gather(1, objects.classes[..., None].expand(-1, -1, scores.shape[1]))
-    alignment = of_class**alpha * overlap**beta  # (B, G, K)
 
-    best = alignment.topk(min(topk, alignment.shape[-1]), -1)
-    chosen = torch.zeros_like(inside).scatter_(-1, best.indices, best.values > 0)  # (B, G, K)
-    most_overlapped = (overlap * chosen).argmax(1, keepdim=True)  # of those that claim the cell
-    chosen &= torch.zeros_like(chosen).scatter_(1, most_overlapped, True)
-    positive, assigned = chosen.any(1), chosen.int().argmax(1)
+def _among_best(values: Tensor, row: Tensor, rows: int, topk: int) -> Tensor:
+    """(P,) values above 0 and the row of each, ascending -> (P,) bool: among the `topk` largest of its row."""
+    counts = torch.bincount(row, minlength=rows)
+    longest = int(counts.max()) if len(row) else 0
+    column = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    table = values.new_zeros(rows, longest).index_put_((row, column), values)
+    best = table.topk(min(topk, longest), -1)
+    chosen = torch.zeros_like(table, dtype=torch.bool).scatter_(-1, best.indices, best.values > 0)
+    return chosen[row, column]
 
-    alignment = alignment * chosen
-    largest = alignment.amax(-1, keepdim=True)  # (B, G, 1)
-    best_overlap = (overlap * chosen).amax(-1, keepdim=True)
-    score = (alignment / largest.clamp(min=TINY) * best_overlap).amax(1)  # (B, K)
-    return Assignment(positive, assigned, score)
+
+def _largest(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """(P,) values and the group of each -> (P,) the largest value of each one's group."""
+    return values.new_zeros(groups).scatter_reduce_(0, group, values, "amax")[group]
 
 
 class TaskAlignedLoss:
