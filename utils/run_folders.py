@@ -18,9 +18,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOG = logging.getLogger(__name__)
-SHIPPED = (
-    Path(__file__).resolve().parents[1] / "weights" / "treecrowns.pt"
-)  # weights/README.md tells what it is
+SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "treecrowns.pt"  # see weights/README.md
 
 
 def make_run_folder(project: Path, name: str, exist_ok: bool = False) -> Path:

@@ -39,9 +39,7 @@ def agrees_with_pytorch(
     shapes, tolerance = _input_shapes(cfg, metadata), TOLERANCES[metadata.precision]
     if cfg.nms_settings is not None:
         return _same_detections(format, reference, exported, shapes, tolerance, cfg.nms_settings)
-    if reference.task == "classify":
-        return _same_logits(format, reference, exported, shapes, tolerance)
-    return _same_boxes(format, reference, exported, shapes, tolerance)
+    return _same_numbers(format, reference, exported, shapes, tolerance)
 
 
 def _input_shapes(cfg: ExportConfig, metadata: Metadata) -> list[Shape]:
@@ -56,31 +54,18 @@ def _input_shapes(cfg: ExportConfig, metadata: Metadata) -> list[Shape]:
     return [(1, height, width), (3, height + stride, width), (2, 3 * stride, 5 * stride)]
 
 
-def _same_boxes(
+def _same_numbers(
     format: str, reference: Predictor, exported: Predictor, shapes: Sequence[Shape], tolerance: Tolerance
 ) -> bool:
-    from engine.runtimes.parity import compare
+    from engine.runtimes.parity import compare, compare_logits
 
-    difference = compare(reference, exported, shapes, tolerance)
-    LOG.log(
-        RESULT,
-        f"{format}: largest difference from PyTorch on {difference.inputs} inputs: "
-        f"{difference.pixels:.2g} pixels, {difference.scores:.2g} in scores (allowed: {tolerance})",
-    )
-    return difference.agree
-
-
-def _same_logits(
-    format: str, reference: Predictor, exported: Predictor, shapes: Sequence[Shape], tolerance: Tolerance
-) -> bool:
-    from engine.runtimes.parity import compare_logits
-
-    difference = compare_logits(reference, exported, shapes, tolerance)
-    LOG.log(
-        RESULT,
-        f"{format}: largest difference from PyTorch on {difference.inputs} inputs: {difference.scores:.2g} "
-        f"in logits (allowed: {tolerance.scores:g} and as much of the value)",
-    )
+    if reference.task == "classify":
+        difference = compare_logits(reference, exported, shapes, tolerance)
+        size = f"{difference.scores:.2g} in logits (allowed: {tolerance.scores:g} and as much of the value)"
+    else:
+        difference = compare(reference, exported, shapes, tolerance)
+        size = f"{difference.pixels:.2g} pixels, {difference.scores:.2g} in scores (allowed: {tolerance})"
+    LOG.log(RESULT, f"{format}: largest difference from PyTorch on {difference.inputs} inputs: {size}")
     return difference.agree
 
 

@@ -107,8 +107,8 @@ class DetectConfig(Options):
         if self.resume is not None and self.fleet.ray is None:
             raise UserError("--resume finishes a run of --ray; give both")
         if self.fleet.ray is not None:
-            for wanted, flag in ((self.draw.view_img, "--view-img"), (self.track, "--track")):
-                if wanted:
+            for given, flag in ((self.draw.view_img, "--view-img"), (self.track, "--track")):
+                if given:
                     raise UserError(f"{flag} needs one process, which sees frame by frame; leave out --ray")
 
     @property

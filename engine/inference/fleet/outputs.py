@@ -88,11 +88,11 @@ def _frames(images: Sequence[Image], vid_stride: int, with_pixels: bool) -> Iter
             empty = np.broadcast_to(np.uint8(0), (row["height"], row["width"], 3))  # takes no memory
             yield Frame(empty, path, number=row["frame"], fps=1.0 if is_video else None), image
         return
-    wanted = {image[0]["frame"]: image for image in images}
+    by_number = {image[0]["frame"]: image for image in images}
     try:
         with local_file(name) as local:
             for frame in MediaFiles([Path(os.getcwd()) / local], vid_stride):
-                if frame.number in wanted:
-                    yield replace(frame, path=path), wanted[frame.number]
+                if frame.number in by_number:
+                    yield replace(frame, path=path), by_number[frame.number]
     except UserError as error:
         LOG.warning("left out of what needs pixels: %s", error)

@@ -159,7 +159,7 @@ def _cells_inside(cells: Cells, objects: Objects) -> tuple[Tensor, Tensor, Tenso
 
 
 def _among_best(values: Tensor, row: Tensor, rows: int, topk: int) -> Tensor:
-    """(P,) values above 0 and the row of each, ascending -> (P,) bool: among the `topk` largest of its row."""
+    """(P,) values above 0 and the row of each, ascending -> (P,) bool: among the `topk` largest of a row."""
     counts = torch.bincount(row, minlength=rows)
     longest = int(counts.max()) if len(row) else 0
     column = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]

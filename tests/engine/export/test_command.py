@@ -181,6 +181,19 @@ def test_8_bits_are_calibrated_on_the_data_set_and_report_their_cost(tiny, tmp_p
     gap = (predictor(images) - load_predictor(tiny)(images)).abs()
     assert 0 < gap[..., 4:].max() < 0.2
 
+    graph = onnx.load(str(by_format(tiny, "onnx", "_int8"))).graph
+    kernels = {
+        e.name: onnx.numpy_helper.to_array(e) for e in graph.initializer if ".weight" in e.name and e.dims
+    }
+    in_float = [name for name, kernel in kernels.items() if kernel.dtype == np.float32 and kernel.ndim == 4]
+    assert in_float == ["model.model.7.m.0.weight", "model.model.7.m.1.weight"], (
+        "the outputs, which are decoded"
+    )
+    quantized = [kernel for kernel in kernels.values() if kernel.dtype == np.int8 and kernel.ndim == 4]
+    assert len(quantized) > 5
+    for kernel in quantized:
+        assert np.abs(kernel.astype(int)).max() <= 64, "8 by 8 bits overflow where there is no VNNI"
+
 
 @pytest.mark.parametrize("suffix", [".torchscript", ".xml"])
 def test_files_of_another_kind_are_one_clear_line(tmp_path, suffix):
