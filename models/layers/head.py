@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 
-class DetectionHead(nn.Module):
+class DetectionHead(nn.Module, ABC):
     """The last layer of a detector: from the maps of several levels to boxes and scores.
 
     Attributes:
@@ -33,16 +34,16 @@ class DetectionHead(nn.Module):
             setattr(self, name, buffer.to(getattr(self, name).device))
         return self
 
+    @abstractmethod
     def initialize_bias(self) -> None:
         """Start from few objects per image and equally likely classes; the strides are known by now."""
-        raise NotImplementedError
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw maps -> (B, N, 5 + nc) in float32: cx, cy, w, h in pixels, objectness, class scores."""
         return torch.cat([self._decode_level(i, level.float()) for i, level in enumerate(raw)], 1)
 
-    def _decode_level(self, level: int, raw: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _decode_level(self, level: int, raw: Tensor) -> Tensor: ...
 
 
 class Detect(DetectionHead):
