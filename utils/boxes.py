@@ -60,7 +60,9 @@ def ciou(a_xywh: Tensor, b_xywh: Tensor, eps: float = EPS) -> Tensor:
 
     diagonal = (torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)).square().sum(-1) + eps
     distance = (a_xywh[..., :2] - b_xywh[..., :2]).square().sum(-1)
-    shape = 4 / math.pi**2 * (torch.atan2(b_w, b_h) - torch.atan2(a_w, a_h)).square()
+    # torch 2.6 has no gradient of atan2 at 0, 0
+    a_angle, b_angle = torch.atan2(a_w, a_h.clamp(min=eps)), torch.atan2(b_w, b_h.clamp(min=eps))
+    shape = 4 / math.pi**2 * (b_angle - a_angle).square()
     with torch.no_grad():
         alpha = shape / (shape - iou + (1 + eps))
     return iou - distance / diagonal - alpha * shape

@@ -155,6 +155,8 @@ def small(name: str) -> dict:
 
 @pytest.mark.parametrize("name", ["resnet50-spd", "resnet18-hybrid"])
 def test_classifiers_export_to_equal_logits(name: str, tmp_path: Path) -> None:
+    if name == "resnet18-hybrid" and torch.__version__ < "2.7":
+        pytest.skip("torch 2.6 exports no cut-offs that are learned (docs/export.md)")
     architecture = small(name)
     file = save_classifier(tmp_path / "net.pt", architecture, side=32)
     if "diffstride" in architecture["downsample"]:  # as if it had learned

@@ -15,6 +15,9 @@ from utils.errors import UserError
 
 every_downsampler = pytest.mark.parametrize("name", [*DOWNSAMPLERS, *RESAMPLERS])
 every_resampler = pytest.mark.parametrize("name", RESAMPLERS)
+needs_the_newer_exporter = pytest.mark.skipif(
+    torch.__version__ < "2.7", reason="torch 2.6 exports no cut-offs that are learned (docs/export.md)"
+)
 SIZES = [(2, 2), (2, 3), (3, 2), (5, 5), (8, 8), (7, 12), (13, 6)]
 
 
@@ -138,6 +141,7 @@ def run_in_onnx(model, example, x, file, dynamic_shapes=None):
     return torch.from_numpy(onnxruntime.InferenceSession(file).run(None, {"x": x.numpy()})[0])
 
 
+@needs_the_newer_exporter
 def test_a_detector_with_every_downsampler_gives_the_same_boxes_in_onnx(tmp_path):
     names = [*DOWNSAMPLERS, *RESAMPLERS]
     rows = [[-1, 1, "Downsample", [8, name]] for name in names]
@@ -149,6 +153,7 @@ def test_a_detector_with_every_downsampler_gives_the_same_boxes_in_onnx(tmp_path
         torch.testing.assert_close(outputs, model(x)[0], rtol=1e-4, atol=1e-3)
 
 
+@needs_the_newer_exporter
 def test_learned_cut_offs_are_exported_for_free_sizes(tmp_path):
     block = make_downsampler("diffstride", 3, 4).eval()
     shapes = ({2: 2 * Dim("rows")},)
