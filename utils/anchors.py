@@ -13,6 +13,7 @@ import numpy as np
 SMALLEST = 2.0  # pixels; thinner boxes are no training targets, so anchors need not be thinner
 REACH = 16  # strides; the longest side of a level's anchors (up to 14.5 in YOLOv5's own)
 APART = 1.05  # the least ratio of any two anchors, in at least one side
+EQUAL = 1e-6  # of the mean; sides that differ by less are of one length, rounded
 SAMPLE = 20_000  # the most boxes that the search looks at; of more, a random sample
 
 
@@ -82,7 +83,7 @@ def _start(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
     from scipy.cluster.vq import kmeans
 
     spread = sizes.std(0)
-    spread[spread == 0] = 1.0
+    spread[spread < EQUAL * sizes.mean(0)] = 1.0  # rounding alone, magnified, can keep kmeans from ending
     centers = min(count, len(np.unique(sizes, axis=0)))
     anchors = kmeans(sizes / spread, centers, iter=30, rng=rng)[0] * spread
     return np.concatenate((anchors, rng.choice(sizes, count - len(anchors))))

@@ -56,6 +56,17 @@ def test_equal_boxes_still_get_different_anchors_that_fit(size: float, count: in
     assert best_possible_recall(anchors, sizes[:1]) == 1
 
 
+@pytest.mark.parametrize(
+    ("seed", "size"), [(4, 283.03071946056554), (11, 40.31392042522148), (24, 100.420113327456)]
+)
+def test_boxes_of_one_size_but_for_rounding_end(seed: int, size: float) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = size * (1 + rng.integers(-4, 5, (60, 2)) * np.finfo(float).eps)
+    anchors = fit_anchors(sizes, 12, generations=5, strides=(4, 8, 16, 32))
+    assert anchors is not None and unlike(anchors)
+    assert best_possible_recall(sizes, anchors) == 1
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.floats(2, 300), spread=st.floats(0, 1.2))
 def test_anchors_ascend_differ_and_stay_within_the_reach_of_their_level(
