@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -36,10 +35,9 @@ def without_guards() -> Iterator[None]:
     def nothing(*arguments: Any, **options: Any) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()
 
-    limit = SimpleNamespace(check=lambda value, where: None)  # cheaper than a Mock
     with (
-        mock.patch.object(yolo_labels, "reading", nothing),
-        mock.patch.object(yolo_labels, "LABEL_BYTES", limit),
+        mock.patch.object(yolo_labels, "read_regular", lambda path, what, most: path.read_bytes()),
+        mock.patch.object(yolo_labels, "guarded", nothing),
         mock.patch.object(image_files, "check_regular", nothing),
         mock.patch.object(image_files, "check_pixels", nothing),
         mock.patch.object(image_files, "size_in_header", lambda encoded: None),

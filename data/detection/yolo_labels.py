@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from data.detection.plausibility import ROUNDING
 from utils.errors import UserError, one_line
 from utils.limits import LABEL_BYTES
-from utils.reading import reading
+from utils.reading import guarded, read_regular
 
 
 @dataclass
@@ -56,9 +56,9 @@ def read_labels(path: Path, names: tuple[str, ...]) -> Labels:
     Duplicate rows are dropped and noted; a row with any other fault is a bad row.
     """
     try:
-        with reading(path, "a label file") as size:
-            LABEL_BYTES.check(size, path)
-            text = path.read_text(encoding="utf-8-sig")
+        content = read_regular(path, "a label file", LABEL_BYTES)
+        with guarded(path, "a label file"):
+            text = content.decode("utf-8-sig")
     except UserError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return Labels(np.zeros(0, np.int64), np.zeros((0, 4)), missing=True)

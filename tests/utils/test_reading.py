@@ -8,7 +8,7 @@ import pytest
 
 from utils.errors import UserError, one_line, quoted, suggest
 from utils.limits import LIMITS, YAML_BYTES
-from utils.reading import check_regular, guarded, is_regular, reading
+from utils.reading import check_regular, guarded, is_regular, read_regular, reading
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,26 @@ def test_every_limit_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
     for name, limit in LIMITS.items():
         assert f"| `{name}` | {limit.default:,} | {limit.what} |" in page
+
+
+def test_a_regular_file_is_read_at_once_and_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLOV5_SPD_LIMITS", "label_bytes=8")
+    limit = LIMITS["label_bytes"]
+    file, fifo = tmp_path / "a.txt", tmp_path / "fifo"
+    file.write_bytes(b"12345678")
+    assert read_regular(file, "a label file", limit) == b"12345678"
+    (tmp_path / "link").symlink_to(file)
+    assert read_regular(tmp_path / "link", "a label file", limit) == b"12345678"
+    os.mkfifo(fifo)
+    file.write_bytes(b"123456789")
+    for path, message in (
+        (file, "lifts this"),
+        (fifo, "is a FIFO, not a label file"),
+        (tmp_path, "is a folder, not a label file"),
+        (tmp_path / "none", "no label file"),
+        (tmp_path / "a\0", "no name of a file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_regular(path, "a label file", limit)
