@@ -125,12 +125,15 @@ def read_regular(path: Path, what: str, most: Limit) -> bytes:
         except (OSError, ValueError):
             check_regular(path, what)  # says what is there
             raise
-        with open(descriptor, "rb", buffering=0) as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 check_regular(path, what)
             most.check(status.st_size, path)
-            return file.read()
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
 
 
 def is_regular(path: str | Path) -> bool:
