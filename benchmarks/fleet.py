@@ -6,7 +6,8 @@
 
 Speed: the same images through detect.py and through its --ray, one thread for each network, random weights.
 The time of a run is that between its first and its last image, so that the start of Python and of Ray, which
-is printed beside it, does not count as work. The share of Parquet is that of the driver's time.
+is printed beside it, does not count as work. The share of Parquet is the time on a core of the thread
+that writes it.
 
 Simulation: made-up detections take the place of reading and of the network; everything else is what a run
 does: the listing, Ray Data, the actors, putting images together, shards. Its readers take 1,024 rows at a
@@ -134,7 +135,7 @@ def _plain(cfg: DetectConfig) -> tuple[float, float]:
 
 
 def _fleet(cfg: DetectConfig) -> tuple[float, float, str]:
-    """The same of a run on Ray, and the share of the time in which the driver wrote Parquet."""
+    """The same of a run on Ray, and the writing thread's time on a core as a share of all."""
     from engine.inference import command
     from engine.inference.fleet import run as fleet_run
 
@@ -142,11 +143,11 @@ def _fleet(cfg: DetectConfig) -> tuple[float, float, str]:
     write = fleet_run.write_unit
 
     def note(folder: Path, unit: int, files: Any, *rest: Any) -> None:
-        start = time.perf_counter()
+        start = time.thread_time()
         write(folder, unit, files, *rest)
+        spent[0] += time.thread_time() - start
         times.append(time.perf_counter())
         sizes.append(len(files))
-        spent[0] += times[-1] - start
 
     start = time.perf_counter()
     fleet_run.write_unit = note  # type: ignore[assignment]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ from utils.reading import reading
 
 LISTING = "listing.parquet"
 UNIT = 256  # files of a work unit at most: what a killed run has to do again is a few of them
-UNITS = 200  # into which a small run is cut nevertheless
+UNITS = 64  # into which a small run is cut nevertheless
 WAVE = 400  # units that Ray Data is given at once: the driver knows no more paths than these have
+WAITING = 8  # complete units that may wait for the disk
 
 
 @dataclass(frozen=True)
@@ -179,11 +182,23 @@ def finish(
 def _finish_wave(
     folder: Path, state: RunState, work: Work, files: Any, block: int
 ) -> Iterator[list[DetectedFile]]:
-    """Do the units of a wave."""
+    """Do the units of a wave; a thread writes them, most of which is waiting for the disk."""
     units = _Units(files, state.unit)
-    for file in detected_files(files, work, block):
-        unit = units.add(file)
-        if unit is not None:
+    waiting: deque[tuple[list[DetectedFile], Future[None]]] = deque()
+    with ThreadPoolExecutor(1, "shards") as writer:
+        for file in detected_files(files, work, block):
+            unit = units.add(file)
+            if unit is None:
+                continue
             members, of = units.take(unit)
-            write_unit(folder, unit, members, of, state.origin)
-            yield members
+            waiting.append((members, writer.submit(write_unit, folder, unit, members, of, state.origin)))
+            while waiting and (waiting[0][1].done() or len(waiting) > WAITING):
+                yield _written(*waiting.popleft())
+        while waiting:
+            yield _written(*waiting.popleft())
+
+
+def _written(members: list[DetectedFile], writing: Future[None]) -> list[DetectedFile]:
+    """Return the files of a unit once they are written, or raise what went wrong."""
+    writing.result()
+    return members

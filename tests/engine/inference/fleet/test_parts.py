@@ -214,7 +214,7 @@ def test_a_folder_that_is_no_run_is_not_resumed(tmp_path):
 
 
 def test_small_runs_have_many_units_and_large_ones_units_of_256():
-    assert [RunState.of(count, ORIGIN).unit for count in (1, 500, 51_200, 10_000_000)] == [1, 3, 256, 256]
+    assert [RunState.of(count, ORIGIN).unit for count in (1, 500, 51_200, 10_000_000)] == [1, 8, 256, 256]
 
 
 def test_ray_is_not_imported_before_it_is_asked_for():
