@@ -10,7 +10,7 @@ is printed beside it, does not count as work. The share of Parquet is the time o
 that writes it.
 
 Simulation: made-up detections take the place of reading and of the network; everything else is what a run
-does: the listing, Ray Data, the actors, putting images together, shards. Its readers take 1,024 rows at a
+does: the listing, Ray Data, the actors, putting images together, shards. Its readers take 4,096 rows at a
 time instead of 64 files.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from engine.inference.config import DetectConfig
     from engine.inference.settings import DetectSettings
 
-BLOCK = 1024  # rows that a simulated reader takes
+BLOCK = 4096  # rows that a simulated reader takes
 OBJECTS = 3  # in a simulated image
 
 

@@ -7,7 +7,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,37 +115,47 @@ def joined(options: FleetOptions, device: str) -> Iterator[Fleet]:
 def _connect(address: str, actors: int | None) -> None:
     import ray
 
-    quiet: dict[str, Any] = {
+    options: dict[str, Any] = {
+        "address": address,
         "logging_level": logging.ERROR,
         "log_to_driver": LOG.isEnabledFor(logging.DEBUG),
     }
+    if address == LOCAL:
+        cores = max(_cores(), (actors or 1) + 1)  # readers take turns with the actors where cores lack
+        if cores > _cores():
+            LOG.info("%d actors and the readers share %d cores", actors or 1, _cores())
+        options |= {"num_cpus": cores, "include_dashboard": False}
+    said = ""
     try:
-        if address == LOCAL:
-            cores = max(_cores(), (actors or 1) + 1)  # readers take turns with the actors where cores lack
-            if cores > _cores():
-                LOG.info("%d actors and the readers share %d cores", actors or 1, _cores())
-            with _without_stderr():
-                ray.init(address=LOCAL, num_cpus=cores, include_dashboard=False, **quiet)
-        else:
-            with _without_stderr():
-                ray.init(address=address, **quiet)
+        with _native_stderr() as stderr:
+            try:
+                ray.init(**options)
+            finally:
+                said = stderr()
     except (Exception, SystemExit) as error:  # Ray ends the process where a cluster does not answer
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "InvalidAuthToken" in said:
+            why = "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token"
         raise UserError(f"--ray {address}: no cluster can be used there ({why})") from error
 
 
 @contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Keep what Ray's C++ part writes while it starts from the console; what fails is raised all the same."""
+def _native_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what Ray's C++ part writes from the console; yield what returns it."""
     sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+
+        def said() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _cores() -> int:

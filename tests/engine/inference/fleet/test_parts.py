@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import socket
 import sys
 from importlib import util
@@ -14,7 +15,7 @@ import pytest
 
 from engine.inference import command as detect
 from engine.inference.config import DetectConfig
-from engine.inference.fleet.cluster import Fleet, _room, check_address, check_ray
+from engine.inference.fleet.cluster import Fleet, _connect, _room, check_address, check_ray
 from engine.inference.fleet.listing import paths_of, read_listing, write_listing
 from engine.inference.pipeline import detect_image
 from engine.inference.settings import make_settings
@@ -22,6 +23,7 @@ from tests.rectangles import RectangleFinder, draw_image, save, save_video
 from utils.detections import Detections
 from utils.errors import UserError
 
+ray = pytest.importorskip("ray")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -187,6 +189,17 @@ def test_what_cannot_be_used_is_one_line_and_starts_nothing(tmp_path, monkeypatc
     with pytest.raises(UserError, match="needs ray"):
         detect.main(cfg)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_cluster_that_asks_for_a_token_is_told_from_one_that_does_not_answer(monkeypatch, capfd):
+    def refuse(**_: object) -> None:
+        os.write(2, b"gcs_client.cc:210: Unauthenticated: InvalidAuthToken: token is missing")
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match="asks for a token: set RAY_AUTH_MODE=token"):
+        _connect("127.0.0.1:1", None)
+    assert "InvalidAuthToken" not in capfd.readouterr().err  # Ray's own noise stays off the console
 
 
 @pytest.mark.parametrize(
