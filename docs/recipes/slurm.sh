@@ -10,7 +10,8 @@
 #   sbatch docs/recipes/slurm.sh --weights best.pt --source /archive/paths.parquet --tile 640
 # Submitted again, or requeued, it continues the run.
 set -euo pipefail
-export RAY_USAGE_STATS_ENABLED=0
+export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
+ray get-auth-token --generate >/dev/null  # ~/.ray/auth_token, in a home folder that all nodes share
 runs=${RUNS:-runs/detect} name=${NAME:-archive} port=6379
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -98,6 +99,8 @@ def joined(options: FleetOptions, device: str) -> Iterator[Fleet]:
     check_address(address)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if address == LOCAL and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray leaves one in the home folder
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)

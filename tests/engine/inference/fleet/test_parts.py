@@ -15,10 +15,11 @@ import pytest
 
 from engine.inference import command as detect
 from engine.inference.config import DetectConfig
-from engine.inference.fleet.cluster import Fleet, _connect, _room, check_address, check_ray
+from engine.inference.fleet.cluster import Fleet, _connect, _room, check_address, check_ray, joined
 from engine.inference.fleet.listing import paths_of, read_listing, write_listing
 from engine.inference.pipeline import detect_image
 from engine.inference.settings import make_settings
+from engine.options import FleetOptions
 from tests.rectangles import RectangleFinder, draw_image, save, save_video
 from utils.detections import Detections
 from utils.errors import UserError
@@ -200,6 +201,20 @@ def test_a_cluster_that_asks_for_a_token_is_told_from_one_that_does_not_answer(m
     with pytest.raises(UserError, match="asks for a token: set RAY_AUTH_MODE=token"):
         _connect("127.0.0.1:1", None)
     assert "InvalidAuthToken" not in capfd.readouterr().err  # Ray's own noise stays off the console
+
+
+def test_a_cluster_of_this_machine_has_a_token_that_is_not_written_to_the_home_folder(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # so that it is restored
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    tokens = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: tokens.append(os.environ["RAY_AUTH_TOKEN"]))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with joined(FleetOptions(ray="local"), "cpu") as fleet:
+        assert fleet == Fleet(1, 0)
+    assert len(tokens) == 1 and len(tokens[0]) == 64
 
 
 @pytest.mark.parametrize(
