@@ -29,6 +29,7 @@ from utils.options import Options, opt
 
 ROOT = Path(__file__).parents[1]
 SIDE, TILE = 384, 256  # of an image and of its tiles, px: four tiles
+PATIENCE = 20.0  # seconds that a reader is waited for
 VICTIMS = ("worker", "actor", "driver")
 OPTIONS = ("--imgsz", str(TILE), "--tile", str(TILE), "--conf-thres", "0.1", "--device", "cpu", "--nosave")
 
@@ -111,8 +112,7 @@ def _kill_while_it_runs(
     done, debt = _done(run_folder), 0.0
     while kills and driver.poll() is None:
         time.sleep(rng.uniform(0.1, 1.0))
-        workers = _workers(driver.pid)
-        if not workers["actor"]:
+        if not _workers(driver.pid)["actor"]:
             continue  # nothing is at work yet
         now = _done(run_folder)
         debt += (now - done) * rate
@@ -120,13 +120,23 @@ def _kill_while_it_runs(
         if debt < rng.random():
             continue
         victim = rng.choice(VICTIMS)
-        pids = [driver.pid] if victim == "driver" else workers[victim]
+        pids = [driver.pid] if victim == "driver" else _at_work(driver, victim)
         if not pids:
             continue
         with suppress(ProcessLookupError):
             kill(rng.choice(pids), signal.SIGKILL)
             kills, debt = kills - 1, debt - 1
             yield victim
+
+
+def _at_work(driver: subprocess.Popen[bytes], victim: str) -> list[int]:
+    """Wait for a process of a kind, since readers are at work for moments only."""
+    until = time.monotonic() + PATIENCE
+    while driver.poll() is None and time.monotonic() < until:
+        if pids := _workers(driver.pid)[victim]:
+            return pids
+        time.sleep(0.01)
+    return []
 
 
 def _done(run_folder: Path) -> int:
