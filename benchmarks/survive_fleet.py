@@ -69,7 +69,9 @@ def _cut_images(folder: Path, count: int) -> Path:
     """Cut images out of the sample photo, each at a place of its own."""
     import cv2
 
-    photo = cv2.imread(str(next((ROOT / "data/samples/treecrowns/images/train").glob("*.jpg"))))
+    from data.media.image_files import read_image
+
+    photo = read_image(next((ROOT / "data/samples/treecrowns/images/train").glob("*.jpg")))
     rng = random.Random(0)
     folder.mkdir()
     for number in range(count):
@@ -186,7 +188,9 @@ def _compare(run_folder: Path, source: Path) -> list[str]:
             wrong.append(f"{path}: {images[str(path)]} rows")
             continue
         (result,) = detector(path, imgsz=TILE, tile=TILE, conf_thres=0.1)
-        expected = result.boxes.data.numpy()[:, :5]
+        boxes = result.boxes
+        assert boxes is not None
+        expected = np.asarray(boxes.data)[:, :5]
         rows = detections.get(str(path))
         columns = ["x1", "y1", "x2", "y2", "score"]
         actual = np.zeros((0, 5)) if rows is None else rows[columns].to_numpy()
