@@ -12,8 +12,8 @@ preparing batches between epochs, so taking turns would give it time for nothing
 these operations alone, one batch after the other, on --device.
 
 The step part takes one batch again and again: "plain" is contiguous float32 as written, "ours" what train.py
-does. The epoch part trains on all images, loader and step together, with one process and no workers on
-every side, and divides by the arithmetic of the networks.
+does. The epoch part trains on all images, loader and step together, and divides by the arithmetic of the
+networks; on a CPU without workers, on a GPU with the most of --workers, on every side.
 """
 
 from __future__ import annotations
@@ -217,12 +217,12 @@ def epochs(cfg: TrainBenchmark, folder: str) -> None:
 
     head = ("network", "input, px", "GFLOPs", "images/s", "peak MB", f"time / GFLOP, of {cfg.other}'s")
     print(f"\n| {' | '.join(head)} |\n" + "|---" * len(head) + "|")
+    workers = 0 if cfg.device == "cpu" else max(cfg.workers)  # there the step takes the cores
     for imgsz in cfg.imgsz:
         reference = 0.0
         for name in (cfg.other, *cfg.cfg):
-            case = Epoch(
-                name, name != cfg.other, folder, imgsz, cfg.step_batch, 0, cfg.rounds, cfg.threads, cfg.device
-            )
+            ours, sizes = name != cfg.other, (imgsz, cfg.step_batch, workers)
+            case = Epoch(name, ours, folder, *sizes, cfg.rounds, cfg.threads, cfg.device)
             measured = measure(case)
             per_gflop = measured.seconds / measured.gflops
             reference = reference or per_gflop

@@ -149,7 +149,7 @@ def plain_step(epoch: Epoch) -> Callable[[], object]:
 
     from models.fast_training import fast_training
 
-    state, images, ground_truth, loss_fn = _one_batch(epoch)
+    state, images, ground_truth, loss_fn = one_batch(epoch)
     model = state.model.to(memory_format=torch.contiguous_format)
     fast_training(model, on=False)
 
@@ -164,11 +164,12 @@ def plain_step(epoch: Epoch) -> Callable[[], object]:
 
 def our_step(epoch: Epoch) -> Callable[[], object]:
     """Return a training step as train.py makes it."""
-    state, images, ground_truth, loss_fn = _one_batch(epoch)
+    state, images, ground_truth, loss_fn = one_batch(epoch)
     return lambda: state.step(images, ground_truth, loss_fn, 10**6)
 
 
-def _one_batch(epoch: Epoch) -> tuple[Any, Any, Any, Any]:
+def one_batch(epoch: Epoch) -> tuple[Any, Any, Any, Any]:
+    """Return the state, and images, ground truth and loss of the first batch, on the device."""
     state, loader, loss_fn = our_parts(epoch)
     state.model.train()
     loader.set_epoch(0)
