@@ -42,12 +42,13 @@ part() { # NAME ARGUMENTS...: `python -m ARGUMENTS` writes NAME.md
     part spd benchmarks.spd --device "$device" --batch-size 32 --train-batch 64 --no-onnx --no-memory $quick
     part spectral benchmarks.spectral --device "$device" $quick
 }
-small=${QUICK:+--images 16 --rounds 1}
+small=${QUICK:+--images 8 --rounds 1 --step-batch 2 --batch-size 4 --workers 0 --cfg yolov5n}
 # shellcheck disable=SC2086
 {
-    part loader benchmarks.train --part loader --imgsz 640 --workers 0 4 8 16 --device "$device" ${small:---images 512}
-    part step benchmarks.train --part step --imgsz 640 --step-batch 64 --device "$device" ${small:---rounds 10}
-    part epoch benchmarks.train --part epoch --imgsz 640 --step-batch 64 --workers 16 --device "$device" ${small:---images 2048}
+    part loader benchmarks.train --part loader --imgsz 640 --device "$device" ${small:---workers 0 4 8 16 --images 512}
+    part step benchmarks.train --part step --imgsz 640 --device "$device" ${small:---step-batch 64 --rounds 10}
+    part epoch benchmarks.train --part epoch --imgsz 640 --device "$device" \
+        ${small:---step-batch 64 --workers 16 --images 2048}
 }
 
 echo "tables in $folder: $(find "$folder" -name '*.md' | sort | xargs -r -n 1 basename | tr '\n' ' ')"
