@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.export.comparison import agrees_with_pytorch
 from engine.export.config import ExportConfig
+from engine.export.formats import ALL, EXPORT_FORMATS, FormatName, unavailable
+from engine.export.writers import Job, write
 from utils.drafts import clear_drafts, draft_folder
 from utils.errors import UserError
 from utils.files import move_into_place, writing
@@ -35,14 +37,13 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
     import torch
 
     from engine.runtimes import load_predictor
-    from engine.runtimes.pytorch import TorchPredictor, check_yolov5
-    from engine.runtimes.tensorrt import import_tensorrt
+    from engine.runtimes.pytorch import TorchPredictor
     from utils.device import select_device
     from utils.run_folders import default_weights
 
+    everything = ALL in cfg.include
     cfg = replace(cfg, weights=cfg.weights or default_weights())
-    if "engine" in cfg.include:
-        import_tensorrt("--include engine")
+    cfg = replace(cfg, include=_without(cfg, lambda format: unavailable(format, cfg), everything))
     if cfg.weights.suffix.lower() != ".pt":
         raise UserError(f"{cfg.weights} is no checkpoint; give the .pt file")
     torch.backends.cudnn.allow_tf32 = False  # compare with full precision
@@ -50,8 +51,7 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
     assert isinstance(predictor, TorchPredictor)
     if predictor.task == "classify":
         cfg.refuse_other_tasks("classify", str(cfg.weights))
-    if "yolov5" in cfg.include:
-        check_yolov5(predictor.model, cfg.weights)
+    cfg = replace(cfg, include=_without(cfg, lambda format: _unfit(format, cfg, predictor), everything))
     if cfg.int8 and cfg.data is None:
         cfg = replace(cfg, data=_trained_on(predictor))
     metadata = _metadata(cfg, predictor)
@@ -62,7 +62,51 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
         writing(cfg.weights.parent),  # before the long part: can it be written at all?
         draft_folder(cfg.weights) as drafts,
     ):
-        return [_export(cfg, format, predictor, metadata, drafts) for format in cfg.include]
+        files = []
+        for format in cfg.include:
+            try:
+                files.append(_export(cfg, format, predictor, metadata, drafts))
+            except UserError as error:
+                if not everything:
+                    raise
+                _say_left_out(format, str(error))
+        return files
+
+
+def _without(
+    cfg: ExportConfig, problem: Callable[[FormatName], str | None], everything: bool
+) -> tuple[FormatName, ...]:
+    """Return the formats without a `problem`; one that was asked for by name must have none.
+
+    Raises:
+        UserError: it has.
+    """
+    kept = []
+    for format in EXPORT_FORMATS if ALL in cfg.include else cfg.include:
+        reason = problem(format)
+        if reason is None:
+            kept.append(format)
+        elif everything:
+            _say_left_out(format, reason)
+        else:
+            raise UserError(reason)
+    return tuple(kept)
+
+
+def _say_left_out(format: str, reason: str) -> None:
+    LOG.log(RESULT, f"{format}: not made, {reason}")
+
+
+def _unfit(format: FormatName, cfg: ExportConfig, predictor: TorchPredictor) -> str | None:
+    """Return why this network cannot be had in a format."""
+    from engine.runtimes.pytorch import check_yolov5
+
+    if format == "yolov5":
+        try:
+            check_yolov5(predictor.model, cfg.weights)
+        except UserError as error:
+            return str(error)
+    return None
 
 
 def _summary(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata) -> str:
@@ -120,12 +164,10 @@ def _export(
     for attempt in attempts:
         start = time.perf_counter()
         with writing(target):
-            draft = _write(attempt, format, predictor, metadata, drafts)
+            draft = write(format, Job(attempt, predictor, metadata, drafts))
         if attempt is attempts[0]:  # the long part; a second threshold takes no time
-            size = (
-                sum(file.stat().st_size for file in (draft.rglob("*") if draft.is_dir() else [draft])) / 1e6
-            )
-            LOG.info("%s: %.1f MB, exported in %.1f s", format, size, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            LOG.info("%s: %.1f MB, exported in %.1f s", format, _megabytes(draft), seconds)
         if not agrees_with_pytorch(attempt, format, predictor, _reload(draft, format), metadata):
             LOG.error("%s: the outputs differ, so %s was not written", format, target)
             return None
@@ -145,53 +187,6 @@ def _target(cfg: ExportConfig, format: str) -> Path:
     precision = "_int8" if cfg.int8 else "_fp16" if cfg.half and format != "yolov5" else ""
     nms = "_nms" if cfg.nms else ""
     return cfg.weights.with_name(f"{cfg.weights.stem}{precision}{nms}{FORMATS[format].written_as}")
-
-
-def _write(
-    cfg: ExportConfig, format: str, predictor: TorchPredictor, metadata: Metadata, drafts: Path
-) -> Path:
-    """Write one format and return its file, or its folder."""
-    from engine.runtimes.openvino import export_openvino
-    from engine.runtimes.pytorch import export_yolov5
-    from engine.runtimes.tensorrt import export_tensorrt
-    from engine.runtimes.torchscript import export_torchscript
-
-    if format == "onnx":
-        return Path(shutil.copy(_write_onnx(cfg, predictor, metadata, drafts), drafts / "draft.onnx"))
-    if format in ("openvino", "engine"):  # which halve what they are given themselves
-        full = replace(metadata, precision="fp32") if cfg.half else metadata
-        graph = _write_onnx(cfg, predictor, full, drafts)
-        if format == "engine":
-            return export_tensorrt(graph, drafts / "draft.engine", metadata)
-        return export_openvino(graph, drafts / "openvino", metadata).parent
-    if format == "yolov5":
-        file = drafts / "draft.pt"
-        export_yolov5(cfg.weights, file, metadata)
-        return file
-    file = drafts / "draft.torchscript"
-    export_torchscript(predictor.model, file, metadata)
-    return file
-
-
-def _write_onnx(cfg: ExportConfig, predictor: TorchPredictor, metadata: Metadata, drafts: Path) -> Path:
-    """Write the ONNX graph; the part before NMS is made once."""
-    from engine.runtimes.onnx import export_onnx
-    from engine.runtimes.onnx_nms import add_nms
-    from engine.runtimes.quantize import quantize
-
-    file = drafts / f"{metadata.precision}.onnx"
-    if not file.exists():
-        export_onnx(predictor.model, file, metadata, cfg.opset, cfg.simplify)
-        if cfg.int8:
-            from data.detection.calibration import calibration_batches
-
-            assert cfg.data is not None and metadata.imgsz is not None
-            quantize(file, calibration_batches(cfg.data, metadata.imgsz, cfg.batch_size, cfg.calibration))
-    if cfg.nms_settings is None:
-        return file
-    with_nms = drafts / f"{metadata.precision}_nms.onnx"
-    add_nms(file, with_nms, cfg.nms_settings)
-    return with_nms
 
 
 def _reload(draft: Path, format: str) -> Predictor:

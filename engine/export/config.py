@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
+from engine.export.formats import ALL, FormatName, refused_option
 from engine.options import NmsOptions
 from utils.errors import UserError
 from utils.log import LogOptions
@@ -37,8 +38,10 @@ class ExportConfig(Options):
     data: Path | None = opt(
         None, "data-set YAML: class names that go into the file, and the images for --int8", task="detect"
     )
-    include: tuple[Literal["onnx", "openvino", "torchscript", "engine", "yolov5"], ...] = opt(
-        ("onnx",), "formats (engine: TensorRT, on an Nvidia GPU; yolov5: a .pt that YOLOv5's own code loads)"
+    include: tuple[FormatName, ...] = opt(
+        ("onnx",),
+        "formats (engine: TensorRT, on an Nvidia GPU; yolov5: a .pt that YOLOv5's own code loads; "
+        "all: those that can be made here)",
     )
     imgsz: tuple[int, ...] | None = opt(
         None, "side or height and width, pixels (default: the training's)", "--img", "--img-size", min=4
@@ -70,8 +73,9 @@ class ExportConfig(Options):
         if self.half and self.int8:
             raise UserError("--half and --int8 exclude each other")
         for format in self.include:
-            if format in ("torchscript", "engine", "yolov5") and (self.nms or self.int8):
-                raise UserError(f"--nms and --int8 are for onnx and openvino, not for {format}")
+            refused = None if format == ALL else refused_option(format, self)
+            if refused:
+                raise UserError(refused)
         if self.nms and self.opset < 18:
             raise UserError("--nms needs --opset 18 or later")
 
