@@ -43,7 +43,7 @@ def export_formats(cfg: ExportConfig) -> list[Path | None]:
 
     everything = ALL in cfg.include
     cfg = replace(cfg, weights=cfg.weights or default_weights())
-    cfg = replace(cfg, include=_without(cfg, lambda format: unavailable(format, cfg), everything))
+    cfg = replace(cfg, include=_without(cfg, lambda format: unavailable(format, cfg.asked), everything))
     if cfg.weights.suffix.lower() != ".pt":
         raise UserError(f"{cfg.weights} is no checkpoint; give the .pt file")
     torch.backends.cudnn.allow_tf32 = False  # compare with full precision

@@ -73,11 +73,22 @@ class ExportConfig(Options):
         if self.half and self.int8:
             raise UserError("--half and --int8 exclude each other")
         for format in self.include:
-            refused = None if format == ALL else refused_option(format, self)
+            refused = None if format == ALL else refused_option(format, self.asked)
             if refused:
                 raise UserError(refused)
         if self.nms and self.opset < 18:
             raise UserError("--nms needs --opset 18 or later")
+
+    @property
+    def asked(self) -> list[str]:
+        """The options given that not every format takes."""
+        given = {
+            "--int8": self.int8,
+            "--nms": self.nms,
+            "--dynamic": self.dynamic,
+            "--batch-size": self.batch_size > 1,
+        }
+        return [option for option, wanted in given.items() if wanted]
 
     @property
     def nms_settings(self) -> NmsSettings | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from utils.errors import UserError
-
-if TYPE_CHECKING:
-    from engine.export.config import ExportConfig
 
 FormatName = Literal["onnx", "openvino", "torchscript", "engine", "yolov5", "all"]
 ALL: FormatName = "all"  # as a format: every one that can be made here
@@ -42,24 +40,18 @@ EXPORT_FORMATS: dict[FormatName, ExportFormat] = {
 }
 
 
-def refused_option(format: FormatName, cfg: ExportConfig) -> str | None:
-    """Return why this format cannot be had with these options, None where it can."""
-    asked = {
-        "--int8": cfg.int8,
-        "--nms": cfg.nms,
-        "--dynamic": cfg.dynamic,
-        "--batch-size": cfg.batch_size > 1,
-    }
-    for option, wanted in asked.items():
-        if wanted and option not in EXPORT_FORMATS[format].takes:
+def refused_option(format: FormatName, asked: Iterable[str]) -> str | None:
+    """Return why this format cannot be had with the options asked for, None where it can."""
+    for option in asked:
+        if option not in EXPORT_FORMATS[format].takes:
             able = [name for name, other in EXPORT_FORMATS.items() if option in other.takes]
             return f"{option} is for {', '.join(able[:-1])} and {able[-1]}, not for {format}"
     return None
 
 
-def unavailable(format: FormatName, cfg: ExportConfig) -> str | None:
+def unavailable(format: FormatName, asked: Iterable[str]) -> str | None:
     """Return in one line why this computer cannot make a format with these options, None where it can."""
-    if reason := refused_option(format, cfg):
+    if reason := refused_option(format, asked):
         return reason
     needs = EXPORT_FORMATS[format]
     missing = [package for package in needs.packages if find_spec(package) is None]
