@@ -9,7 +9,7 @@ from typing import Literal
 
 from utils.errors import UserError
 
-FormatName = Literal["onnx", "openvino", "torchscript", "engine", "yolov5", "all"]
+FormatName = Literal["onnx", "openvino", "torchscript", "engine", "ncnn", "litert", "coreml", "yolov5", "all"]
 ALL: FormatName = "all"  # as a format: every one that can be made here
 
 
@@ -36,6 +36,13 @@ EXPORT_FORMATS: dict[FormatName, ExportFormat] = {
     "openvino": ExportFormat(_EVERYTHING, ("openvino",), "openvino"),
     "torchscript": ExportFormat(_SIZES),
     "engine": ExportFormat(_SIZES),
+    "ncnn": ExportFormat(frozenset(), ("ncnn", "pnnx"), "ncnn pnnx"),
+    "litert": ExportFormat(
+        frozenset({"--int8", "--batch-size"}),
+        ("litert_torch", "ai_edge_litert", "ai_edge_quantizer"),
+        "litert-torch",
+    ),
+    "coreml": ExportFormat(frozenset({"--batch-size"}), ("coremltools",), "coremltools"),
     "yolov5": ExportFormat(_SIZES),
 }
 

@@ -89,6 +89,12 @@ def _torchscript(job: Job) -> Path:
     return file
 
 
+def _ncnn(job: Job) -> Path:
+    from engine.runtimes.ncnn import export_ncnn
+
+    return export_ncnn(job.predictor.model, job.drafts / "ncnn", job.metadata)
+
+
 def _yolov5(job: Job) -> Path:
     from engine.runtimes.pytorch import export_yolov5
 
@@ -102,5 +108,6 @@ WRITERS: dict[str, Callable[[Job], Path]] = {
     "openvino": _openvino,
     "torchscript": _torchscript,
     "engine": _tensorrt,
+    "ncnn": _ncnn,
     "yolov5": _yolov5,
 }

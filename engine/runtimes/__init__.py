@@ -40,9 +40,14 @@ FORMATS = {
         Format("openvino", ".xml", "_openvino_model", "engine.runtimes.openvino"),
         Format("torchscript", ".torchscript", ".torchscript", "engine.runtimes.torchscript"),
         Format("engine", ".engine", ".engine", "engine.runtimes.tensorrt"),
+        Format("ncnn", ".param", "_ncnn_model", "engine.runtimes.ncnn"),
+        Format("litert", ".tflite", ".tflite", "engine.runtimes.litert"),
+        Format("coreml", ".mlpackage", ".mlpackage", "engine.runtimes.coreml"),
         Format("yolov5", ".pt", "_yolov5.pt", "engine.runtimes.pytorch"),
     )
 }
+
+IN_FOLDERS = (".xml", ".param")  # which of a folder's files is opened
 
 
 class Predictor(Protocol):
@@ -87,7 +92,8 @@ def load_predictor(
     """Load a network for inference; several files become one ensemble.
 
     Args:
-        weights: a .pt, .onnx, .torchscript or .engine file, OpenVINO's .xml or its folder; or several.
+        weights: a .pt, .onnx, .torchscript, .engine or .tflite file, a folder of
+            OpenVINO, NCNN or CoreML; or several.
         device: where to compute.
         fuse: rewrite a PyTorch network for speed, with the same outputs.
         half: compute in 16 bits (PyTorch on a GPU).
@@ -121,9 +127,9 @@ def _load(
     names: Sequence[str] | None,
     nameless: Sequence[str] | None,
 ) -> Predictor:
-    if file.is_dir():
-        file = next(iter(sorted(file.glob("*.xml"))), file)
     modules = {format.suffix: format.module for format in FORMATS.values()}
+    if file.is_dir() and file.suffix.lower() not in modules:
+        file = next((graph for kind in IN_FOLDERS for graph in sorted(file.glob(f"*{kind}"))), file)
     suffix = file.suffix.lower()
     if suffix not in modules:
         raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(modules)}")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from engine.runtimes.exported_file import FilePredictor, check_file, read_metadata
 from engine.runtimes.metadata import Metadata
-from engine.runtimes.tracing import Decoded, quiet
+from engine.runtimes.tracing import quiet, trace
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from utils.archives import check_sums
@@ -87,10 +87,8 @@ def export_torchscript(model: DetectionModel | ClassificationModel, file: Path, 
         metadata: goes into the file; its batch and size are the example's.
     """
     assert metadata.imgsz is not None, "an export has a size"
-    example = torch.zeros(metadata.batch, 3, *metadata.imgsz, device=next(model.parameters()).device)
+    traced = trace(model, metadata.imgsz, metadata.batch, metadata.precision == "fp16")
     with quiet(), torch.inference_mode(False), torch.no_grad():
-        module = Decoded(model, metadata.precision == "fp16").eval()
-        traced = torch.jit.trace(module, example, check_trace=False)
         traced = torch.jit.freeze(traced)
         content = {key: json.loads(value) for key, value in metadata.to_strings().items()}
         archive = io.BytesIO()  # torch's own writer says of a full disk what it likes

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from models.classification.model import ClassificationModel
@@ -31,6 +32,17 @@ class Decoded(nn.Module):
         """Run the network."""
         output = self.model(images.half() if self.half_precision else images)
         return output.float() if isinstance(output, Tensor) else output[0]
+
+
+def trace(
+    model: DetectionModel | ClassificationModel, imgsz: tuple[int, int], batch: int, half: bool = False
+) -> torch.jit.ScriptModule:
+    """Return the network, which is in eval mode, as it runs on (batch, 3, *imgsz) images."""
+    example = torch.zeros(batch, 3, *imgsz, device=next(model.parameters()).device)
+    with quiet(), torch.inference_mode(False), torch.no_grad():
+        traced = torch.jit.trace(Decoded(model, half).eval(), example, check_trace=False)
+    assert isinstance(traced, torch.jit.ScriptModule)
+    return traced
 
 
 @contextlib.contextmanager

@@ -90,5 +90,6 @@ class Detect(DetectionHead):
         anchors = (self.anchors[level] * stride).view(self.na, 1, 1, 2)
         y = raw.sigmoid()
         xy = (y[..., :2] * 2 - 0.5 + grid) * stride
-        wh = (y[..., 2:4] * 2) ** 2 * anchors
+        sides = y[..., 2:4] * 2
+        wh = sides * sides * anchors  # a power is no operator of every runtime
         return torch.cat((xy, wh, y[..., 4:]), -1).view(batch, -1, self.no)  # (B, na*H*W, no)
