@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from engine.export.config import ExportConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from engine.runtimes.metadata import Metadata
     from engine.runtimes.pytorch import TorchPredictor
 
@@ -48,15 +50,20 @@ def write_graph(job: Job) -> Path:
     if not file.exists():
         export_onnx(job.predictor.model, file, metadata, cfg.opset, cfg.simplify)
         if cfg.int8:
-            from data.detection.calibration import calibration_batches
-
-            assert cfg.data is not None and metadata.imgsz is not None
-            quantize(file, calibration_batches(cfg.data, metadata.imgsz, cfg.batch_size, cfg.calibration))
+            quantize(file, _calibration(job))
     if cfg.nms_settings is None:
         return file
     with_nms = job.drafts / f"{metadata.precision}_nms.onnx"
     add_nms(file, with_nms, cfg.nms_settings)
     return with_nms
+
+
+def _calibration(job: Job) -> Iterator[Tensor]:
+    from data.detection.calibration import calibration_batches
+
+    cfg, imgsz = job.cfg, job.metadata.imgsz
+    assert cfg.data is not None and imgsz is not None
+    return calibration_batches(cfg.data, imgsz, cfg.batch_size, cfg.calibration)
 
 
 def _full_graph(job: Job) -> Path:
@@ -95,6 +102,13 @@ def _ncnn(job: Job) -> Path:
     return export_ncnn(job.predictor.model, job.drafts / "ncnn", job.metadata)
 
 
+def _litert(job: Job) -> Path:
+    from engine.runtimes.litert import export_litert
+
+    images = _calibration(job) if job.cfg.int8 else ()
+    return export_litert(job.predictor.model, job.drafts / "draft.tflite", job.metadata, images)
+
+
 def _yolov5(job: Job) -> Path:
     from engine.runtimes.pytorch import export_yolov5
 
@@ -109,5 +123,6 @@ WRITERS: dict[str, Callable[[Job], Path]] = {
     "torchscript": _torchscript,
     "engine": _tensorrt,
     "ncnn": _ncnn,
+    "litert": _litert,
     "yolov5": _yolov5,
 }

@@ -76,7 +76,7 @@ class Metadata:
                 "or give the data-set YAML with --data"
             )
         METADATA_BYTES.check(sum(map(len, strings.values())), where)
-        values = {key: _value(text) for key, text in strings.items()}
+        values = {key: read_value(text) for key, text in strings.items()}
         names, imgsz = values["names"], values.get("imgsz")
         try:
             if int(values.get("format") or FORMAT) > FORMAT:
@@ -109,7 +109,7 @@ class Metadata:
             ) from error
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
     """Read JSON, or the Python literals that YOLOv5's export writes, or plain text; nothing is run."""
     for read in (json.loads, ast.literal_eval):
         try:

@@ -20,7 +20,7 @@ from torch import Tensor
 from engine.runtimes.exported_file import FilePredictor, check_file, read_metadata
 from engine.runtimes.metadata import Metadata
 from engine.runtimes.ncnn_checks import check_files
-from engine.runtimes.tracing import trace
+from engine.runtimes.tracing import strided, trace
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from utils.errors import UserError
@@ -101,7 +101,7 @@ def export_ncnn(model: DetectionModel | ClassificationModel, folder: Path, metad
     assert metadata.imgsz is not None, "an export has a size"
     work = folder.with_name("pnnx")  # it writes six files more than are wanted
     work.mkdir()
-    trace(model, metadata.imgsz, 1).save(str(work / "model.pt"))  # type: ignore[no-untyped-call]
+    trace(strided(model), metadata.imgsz, 1).save(str(work / "model.pt"))  # type: ignore[no-untyped-call]
     height, width = metadata.imgsz
     arguments = [f"inputshape=[1,3,{height},{width}]f32", f"fp16={int(metadata.precision == 'fp16')}"]
     program = Path(pnnx.__file__).with_name("pnnx")

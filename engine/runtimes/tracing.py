@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
+from models.downsample.spd import Focus, SpaceToDepth, pad_to_even
 
 
 class Decoded(nn.Module):
@@ -32,6 +37,42 @@ class Decoded(nn.Module):
         """Run the network."""
         output = self.model(images.half() if self.half_precision else images)
         return output.float() if isinstance(output, Tensor) else output[0]
+
+
+class StridedSpaceToDepth(nn.Module):
+    """`space_to_depth` of two as four depthwise convolutions of stride 2, which every runtime has.
+
+    Args:
+        pad: add a row or column of zeros to an odd side.
+    """
+
+    def __init__(self, pad: bool = False):
+        super().__init__()
+        self.pad = pad
+        self.register_buffer("taps", torch.eye(4).view(4, 1, 1, 2, 2).transpose(3, 4), persistent=False)
+        self.taps: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 4C, H/2, W/2)."""
+        x, channels = pad_to_even(x) if self.pad else x, x.shape[1]
+        kernels = self.taps.to(x.dtype).expand(4, channels, 1, 2, 2).contiguous()
+        return torch.cat([F.conv2d(x, kernel, stride=2, groups=channels) for kernel in kernels], 1)
+
+
+def strided(model: DetectionModel | ClassificationModel) -> DetectionModel | ClassificationModel:
+    """Return a copy on the CPU in which every space-to-depth that is left is convolutions.
+
+    Its weights are contiguous: litert-torch 0.10 gives layers of one shape the weights of one of them where
+    they are not (github.com/google-ai-edge/litert-torch/issues/1238).
+    """
+    model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, SpaceToDepth):
+                setattr(module, name, StridedSpaceToDepth(child.pad))
+            elif isinstance(child, Focus):
+                setattr(module, name, nn.Sequential(StridedSpaceToDepth(), child.conv))
+    return model
 
 
 def trace(
@@ -56,3 +97,21 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """`quiet`, and native code, which writes to the process's own output and errors, writes nowhere."""
+    sys.stdout.flush(), sys.stderr.flush()
+    kept = [(place, os.dup(place)) for place in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for place, _ in kept:
+            os.dup2(nowhere, place)
+        with quiet(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for place, copied in kept:
+            os.dup2(copied, place)
+            os.close(copied)
+        os.close(nowhere)
