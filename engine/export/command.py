@@ -191,8 +191,12 @@ def _target(cfg: ExportConfig, format: str) -> Path:
 
 def _reload(draft: Path, format: str) -> Predictor:
     from engine.runtimes import load_predictor
+    from engine.runtimes.coreml import MACOS, load_reference
 
     try:
+        if format == "coreml" and not MACOS:
+            LOG.log(RESULT, f"{format}: not run, CoreML is on macOS only; its program is computed by PyTorch")
+            return load_reference(draft)
         return load_predictor(draft, "cuda:0" if format == "engine" else "cpu", task=None)
     except UserError as error:
         raise UserError(f"the {format} file does not run here, so it was not kept: {error}") from error

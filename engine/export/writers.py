@@ -109,6 +109,12 @@ def _litert(job: Job) -> Path:
     return export_litert(job.predictor.model, job.drafts / "draft.tflite", job.metadata, images)
 
 
+def _coreml(job: Job) -> Path:
+    from engine.runtimes.coreml import export_coreml
+
+    return export_coreml(job.predictor.model, job.drafts / "draft.mlpackage", job.metadata)
+
+
 def _yolov5(job: Job) -> Path:
     from engine.runtimes.pytorch import export_yolov5
 
@@ -124,5 +130,6 @@ WRITERS: dict[str, Callable[[Job], Path]] = {
     "engine": _tensorrt,
     "ncnn": _ncnn,
     "litert": _litert,
+    "coreml": _coreml,
     "yolov5": _yolov5,
 }

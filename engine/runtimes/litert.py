@@ -1,8 +1,8 @@
 """LiteRT, once TensorFlow Lite: a .tflite file converted by litert-torch, and running it on the CPU.
 
-As in YOLOv5's .tflite files, input `images` is (B, H, W, 3) and a detector's output (B, N, 5 + classes) has its
-boxes as fractions of width and height, so that 8 bits serve boxes and scores alike; what the predictor here
-returns is in pixels. A classifier's output is logits (B, classes).
+As in YOLOv5's .tflite files, the input is (B, H, W, 3), and a detector's output (B, N, 5 + classes) has its
+boxes as fractions of width and height; what the predictor here returns is in pixels. A classifier's output is
+logits (B, classes).
 """
 
 from __future__ import annotations
