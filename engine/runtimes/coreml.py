@@ -133,7 +133,7 @@ def export_coreml(model: DetectionModel | ClassificationModel, package: Path, me
     assert metadata.imgsz is not None, "an export has a size"
     coremltools = _coremltools("CoreML export")
     precision = coremltools.precision
-    traced = trace(strided(model), metadata.imgsz, metadata.batch)
+    traced = trace(strided(model), metadata.imgsz, metadata.batch, sizes_first=True)
     try:
         with silenced():
             converted = coremltools.convert(

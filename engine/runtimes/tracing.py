@@ -76,14 +76,29 @@ def strided(model: DetectionModel | ClassificationModel) -> DetectionModel | Cla
 
 
 def trace(
-    model: DetectionModel | ClassificationModel, imgsz: tuple[int, int], batch: int, half: bool = False
+    model: DetectionModel | ClassificationModel,
+    imgsz: tuple[int, int],
+    batch: int,
+    half: bool = False,
+    sizes_first: bool = False,
 ) -> torch.jit.ScriptModule:
-    """Return the network, which is in eval mode, as it runs on (batch, 3, *imgsz) images."""
+    """Return the network, which is in eval mode, as it runs on (batch, 3, *imgsz) images.
+
+    Args:
+        model: the network.
+        imgsz: height and width, pixels.
+        batch: images in a batch.
+        half: compute in 16 bits.
+        sizes_first: what depends on sizes alone is part of no operator of the graph, once it is frozen.
+    """
     example = torch.zeros(batch, 3, *imgsz, device=next(model.parameters()).device)
     with quiet(), torch.inference_mode(False), torch.no_grad():
-        traced = torch.jit.trace(Decoded(model, half).eval(), example, check_trace=False)
+        network: nn.Module = Decoded(model, half).eval()
+        if sizes_first:
+            network = torch.export.export(network, (example,)).module()
+        traced = torch.jit.trace(network, example, check_trace=False)
     assert isinstance(traced, torch.jit.ScriptModule)
-    return traced
+    return traced.eval()
 
 
 @contextlib.contextmanager
