@@ -7,6 +7,7 @@ weights, so text and weights are compared here first.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from utils.errors import UserError, quoted
@@ -63,6 +64,7 @@ KINDS = frozenset(  # what pnnx writes for networks; NCNN's other layers are not
         "UnaryOp",
     }
 )
+EXPRESSION = re.compile(r'"(-1|\d[whdc])(,(-1|\d[whdc])){0,3}"')  # a shape: sides of the inputs
 SIDES = {"Convolution": (0, 1, 2, 3), "ConvolutionDepthWise": (0, 1, 2, 3, 7), "Pooling": (1, 2)}
 ABSENT = {"Convolution": 1, "ConvolutionDepthWise": 1, "Pooling": 1}  # what a side is that is not written
 
@@ -130,9 +132,11 @@ def _check_layer(line: list[str], names: set[str]) -> int:
 
 
 def _parameter(word: str) -> tuple[int, float]:
-    """'6=1728' -> (6, 1728.0); of an array, '-23303=2,1,2', the number of its values."""
+    """'6=1728' -> (6, 1728.0); of an array, '-23303=2,1,2', the number of its values; 0 of a shape."""
     key, separator, value = word.partition("=")
     number = int(key)
+    if EXPRESSION.fullmatch(value):
+        return number, 0.0
     numbers = [float(item) for item in value.split(",")]
     if not separator or not all(math.isfinite(n) and abs(n) <= INPUT_VALUES.most for n in numbers):
         raise ValueError(f"{quoted(word)} is no parameter")
@@ -153,6 +157,9 @@ def _weights(kind: str, parameters: dict[int, float]) -> int:
         values = parameters.get(6, 0) + parameters.get(0, 0) * (parameters.get(5, 0) == 1)
     elif kind == "InnerProduct":
         values = parameters.get(2, 0) + parameters.get(0, 0) * (parameters.get(1, 0) == 1)
+    elif kind == "Gemm":
+        rows, columns, depth = (parameters.get(key, 0) for key in (7, 8, 9))
+        values = depth * (rows * (parameters.get(4, 0) == 1) + columns * (parameters.get(5, 0) == 1))
     else:
         values = 0
     if values < 0:
