@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.reproduce.place import Place
 
 PRECISIONS = ("fp32", "fp16", "int8")
+FIXED = " fixed"  # a file of one size
 CALIBRATED_ON = 19  # images, at most
 
 
@@ -31,6 +32,7 @@ def scored_in_runtime(run: Run, place: Place, data: Path, folder: Path) -> dict[
     import torch
 
     from engine.runtimes import load_predictor
+    from engine.runtimes.coreml import MACOS, load_reference
     from models import load_model
     from models.summary import count_gflops, count_parameters
 
@@ -40,7 +42,7 @@ def scored_in_runtime(run: Run, place: Place, data: Path, folder: Path) -> dict[
     if weights.parent != folder:
         weights = Path(shutil.copy(weights, folder / weights.name))
     file = _in_runtime(str(run.entry.runtime), weights, data, imgsz)
-    predictor = load_predictor(file)
+    predictor = load_reference(file) if file.suffix == ".mlpackage" and not MACOS else load_predictor(file)
     scored = ScoredData(data, run.data_entry.split, imgsz, "pycocotools", resample=False)
     kept = folder / "scored"
     kept.mkdir(exist_ok=True)
@@ -61,15 +63,16 @@ def scored_in_runtime(run: Run, place: Place, data: Path, folder: Path) -> dict[
 
 
 def _in_runtime(runtime: str, weights: Path, data: Path, imgsz: int) -> Path:
-    """'onnx int8' -> the file, exported for any size.
+    """'onnx int8' -> the file, exported for any size; 'onnx int8 fixed', and what has no other: for one.
 
     Raises:
         UserError: no such runtime or precision.
     """
     from engine.export import export
+    from engine.export.formats import EXPORT_FORMATS
     from engine.runtimes import FORMATS
 
-    format, _, precision = runtime.partition(" ")
+    format, _, precision = runtime.removesuffix(FIXED).partition(" ")
     if format not in FORMATS:
         raise UserError(f"unknown runtime '{format}' in '{runtime}'. {suggest(format, FORMATS)}")
     if precision not in PRECISIONS:
@@ -81,7 +84,7 @@ def _in_runtime(runtime: str, weights: Path, data: Path, imgsz: int) -> Path:
         data=data,
         include=(format,),
         imgsz=(imgsz,),
-        dynamic=True,
+        dynamic=not runtime.endswith(FIXED) and "--dynamic" in EXPORT_FORMATS[format].takes,
         half=precision == "fp16",
         int8=precision == "int8",
         calibration=CALIBRATED_ON,

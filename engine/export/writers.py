@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -105,8 +106,8 @@ def _ncnn(job: Job) -> Path:
 def _litert(job: Job) -> Path:
     from engine.runtimes.litert import export_litert
 
-    images = _calibration(job) if job.cfg.int8 else ()
-    return export_litert(job.predictor.model, job.drafts / "draft.tflite", job.metadata, images)
+    file, images = job.drafts / "draft.tflite", functools.partial(_calibration, job)
+    return export_litert(job.predictor.model, file, job.metadata, images)
 
 
 def _coreml(job: Job) -> Path:

@@ -11,7 +11,7 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def export_litert(
     model: DetectionModel | ClassificationModel,
     file: Path,
     metadata: Metadata,
-    images: Iterable[Tensor] = (),
+    images: Callable[[], Iterable[Tensor]] = tuple,
 ) -> Path:
     """Write `model`, which is in eval mode, as .tflite with its metadata behind it.
 
@@ -153,7 +153,7 @@ def export_litert(
         file: is overwritten.
         metadata: its batch and size are the graph's; precision "fp16" halves the weights, "int8" computes
             convolutions with integers.
-        images: for "int8": batches (B, 3, H, W) in 0..1 on which the ranges are measured.
+        images: for "int8": gives batches (B, 3, H, W) in 0..1 on which the ranges are measured.
 
     Raises:
         UserError: a package is missing, or the network cannot be converted.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -12,6 +11,22 @@ from torch import Tensor
 from utils.errors import UserError
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+IN_8_BITS = (
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "LOGISTIC",
+    "MUL",
+    "ADD",
+    "CONCATENATION",
+    "MAX_POOL_2D",
+    "PAD",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "SLICE",
+)
+BEFORE_DECODING = (
+    r"^(?!.*(layers\.head|layers\.anchor_free|Portable;|serving_default))"  # by modules in the names
+)
 
 
 def halve(file: Path) -> None:
@@ -33,12 +48,24 @@ def halve(file: Path) -> None:
     file.write_bytes(bytes(work.quantize(enable_progress_report=False).quantized_model))
 
 
-def quantize(file: Path, images: Iterable[Tensor]) -> None:
-    """Replace a float32 graph by its 8-bit form.
+class _Samples:
+    """Batches by the name of the input, in the file's layout; the quantizer goes through them twice."""
+
+    def __init__(self, images: Callable[[], Iterable[Tensor]], name: str):
+        self.images, self.name, self.count = images, name, 0
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        for batch in self.images():
+            self.count += 1
+            yield {self.name: np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy())}
+
+
+def quantize(file: Path, images: Callable[[], Iterable[Tensor]]) -> None:
+    """Replace a float32 graph by its 8-bit form, whose input, last convolutions and decoding stay in float32.
 
     Args:
         file: the graph.
-        images: batches (B, 3, H, W) in 0..1 of images like those it will see.
+        images: gives batches (B, 3, H, W) in 0..1 of images like those it will see.
 
     Raises:
         UserError: there are no images.
@@ -47,20 +74,12 @@ def quantize(file: Path, images: Iterable[Tensor]) -> None:
     from ai_edge_quantizer import qtyping, quantizer
 
     content = file.read_bytes()
-    signatures = Interpreter(model_content=content).get_signature_list()
-    ((key, ends),) = signatures.items()
-    count = 0
-
-    def samples() -> Iterator[dict[str, Any]]:
-        nonlocal count
-        for batch in images:
-            count += 1
-            yield {ends["inputs"][0]: np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy())}
-
+    ((key, ends),) = Interpreter(model_content=content).get_signature_list().items()
+    samples = _Samples(images, ends["inputs"][0])
     work = quantizer.Quantizer(content)
-    for kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-        work.add_static_config(".*", qtyping.TFLOperationName(kind), 8, 8)
-    ranges = work.calibrate({key: samples()}, num_threads=1)
-    if not count:
+    for kind in IN_8_BITS:
+        work.add_static_config(BEFORE_DECODING, qtyping.TFLOperationName(kind), 8, 8)
+    ranges = work.calibrate({key: samples}, num_threads=1)
+    if not samples.count:
         raise UserError("int8 is calibrated on images, and there were none")
     file.write_bytes(bytes(work.quantize(ranges, enable_progress_report=False).quantized_model))

@@ -20,7 +20,7 @@ from torch import Tensor
 from engine.runtimes.exported_file import FilePredictor, check_file, read_metadata
 from engine.runtimes.metadata import Metadata
 from engine.runtimes.ncnn_checks import check_files
-from engine.runtimes.tracing import strided, trace
+from engine.runtimes.tracing import silenced, strided, trace
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from utils.errors import UserError
@@ -67,7 +67,9 @@ def _open(ncnn: Any, file: Path) -> Any:
         if option.startswith(("use_fp16", "use_bf16", "use_vulkan")):
             setattr(net.opt, option, False)
     net.opt.num_threads = torch.get_num_threads()
-    if net.load_param(str(file)) or net.load_model(str(file.with_suffix(".bin"))):
+    with silenced():
+        failed = net.load_param(str(file)) or net.load_model(str(file.with_suffix(".bin")))
+    if failed:
         raise UserError(f"{file}: NCNN cannot open it or the .bin beside it")
     return net
 
