@@ -14,7 +14,22 @@ OURS = {"benchmarks", "data", "engine", "models", "tests", "tools", "utils"}
 OPTIONAL = {  # imported where they are there, or with a message that says what to install
     *("fsspec", "optuna", "pyarrow"),  # requirements-ray.txt, and what they bring
     *("gradio", "mlflow", "onnxslim", "openvino", "psutil", "ray", "rasterio", "sahi", "tensorboard"),
-    *("tensorrt", "thop", "timm", "torchvision", "wandb", "pandas", "modelopt", "pytorch_wavelets"),
+    *(
+        "tensorrt",
+        "ncnn",
+        "pnnx",
+        "coremltools",
+        "ai_edge_litert",
+        "ai_edge_quantizer",
+        "litert_torch",
+        "thop",
+        "timm",
+        "torchvision",
+        "wandb",
+        "pandas",
+        "modelopt",
+        "pytorch_wavelets",
+    ),
     "starlette",  # of gradio
     "pydantic_core",  # of pydantic
 }

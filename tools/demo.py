@@ -44,7 +44,7 @@ SMALLEST_VIDEO = 16  # pixels; browsers and encoders refuse smaller sides
 class DemoConfig(Options):
     """Serve a local page to try a detector on."""
 
-    weights: Path = opt(None, ".pt, .onnx, .torchscript or OpenVINO (default: newest best.pt, or what ships)")
+    weights: Path = opt(None, ".pt, or an export of any format (default: newest best.pt, or what ships)")
     data: Path | None = opt(None, "data-set YAML: class names, for a file that does not name them")
     port: int = opt(7860, "the page is http://127.0.0.1:<port>", min=1, max=65535)
     max_size: int = opt(200, "largest file that may be dropped, MB", min=1)

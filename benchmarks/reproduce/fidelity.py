@@ -79,12 +79,13 @@ def _in_runtime(runtime: str, weights: Path, data: Path, imgsz: int) -> Path:
         raise UserError(f"unknown precision '{precision}' in '{runtime}'. {suggest(precision, PRECISIONS)}")
     if format == "pytorch":
         return weights
+    free = {name for name, kind in EXPORT_FORMATS.items() if "--dynamic" in kind.takes}
     files = export(
         weights,
         data=data,
         include=(format,),
         imgsz=(imgsz,),
-        dynamic=not runtime.endswith(FIXED) and "--dynamic" in EXPORT_FORMATS[format].takes,
+        dynamic=format in free and not runtime.endswith(FIXED),
         half=precision == "fp16",
         int8=precision == "int8",
         calibration=CALIBRATED_ON,

@@ -23,11 +23,11 @@ class ExportConfig(Options):
 
     left_out: ClassVar[Mapping[str, str]] = {
         "--inplace": "the graph is the same with and without it",
-        "--keras": "TensorFlow's formats are not written; convert the ONNX file",
+        "--keras": "of TensorFlow's formats only LiteRT's .tflite is written: --include litert",
         "--optimize": "mobile TorchScript is not written; --include torchscript is the plain one",
         "--per-tensor": "--int8 measures ranges per channel, which is more accurate",
         "--cache": "an engine is built anew each time",
-        "--mlmodel": "CoreML is not written; convert the TorchScript file on a Mac",
+        "--mlmodel": "--include coreml writes an ML program, which replaces it",
         "--workspace": "TensorRT takes the memory that it needs",
         "--agnostic-nms": "--nms suppresses within each class",
         "--topk-per-class": "--max-det limits the detections per image",
@@ -40,8 +40,8 @@ class ExportConfig(Options):
     )
     include: tuple[FormatName, ...] = opt(
         ("onnx",),
-        "formats (engine: TensorRT, on an Nvidia GPU; yolov5: a .pt that YOLOv5's own code loads; "
-        "all: those that can be made here)",
+        "formats (engine: TensorRT, on an Nvidia GPU; litert: .tflite; coreml: .mlpackage, to run on macOS; "
+        "yolov5: a .pt that YOLOv5's own code loads; all: those that can be made here)",
     )
     imgsz: tuple[int, ...] | None = opt(
         None, "side or height and width, pixels (default: the training's)", "--img", "--img-size", min=4

@@ -23,7 +23,7 @@ from engine.runtimes.tracing import silenced, strided, trace
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from utils.errors import UserError
-from utils.reading import check_regular
+from utils.reading import check_regular, guarded
 
 MACOS = platform.system() == "Darwin"
 INSIDE = ("Manifest.json", "Data/com.apple.CoreML/model.mlmodel")  # what is read, beside the weights
@@ -66,10 +66,11 @@ def load_reference(file: Path) -> FilePredictor:
 
     _check_package(file, half=False)
     coremltools = _coremltools(f"{file}: reading CoreML files")
-    spec = coremltools.utils.load_spec(str(file))
-    metadata, batch, imgsz = _describe(spec, None, file)
-    with silenced():
-        program = Program(spec, file / WEIGHTS)
+    with guarded(file, "a CoreML package"):
+        spec = coremltools.utils.load_spec(str(file))
+        metadata, batch, imgsz = _describe(spec, None, file)
+        with silenced():
+            program = Program(spec, file / WEIGHTS)
     return FilePredictor(file, program, metadata, torch.device("cpu"), batch, imgsz)
 
 

@@ -134,7 +134,7 @@ def check_file(file: Path, half: bool) -> None:
         UserError: no such file, or it is asked for `half`.
     """
     if not file.exists():
-        made = "python export.py --weights best.pt --include onnx openvino torchscript"
+        made = "python export.py --weights best.pt --include onnx openvino ncnn"
         raise UserError(f"no such weights: {file}; exports are made with: {made}")
     check_regular(file, "a network")
     if half:

@@ -103,7 +103,7 @@ def export_ncnn(model: DetectionModel | ClassificationModel, folder: Path, metad
     assert metadata.imgsz is not None, "an export has a size"
     work = folder.with_name("pnnx")  # it writes six files more than are wanted
     work.mkdir()
-    trace(strided(model), metadata.imgsz, 1, sizes_first=True).save(str(work / "model.pt"))  # type: ignore[no-untyped-call]
+    trace(strided(model), metadata.imgsz, 1, sizes_first=True).save(str(work / "model.pt"))
     height, width = metadata.imgsz
     arguments = [f"inputshape=[1,3,{height},{width}]f32", f"fp16={int(metadata.precision == 'fp16')}"]
     program = Path(pnnx.__file__).with_name("pnnx")

@@ -76,7 +76,7 @@ def check_files(file: Path) -> None:
         UserError: as above.
     """
     weights = file.with_suffix(".bin")
-    size = check_regular(weights, "the weights of an NCNN file")
+    size = check_regular(weights, "weights of NCNN")
     try:
         text = read_regular(file, "an NCNN graph", NCNN_BYTES).decode("ascii")
         values = _check_text(text)

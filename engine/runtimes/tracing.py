@@ -65,7 +65,9 @@ def strided(model: DetectionModel | ClassificationModel) -> DetectionModel | Cla
     Its weights are contiguous: litert-torch 0.10 gives layers of one shape the weights of one of them where
     they are not (github.com/google-ai-edge/litert-torch/issues/1238).
     """
-    model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
+    model = copy.deepcopy(model).cpu()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, SpaceToDepth):
