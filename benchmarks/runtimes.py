@@ -25,9 +25,9 @@ from utils.errors import UserError
 from utils.options import Options, opt
 
 if TYPE_CHECKING:
-    from engine.runtimes import FORMATS, Predictor
+    from engine.runtimes import Predictor
 
-Format = Literal["onnx", "openvino", "torchscript"]
+Format = Literal["onnx", "openvino", "torchscript", "ncnn", "litert"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RuntimeBenchmark(Options):
 
     weights: Path | None = opt(None, "checkpoint (.pt; default: newest best.pt, or what ships)")
     data: Path | None = opt(None, "data-set YAML (default: the one it was trained on)")
-    include: tuple[Format, ...] = opt(("onnx", "openvino", "torchscript"), "formats")
+    include: tuple[Format, ...] = opt(("onnx", "openvino", "torchscript", "ncnn", "litert"), "formats")
     imgsz: int | None = opt(None, "input side, px (default: as trained)", "--img", min=32)
     batch_size: int = opt(1, "images in a batch", "--batch", min=1)
     rounds: int = opt(20, "batches that are timed", min=1)
@@ -87,11 +87,13 @@ def main(cfg: RuntimeBenchmark) -> int:
 def _exports(cfg: RuntimeBenchmark, copy: Path, data: Path, imgsz: tuple[int, int]) -> dict[str, Path]:
     """Export every format in every precision it has; what cannot be had here is said and left out."""
     from engine.export import command as export
+    from engine.export.formats import EXPORT_FORMATS
+    from engine.runtimes import FORMATS
 
     files = {}
     for precision in ("fp32",) if cfg.quick else ("fp32", "fp16", "int8"):
         for format in cfg.include:
-            if precision == "int8" and format == "torchscript":
+            if precision == "int8" and "--int8" not in EXPORT_FORMATS[format].takes:
                 continue
             try:
                 with contextlib.redirect_stdout(io.StringIO()):

@@ -28,7 +28,7 @@ class Classifier:
     """A classifier from its file.
 
     Args:
-        weights: .pt, .onnx, .torchscript, .tflite, a folder of OpenVINO, NCNN or CoreML; several are an ensemble.
+        weights: .pt, or an export of any format, a file or folder; several are an ensemble.
         device: "cpu", "0", "cuda:1", "mps"; "" takes the best there is.
         imgsz: side of the input, pixels; None is as trained.
         half: 16-bit inference on a GPU.

@@ -55,7 +55,7 @@ class DetectConfig(Options):
 
     weights: tuple[Path, ...] = opt(
         (),
-        ".pt, .onnx, .torchscript, .tflite, .xml, or a folder of OpenVINO or NCNN; several are an ensemble (default: newest best.pt, or what ships)",
+        ".pt, or an export of any format; several are an ensemble (default: newest best.pt, or what ships)",
     )
     source: tuple[str, ...] = opt(
         ("data/samples/treecrowns/images/val",),

@@ -29,7 +29,7 @@ class Detector:
     """A detector from its file; may be called from several threads at once.
 
     Args:
-        weights: .pt, .onnx, .torchscript, .tflite, a folder of OpenVINO, NCNN or CoreML; several are an ensemble.
+        weights: .pt, or an export of any format, a file or folder; several are an ensemble.
         device: "cpu", "0", "cuda:1", "mps"; "" takes the best there is.
         half: 16-bit inference on a GPU.
         names: the classes, for a file that does not name them.
