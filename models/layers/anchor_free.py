@@ -70,7 +70,8 @@ class AnchorFreeDetect(DetectionHead):
     def distances(self, logits: Tensor) -> Tensor:
         """(..., 4·bins) logits -> (..., 4) distances to left, top, right and bottom, strides."""
         shares = logits.unflatten(-1, (4, self.bins)).softmax(-1)
-        return shares @ torch.arange(self.bins, dtype=shares.dtype, device=shares.device)
+        steps = torch.arange(self.bins, dtype=shares.dtype, device=shares.device)
+        return (shares @ steps.unsqueeze(1)).squeeze(-1)  # not every runtime multiplies by a vector
 
     def _decode_level(self, level: int, raw: Tensor) -> Tensor:
         _, _, height, width, _ = raw.shape
