@@ -172,7 +172,8 @@ def _export(
             LOG.error("%s: the outputs differ, so %s was not written", format, target)
             return None
     move_into_place(draft, target)
-    LOG.log(RESULT, f"{format}: saved {target}; try: python detect.py --weights {target}")
+    next_step = "to be run on macOS" if format == "coreml" else f"try: python detect.py --weights {target}"
+    LOG.log(RESULT, f"{format}: saved {target}; {next_step}")
     return target
 
 
