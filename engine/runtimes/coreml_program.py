@@ -5,6 +5,7 @@ Operators as in coremltools' documentation of MIL; only those that our networks 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "cast": lambda x, dtype: x.to(DTYPES[dtype]),
     "concat": lambda values, axis, interleave=False: torch.cat(values, axis),
     "conv": _conv,
+    "expand_dims": lambda x, axes: functools.reduce(torch.unsqueeze, sorted(axes), x),
     "identity": lambda x: x,
     "linear": lambda x, weight, bias=None: F.linear(x, weight, bias),
     "matmul": _matmul,

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from models.downsample.spd import Focus, SpaceToDepth, pad_to_even
+
+_SILENCING = threading.RLock()  # of one thread at a time: what is silenced belongs to the process
 
 
 class Decoded(nn.Module):
@@ -119,6 +122,11 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """`quiet`, and native code, which writes to the process's own output and errors, writes nowhere."""
+    with _SILENCING:
+        yield from _silenced()
+
+
+def _silenced() -> Iterator[None]:
     sys.stdout.flush(), sys.stderr.flush()
     kept = [(place, os.dup(place)) for place in (1, 2)]
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from engine.export import command as export
 from engine.export.config import ExportConfig
 from engine.inference.detector import Detector
 from engine.runtimes import load_predictor
+from utils.boxes import box_iou
 from utils.errors import UserError
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -34,14 +36,17 @@ def test_a_tflite_file_equals_its_checkpoint_and_says_what_it_is(lite, offline):
     with ThreadPoolExecutor(3) as pool:
         alone = list(pool.map(theirs, images.split(1)))
     torch.testing.assert_close(torch.cat(alone), theirs(images))
+    assert logging.root.manager.disable == 0, "threads that open it at once leave messages as they were"
 
 
 def test_a_tflite_file_detects_what_its_checkpoint_detects(lite):
     image = (torch.rand(64, 96, 3) * 255).byte().numpy()
-    options = {"conf_thres": 0.5, "imgsz": (64, 96)}
+    options = {"conf_thres": 0.1, "imgsz": (64, 96)}
     (ours,), (theirs,) = (Detector(file)(image, **options) for file in (GOLDEN / "tiny.pt", lite))
     assert len(ours.boxes) > 3
-    torch.testing.assert_close(theirs.boxes.data, ours.boxes.data, atol=1e-2, rtol=1e-3)
+    assert len(theirs.boxes) == len(ours.boxes)
+    same = box_iou(ours.boxes.xyxy, theirs.boxes.xyxy) > 0.99  # equal scores come in any order
+    assert (same & (ours.boxes.cls[:, None] == theirs.boxes.cls)).any(1).all()
 
 
 def test_boxes_in_the_file_are_fractions_and_its_names_are_readable(lite):
