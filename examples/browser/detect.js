@@ -30,10 +30,9 @@ function shares(length, resized) {
 
 /** ImageData -> input (3 * H * W) RGB in 0..1, its scale and its border in x, y, x, y. */
 function letterbox({ data, width: w, height: h }, height, width) {
-  const scale = Math.min(height / h, width / w);
-  const [newW, newH] = [w, h].map((side) => Math.max(round(side * scale), 1));
-  const [left, top] = [(width - newW) >> 1, (height - newH) >> 1];
-  const [columns, rows] = [shares(w, newW), shares(h, newH)];
+  const scale = Math.min(height / h, width / w), resized = (side) => Math.max(round(side * scale), 1);
+  const newW = resized(w), newH = resized(h), left = (width - newW) >> 1, top = (height - newH) >> 1;
+  const columns = shares(w, newW), rows = shares(h, newH);
   const images = new Float32Array(3 * height * width).fill(GRAY / 255), narrow = new Float32Array(newW * h);
   for (let channel = 0; channel < 3; channel++) {
     narrow.fill(0);
@@ -67,9 +66,8 @@ function suppress(boxes, iou) {
   const kept = [], area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
   for (const box of boxes.toSorted((a, b) => b[4] - a[4])) {
     const overlaps = kept.some((best) => {
-      const w = Math.min(best[2], box[2]) - Math.max(best[0], box[0]);
-      const h = Math.min(best[3], box[3]) - Math.max(best[1], box[1]);
-      const shared = Math.max(w, 0) * Math.max(h, 0);
+      const side = (i) => Math.max(Math.min(best[i + 2], box[i + 2]) - Math.max(best[i], box[i]), 0);
+      const shared = side(0) * side(1);
       return best[5] === box[5] && shared > iou * (area(best) + area(box) - shared);
     });
     if (!overlaps) kept.push(box);
@@ -87,20 +85,19 @@ async function detect(session, canvas, { conf, iou, tile, overlap }) {
       const [images, scale, border] = letterbox(context.getImageData(x, y, w, h), height, width);
       const outputs = await session.run({ images: new ort.Tensor("float32", images, [1, 3, height, width]) });
       for (const box of suppress(decode(outputs.output0, conf), iou)) {
-        const [x1, y1, x2, y2] = [0, 1, 2, 3].map((i) => (box[i] - border[i]) / scale[i]);
-        const [toX, toY] = [(at) => x + Math.min(Math.max(at, 0), w), (at) => y + Math.min(Math.max(at, 0), h)];
-        boxes.push([toX(x1), toY(y1), toX(x2), toY(y2), box[4], box[5]]);
+        const at = (i, start, side) => start + Math.min(Math.max((box[i] - border[i]) / scale[i], 0), side);
+        boxes.push([at(0, x, w), at(1, y, h), at(2, x, w), at(3, y, h), box[4], box[5]]);
       }
     }
   return suppress(boxes, iou); // objects in the overlap of two tiles
 }
 
-const form = document.querySelector("form"), canvas = document.querySelector("canvas");
-const say = (text) => (document.querySelector("output").textContent = text);
+const find = (tag) => document.querySelector(tag);
+const [form, canvas, output, pre] = ["form", "canvas", "output", "pre"].map(find);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  say("");
-  show().catch((error) => say(error.message));
+  output.value = "";
+  show().catch((error) => (output.value = error.message));
 });
 
 /** Detect with the file, the image and the numbers of the form, and draw and list the boxes. */
@@ -111,11 +108,11 @@ async function show() {
   [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
-  const session = await ort.InferenceSession.create(new Uint8Array(await weights.arrayBuffer()));
+  const session = await ort.InferenceSession.create(await weights.arrayBuffer());
   const boxes = await detect(session, canvas, options);
   [context.strokeStyle, context.lineWidth] = ["red", 2];
   for (const [x1, y1, x2, y2] of boxes) context.strokeRect(x1, y1, x2 - x1, y2 - y1);
-  const line = ([...box]) => [box[5], box[4].toFixed(4), ...box.slice(0, 4).map((at) => at.toFixed(2))].join(" ");
-  document.querySelector("pre").textContent = boxes.map(line).join("\n");
-  say(`${boxes.length} objects`);
+  const line = (box) => [box[5], box[4].toFixed(4), ...box.slice(0, 4).map((at) => at.toFixed(2))].join(" ");
+  pre.textContent = boxes.map(line).join("\n");
+  output.value = `${boxes.length} objects`;
 }
