@@ -41,6 +41,7 @@ class ExportConfig(Options):
     include: tuple[FormatName, ...] = opt(
         ("onnx",),
         "formats (engine: TensorRT, on an Nvidia GPU; litert: .tflite; coreml: .mlpackage, to run on macOS; "
+        "triton: a model repository for its server; "
         "yolov5: a .pt that YOLOv5's own code loads; all: those that can be made here)",
     )
     imgsz: tuple[int, ...] | None = opt(

@@ -9,7 +9,9 @@ from typing import Literal
 
 from utils.errors import UserError
 
-FormatName = Literal["onnx", "openvino", "torchscript", "engine", "ncnn", "litert", "coreml", "yolov5", "all"]
+FormatName = Literal[
+    "onnx", "openvino", "torchscript", "engine", "ncnn", "litert", "coreml", "triton", "yolov5", "all"
+]
 ALL: FormatName = "all"  # as a format: every one that can be made here
 
 
@@ -43,6 +45,7 @@ EXPORT_FORMATS: dict[FormatName, ExportFormat] = {
         "litert-torch",
     ),
     "coreml": ExportFormat(frozenset({"--batch-size"}), ("coremltools",), "coremltools"),
+    "triton": ExportFormat(_EVERYTHING),
     "yolov5": ExportFormat(_SIZES),
 }
 

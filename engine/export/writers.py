@@ -77,6 +77,12 @@ def _onnx(job: Job) -> Path:
     return Path(shutil.copy(write_graph(job), job.drafts / "draft.onnx"))
 
 
+def _triton(job: Job) -> Path:
+    from engine.runtimes.triton import export_triton
+
+    return export_triton(write_graph(job), job.drafts / "triton", job.cfg.weights.stem, job.metadata)
+
+
 def _openvino(job: Job) -> Path:
     from engine.runtimes.openvino import export_openvino
 
@@ -126,6 +132,7 @@ def _yolov5(job: Job) -> Path:
 
 WRITERS: dict[str, Callable[[Job], Path]] = {
     "onnx": _onnx,
+    "triton": _triton,
     "openvino": _openvino,
     "torchscript": _torchscript,
     "engine": _tensorrt,

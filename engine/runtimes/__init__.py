@@ -43,11 +43,12 @@ FORMATS = {
         Format("ncnn", ".param", "_ncnn_model", "engine.runtimes.ncnn"),
         Format("litert", ".tflite", ".tflite", "engine.runtimes.litert"),
         Format("coreml", ".mlpackage", ".mlpackage", "engine.runtimes.coreml"),
+        Format("triton", ".onnx", "_triton", "engine.runtimes.onnx"),  # around an ONNX file
         Format("yolov5", ".pt", "_yolov5.pt", "engine.runtimes.pytorch"),
     )
 }
 
-IN_FOLDERS = (".xml", ".param")  # which of a folder's files is opened
+IN_FOLDERS = ("*.xml", "*.param", "*/*/model.onnx")  # which of a folder's files is opened
 
 
 class Predictor(Protocol):
@@ -129,7 +130,7 @@ def _load(
 ) -> Predictor:
     modules = {format.suffix: format.module for format in FORMATS.values()}
     if file.is_dir() and file.suffix.lower() not in modules:
-        file = next((graph for kind in IN_FOLDERS for graph in sorted(file.glob(f"*{kind}"))), file)
+        file = next((graph for kind in IN_FOLDERS for graph in sorted(file.glob(kind))), file)
     suffix = file.suffix.lower()
     if suffix not in modules:
         raise UserError(f"{file}: cannot run weights of this kind; give one of {', '.join(modules)}")
