@@ -38,7 +38,7 @@ def load(
     """
     check_file(file, half)
     loops = check_model(file)
-    session = _open(file, device)
+    session = open_session(file, device)
     columns = _check_graph(session, file)
     metadata = read_metadata(session.get_modelmeta().custom_metadata_map, names, columns, file)
     entry, result = session.get_inputs()[0], session.get_outputs()[0]
@@ -61,7 +61,12 @@ def load(
     )
 
 
-def _open(file: Path, device: torch.device) -> onnxruntime.InferenceSession:
+def open_session(file: Path, device: torch.device) -> onnxruntime.InferenceSession:
+    """Open a file in ONNX Runtime.
+
+    Raises:
+        UserError: ONNX Runtime is missing, has no CUDA where that is asked for, or cannot open the file.
+    """
     keep_offline()
     try:
         import onnxruntime

@@ -9,16 +9,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from engine.runtimes.metadata import Metadata
+from engine.runtimes.onnx import open_session
 
 if TYPE_CHECKING:
-    import onnx
+    import onnxruntime
 
 CONFIG, LABELS, MODEL = "config.pbtxt", "labels.txt", "1/model.onnx"
+TYPES = {"tensor(float)": "TYPE_FP32", "tensor(float16)": "TYPE_FP16"}
 LARGEST_BATCH = 8  # images that Triton puts together where the user does not say
 
 
@@ -35,29 +40,30 @@ def export_triton(graph: Path, repository: Path, name: str, metadata: Metadata) 
     Returns:
         The repository.
     """
-    import onnx
-
     model = repository / name
     (model / MODEL).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(graph, model / MODEL)
-    proto = onnx.load(str(graph), load_external_data=False)
-    (model / CONFIG).write_text(config_text(proto.graph, metadata), encoding="utf-8")
+    session = open_session(graph, torch.device("cpu"))
+    (model / CONFIG).write_text(config_text(session, metadata), encoding="utf-8")
     labels = (" ".join(label.split()) for label in metadata.names)
     (model / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     return repository
 
 
-def config_text(graph: onnx.GraphProto, metadata: Metadata) -> str:
+def config_text(session: onnxruntime.InferenceSession, metadata: Metadata) -> str:
     """Return Triton's ModelConfig in protobuf's text format.
 
     Triton adds the batch to the shapes where it may choose it (`max_batch_size` above 0); a fixed batch stays
-    part of them. The model's name is left to its folder, so that it can be renamed.
+    part of them. Shapes are those that ONNX Runtime infers, with which Triton compares. The model's name is
+    left to its folder, so that it can be renamed.
     """
     largest = (metadata.batch if metadata.batch > 1 else LARGEST_BATCH) if metadata.dynamic else 0
     lines = ['backend: "onnxruntime"', f"max_batch_size: {largest}"]
-    for kind, tensors in (("input", graph.input), ("output", graph.output)):
+    for kind, tensors in (("input", session.get_inputs()), ("output", session.get_outputs())):
         for tensor in tensors:
-            lines += [f"{kind} [", "  {", *_tensor_lines(tensor, largest > 0)]
+            shape = [size if isinstance(size, int) else -1 for size in tensor.shape[1 if largest else 0 :]]
+            lines += [f"{kind} [", "  {", f'    name: "{tensor.name}"']
+            lines += [f"    data_type: {TYPES[tensor.type]}", f"    dims: {json.dumps(shape)}"]
             if kind == "output" and metadata.task == "classify":
                 lines.append(
                     f'    label_filename: "{LABELS}"'
@@ -66,16 +72,3 @@ def config_text(graph: onnx.GraphProto, metadata: Metadata) -> str:
     if largest:
         lines.append("dynamic_batching { }")
     return "\n".join(lines) + "\n"
-
-
-def _tensor_lines(tensor: onnx.ValueInfoProto, batched: bool) -> list[str]:
-    import onnx
-
-    shape = [size.dim_value or -1 for size in tensor.type.tensor_type.shape.dim]
-    types = {onnx.TensorProto.FLOAT: "TYPE_FP32", onnx.TensorProto.FLOAT16: "TYPE_FP16"}
-    dims = ", ".join(map(str, shape[1:] if batched else shape))
-    return [
-        f'    name: "{tensor.name}"',
-        f"    data_type: {types[tensor.type.tensor_type.elem_type]}",
-        f"    dims: [ {dims} ]",
-    ]
