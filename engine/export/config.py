@@ -56,7 +56,7 @@ class ExportConfig(Options):
     calibration: int = opt(100, "images (or tiles) that --int8 measures", min=1)
     nms: bool = opt(
         False,
-        "NMS inside the file, whose rows are x1, y1, x2, y2, confidence, class (onnx, openvino)",
+        "NMS inside the file, whose rows are x1, y1, x2, y2, confidence, class (onnx, openvino, triton)",
         task="detect",
     )
     simplify: bool = opt(False, "tidy the ONNX graph with onnxslim")
