@@ -301,7 +301,10 @@ def test_interrupted_export_leaves_nothing_behind(tiny, monkeypatch):
         ({"weights": "x.onnx"}, "is no checkpoint"),
         ({"opset": 9}, "writes opset 17 and later"),
         ({"opset": 12}, "--opset 12: PyTorch's exporter writes opset 17 and later"),
-        ({"include": ("keras",)}, "Choose from: all, engine, onnx, openvino, torchscript, yolov5"),
+        (
+            {"include": ("keras",)},
+            "Choose from: all, coreml, engine, litert, ncnn, onnx, openvino, torchscript, triton, yolov5",
+        ),
         ({"half": True, "int8": True}, "exclude each other"),
         ({"nms": True, "include": ("torchscript",)}, "not for torchscript"),
         ({"nms": True, "include": ("yolov5",)}, "not for yolov5"),
