@@ -22,10 +22,10 @@ def test_every_export_format_has_a_writer_and_a_reader():
 @pytest.mark.parametrize(
     "format, options, message",
     [
-        ("ncnn", {"nms": True}, "--nms is for onnx and openvino, not for ncnn"),
+        ("ncnn", {"nms": True}, "--nms is for onnx, openvino and triton, not for ncnn"),
         ("ncnn", {"dynamic": True}, "--dynamic is for .*, not for ncnn"),
         ("ncnn", {"batch_size": 2}, "--batch-size is for .*, not for ncnn"),
-        ("ncnn", {"int8": True}, "--int8 is for onnx, openvino and litert, not for ncnn"),
+        ("ncnn", {"int8": True}, "--int8 is for onnx, openvino, litert and triton, not for ncnn"),
         ("litert", {"nms": True}, "not for litert"),
         ("litert", {"dynamic": True}, "not for litert"),
         ("coreml", {"nms": True, "dynamic": True}, "not for coreml"),
@@ -84,5 +84,5 @@ def test_all_leaves_out_what_does_not_take_an_option_or_fails(tmp_path, monkeypa
     assert export.main(ExportConfig.of(weights=weights, **options)) == 0
     told = capsys.readouterr().out
     assert "openvino: not made, it cannot convert this network" in told
-    assert "coreml: not made, --nms is for onnx and openvino, not for coreml" in told
-    assert {file.name for file in tmp_path.iterdir()} == {"best.pt", "best_nms.onnx"}
+    assert "coreml: not made, --nms is for onnx, openvino and triton, not for coreml" in told
+    assert {file.name for file in tmp_path.iterdir()} == {"best.pt", "best_nms.onnx", "best_nms_triton"}
