@@ -140,7 +140,7 @@ def test_wrong_weights_are_one_clear_line(tmp_path):
         "empty.onnx": "cannot open",
         "missing.onnx": "no such weights: .*export.py",
         "missing.pt": "ultralytics/yolov5/releases",
-        "model.tflite": "give one of .pt, .onnx",
+        "model.pb": "give one of .pt, .onnx",
     }
     for name, message in cases.items():
         with pytest.raises(UserError, match=message) as caught:
