@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import random
 import re
 from collections import Counter
 from dataclasses import replace
@@ -22,6 +23,7 @@ optuna = pytest.importorskip("optuna")
 
 from engine.training.tune import study as study_module  # noqa: E402
 from engine.training.tune.command import prepare, report, work  # noqa: E402
+from engine.training.tune.page import importances  # noqa: E402
 from engine.training.tune.space import Range, read_space  # noqa: E402
 from engine.training.tune.study import Study  # noqa: E402
 
@@ -72,10 +74,24 @@ def test_a_study_is_continued_and_ends_with_what_was_asked_for(tmp_path):
     assert best_hyp.box == Hyperparameters().box
     with (tmp_path / "importance.csv").open() as file:
         shares = {row["hyperparameter"]: float(row["importance"]) for row in csv.DictReader(file)}
-    assert max(shares, key=shares.__getitem__) == "mosaic" and set(shares) == set(SPACE)
+    assert set(shares) == set(SPACE) and sum(shares.values()) == pytest.approx(1, abs=1e-4)
     page = (tmp_path / "tune.html").read_text()
     assert page.count("<img ") == 4 and page.count("<tr>") == 19
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing is loaded from elsewhere
+
+
+def test_the_key_that_decides_is_the_most_important():
+    rng, study = random.Random(0), optuna.create_study(direction="maximize")
+    ranges = {
+        "lr0": optuna.distributions.FloatDistribution(0.001, 0.1, log=True),
+        "mosaic": optuna.distributions.FloatDistribution(0, 1),
+    }
+    for _ in range(60):
+        values = {"lr0": 10 ** rng.uniform(-3, -1), "mosaic": rng.random()}
+        reached = 1 - abs(values["mosaic"] - 0.75) + 0.01 * values["lr0"]
+        study.add_trial(optuna.create_trial(params=values, distributions=ranges, value=reached))
+    (first, share), (_, rest) = importances(study)
+    assert first == "mosaic" and share > 0.9 and share + rest == pytest.approx(1)
 
 
 def run_made_up(folder: Path) -> None:
