@@ -100,10 +100,20 @@ def trace(
     with quiet(), torch.inference_mode(False), torch.no_grad():
         network: nn.Module = Decoded(model, half).eval()
         if sizes_first:
-            network = torch.export.export(network, (example,)).module()
+            network = _without_aliases(torch.export.export(network, (example,)).module())
         traced = torch.jit.trace(network, example, check_trace=False)
     assert isinstance(traced, torch.jit.ScriptModule)
     return traced.eval()
+
+
+def _without_aliases(network: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Leave out what only names a tensor once more, which converters need not know."""
+    for node in list(network.graph.nodes):
+        if node.target is torch.ops.aten.alias.default:
+            node.replace_all_uses_with(node.args[0])
+            network.graph.erase_node(node)
+    network.recompile()
+    return network
 
 
 @contextlib.contextmanager

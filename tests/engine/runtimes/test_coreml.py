@@ -15,6 +15,7 @@ from engine.export import command as export
 from engine.export.config import ExportConfig
 from engine.runtimes import coreml, load_predictor
 from engine.runtimes.metadata import Metadata
+from engine.runtimes.tracing import strided, trace
 from tests.engine.export.test_command import save_tiny
 from utils.errors import UserError
 
@@ -129,3 +130,10 @@ def test_export_without_the_package_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(UserError, match=r"--include coreml needs the package coremltools: pip install"):
         export.main(ExportConfig.of(weights=tmp_path / "none.pt", include=("coreml",)))
+
+
+def test_no_operator_of_the_detector_that_ships_only_names_a_tensor_once_more():
+    model = load_predictor("weights/treecrowns.pt").model
+    traced = trace(strided(model), (64, 64), 1, sizes_first=True)
+    kinds = {node.kind() for node in torch.jit.freeze(traced).graph.nodes()}
+    assert "aten::sigmoid" in kinds and "aten::alias" not in kinds  # which coremltools does not convert
