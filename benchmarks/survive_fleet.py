@@ -29,7 +29,7 @@ from utils.options import Options, opt
 
 ROOT = Path(__file__).parents[1]
 SIDE, TILE = 384, 256  # of an image and of its tiles, px: four tiles
-PATIENCE = 20.0  # seconds that a reader is waited for
+PATIENCE = 1.0  # seconds that a reader is waited for
 VICTIMS = ("worker", "actor", "driver")
 OPTIONS = ("--imgsz", str(TILE), "--tile", str(TILE), "--conf-thres", "0.1", "--device", "cpu", "--nosave")
 
@@ -113,7 +113,7 @@ def _kill_while_it_runs(
     """Kill so often while images are detected that the kills are spread over the images that are left."""
     done, debt = _done(run_folder), 0.0
     while kills and driver.poll() is None:
-        time.sleep(rng.uniform(0.1, 1.0))
+        time.sleep(rng.uniform(0.1, 0.5))
         if not _workers(driver.pid)["actor"]:
             continue  # nothing is at work yet
         now = _done(run_folder)
