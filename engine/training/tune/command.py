@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.training.config import TrainConfig
-from engine.training.tune.study import STUDY, Reporter, Study
+from engine.training.tune.study import LOCK, STUDY, Reporter, Study
 from utils.errors import UserError, suggest
 from utils.log import RESULT, counted
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 LOG = logging.getLogger(__name__)
+BEFORE = {LOCK, "trials"}  # what another process that starts now may have made before its study
 STOPPED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 Train = Callable[[TrainConfig, Reporter], int]
 
@@ -35,20 +36,21 @@ def tune(cfg: TrainConfig, train: Train) -> int:
         train: runs a trial, with a logger that is told of each epoch; returns the exit code.
 
     Raises:
-        UserError: an option, the data or the search space cannot be used.
+        UserError: an option, the data, the search space or the study's file cannot be used.
     """
     check_optuna()
     study = prepare(cfg)
     (study.folder / "trials").mkdir(parents=True, exist_ok=True)
-    study.open()
-    what = ", ".join(study.space)
-    LOG.info("%d trials for the best %s in %s: %s", study.trials, study.metric, study.folder, what)
+    with study.told():
+        study.open()
+        what = ", ".join(study.space)
+        LOG.info("%d trials for the best %s in %s: %s", study.trials, study.metric, study.folder, what)
 
-    code = work(study, train) if cfg.fleet.ray is None else _work_on_ray(study, cfg, train)
-    if code:
-        LOG.warning("stopped; the same command continues the study")
-        return code
-    return report(study)
+        code = work(study, train) if cfg.fleet.ray is None else _work_on_ray(study, cfg, train)
+        if code:
+            LOG.warning("stopped; the same command continues the study")
+            return code
+        return report(study)
 
 
 def check_optuna() -> None:
@@ -90,7 +92,8 @@ def prepare(cfg: TrainConfig) -> Study:
         choices = [name for name in by_metric if not name.startswith("val/")]
         raise UserError(f"--tune-metric {options.tune_metric}: {suggest(options.tune_metric, choices)}")
     folder = cfg.run.project / ("tune" if cfg.run.name == "exp" else cfg.run.name)
-    if folder.exists() and not (folder / STUDY).exists() and any(folder.iterdir()):
+    inside = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if STUDY not in inside and inside - BEFORE:
         raise UserError(f"{folder} holds something else than a study; choose another --name")
     trial = cfg.replace(
         tune=None, ray=None, actors=None, project=folder / "trials", exist_ok=True, plots=False, data=data

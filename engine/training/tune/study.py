@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,14 @@ from utils.errors import UserError, suggest
 
 if TYPE_CHECKING:
     import optuna
+    import sqlalchemy
 
     from engine.training.hyperparameters import OptimizerSettings
     from engine.training.tune.space import Range
 
 HEARTBEAT, GRACE = 5, 30  # seconds: between signs of life, and after which a trial counts as dead
 FIRST = 5  # trials that are never pruned, since there is nothing to compare them with
-STUDY = "study.db"
+STUDY, LOCK = "study.db", "study.lock"
 
 
 class Reporter:
@@ -84,6 +86,33 @@ class Study:
 
     def open(self) -> optuna.Study:
         """Open the study, or create it; its first trial is the hyperparameters as they are."""
+        from filelock import FileLock
+
+        with FileLock(self.folder / LOCK):  # two that create the tables would fail, and queue the first twice
+            return self._open()
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell of a study whose file is damaged, or was deleted while trials run, in one line.
+
+        Raises:
+            UserError: that is so.
+        """
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import DatabaseError
+
+        file = self.folder / STUDY
+        try:
+            yield
+        except (StorageInternalError, DatabaseError, AssertionError) as error:
+            if not file.exists():  # Optuna asserts that a trial of which it could tell nobody has ended
+                raise UserError(f"{file} is gone; was the study moved or deleted?") from error
+            if isinstance(error, AssertionError):
+                raise
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(f"{file} cannot be used: {reason}") from error
+
+    def _open(self) -> optuna.Study:
         import optuna
         from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
@@ -96,6 +125,7 @@ class Study:
             grace_period=GRACE,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
+        _lock_before_reading(storage.engine)
         study = optuna.create_study(
             storage=storage,
             study_name="tune",
@@ -108,3 +138,16 @@ class Study:
         if all(self.space[name].holds(value) for name, value in given.items()):
             study.enqueue_trial(given, skip_if_exists=True)
         return study
+
+
+def _lock_before_reading(engine: sqlalchemy.Engine) -> None:
+    """Let each transaction of SQLite lock the file when it begins.
+
+    Optuna reads that a trial waits and then takes it. It asks the database to lock the row in between, which
+    SQLite ignores: two processes that read at the same moment would both take the trial.
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -22,7 +22,7 @@ from utils.errors import UserError
 optuna = pytest.importorskip("optuna")
 
 from engine.training.tune import study as study_module  # noqa: E402
-from engine.training.tune.command import prepare, report, work  # noqa: E402
+from engine.training.tune.command import prepare, report, tune, work  # noqa: E402
 from engine.training.tune.page import importances  # noqa: E402
 from engine.training.tune.space import Range, read_space  # noqa: E402
 from engine.training.tune.study import Study  # noqa: E402
@@ -98,8 +98,27 @@ def run_made_up(folder: Path) -> None:
     work(make_study(folder, 8), made_up)
 
 
+def take_all(folder: Path, taken) -> None:
+    opened = make_study(folder, 8).open()
+    taken.put(list(iter(opened._pop_waiting_trial_id, None)))
+
+
+def test_a_waiting_trial_is_taken_by_one_process(tmp_path):
+    opened = make_study(tmp_path, 8).open()
+    for _ in range(40):
+        opened.enqueue_trial({"mosaic": 0.5})
+    forked = multiprocessing.get_context("fork")
+    taken = forked.SimpleQueue()
+    others = [forked.Process(target=take_all, args=(tmp_path, taken)) for _ in range(4)]
+    for process in others:
+        process.start()
+    ids = [trial for _ in others for trial in taken.get()]
+    for process in others:
+        process.join(60)
+    assert len(ids) == len(set(ids)) == 41  # with the first, which is the hyperparameters as they are
+
+
 def test_several_processes_share_a_study(tmp_path):
-    make_study(tmp_path, 8).open()
     spawned = multiprocessing.get_context("fork")
     others = [spawned.Process(target=run_made_up, args=(tmp_path,)) for _ in range(2)]
     for process in others:
@@ -134,6 +153,24 @@ def test_a_run_that_is_stopped_stops_the_study_and_one_that_diverges_does_not(tm
     assert states(study) == {"PRUNED": 3} and report(study) == 1
 
 
+def test_a_study_that_is_no_database_or_is_deleted_meanwhile_is_one_line(squares, tmp_path):
+    cfg = config(squares, tmp_path, tune=2)
+    folder = tmp_path / "tune"
+    folder.mkdir()
+    (folder / "study.db").write_text("not a database at all, whatever its name says")
+    with pytest.raises(UserError, match=r"study\.db cannot be used: file is not a database"):
+        tune(cfg, made_up)
+
+    (folder / "study.db").unlink()
+
+    def delete(cfg: TrainConfig, reporter) -> int:
+        (folder / "study.db").unlink()
+        return made_up(cfg, reporter)
+
+    with pytest.raises(UserError, match=r"study\.db is gone"):
+        tune(cfg, delete)
+
+
 def test_a_small_network_is_tuned_from_the_command_line(squares, tmp_path):
     space = tmp_path / "space.yaml"
     space.write_text("lr0: {low: 0.001, high: 0.01, log: true}\nclose_mosaic: {low: 0, high: 3}\n")
@@ -141,7 +178,7 @@ def test_a_small_network_is_tuned_from_the_command_line(squares, tmp_path):
     assert training.main(cfg) == 0
     folder = tmp_path / "runs" / "tune"
     assert {path.name for path in folder.iterdir()} == {
-        "study.db", "trials", "best.yaml", "importance.csv", "tune.html",
+        "study.db", "study.lock", "trials", "best.yaml", "importance.csv", "tune.html",
     }  # fmt: skip
     trials = sorted((folder / "trials").iterdir())
     assert [len((trial / "results.csv").read_text().splitlines()) for trial in trials] == [3, 3]
