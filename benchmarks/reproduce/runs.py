@@ -74,13 +74,15 @@ def _note_definition(run: Run, folder: Path) -> None:
 
 
 def complete(run: Run, data: Path) -> dict[str, Any]:
-    """Return the options of train.py, with the data's recipe where the suite leaves them out."""
+    """Return the options of train.py, with the data's recipe where the suite leaves them out.
+
+    Not the recipe's epochs and network, which are the suite's to say.
+    """
     from data.dataset_yaml import find_dataset_yaml, read_keys
 
     recipe = read_keys(find_dataset_yaml(data)).get("recipe") or {}
     known = {"imgsz": 640, "batch_size": 16, "hyp": None, **recipe, **run.options}
-    known.pop("epochs", None)
-    return known
+    return {key: value for key, value in known.items() if key not in ("epochs", "cfg")}
 
 
 def epochs_of(run: Run, place: Place, data: Path, options: dict[str, Any]) -> int:

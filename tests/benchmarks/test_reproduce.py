@@ -17,6 +17,7 @@ import yaml
 from benchmarks.reproduce.command import ReproduceConfig, main, with_flag
 from benchmarks.reproduce.report import fraction, mean_sd, signed
 from benchmarks.reproduce.results import COLUMNS, Results
+from benchmarks.reproduce.runs import complete
 from benchmarks.reproduce.scoring import Rows, ScoredData, save, score
 from benchmarks.reproduce.suite import SUITES, find_suite, read_suite, runs_of
 from engine.evaluation.metrics import DetectionColumns
@@ -172,6 +173,12 @@ def test_every_suite_that_ships_can_be_read_and_names_what_exists() -> None:
         assert runs and set(suite.data) <= set(DATA_SETS)
         assert len({run.name for run in runs}) == len(runs)
     assert len(runs_of(read_suite(find_suite("tiny")), "tiny")) == 4
+
+
+def test_the_data_sets_own_recipe_chooses_neither_the_network_nor_the_epochs() -> None:
+    run = runs_of(read_suite(find_suite("tiny")), "tiny")[0]
+    options = complete(run, Path("data/treecrowns.yaml"))  # its recipe has both
+    assert options == {"hyp": "small-data", "imgsz": 64, "batch_size": 28}
 
 
 @pytest.mark.parametrize(
