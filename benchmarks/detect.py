@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from engine.inference.settings import DetectSettings
-    from engine.runtimes import FORMATS, Predictor
+    from engine.runtimes import Predictor
 
 SAMPLES = Path("data/samples/treecrowns/images")
 SIDE = 640
@@ -90,14 +90,13 @@ def _media(cfg: DetectBenchmark, weights: Path, folder: Path) -> None:
     for runtime in cfg.runtimes:
         ours, theirs = _in_runtime(runtime, weights, cfg.other, folder)
         for what, (source, count) in sources.items():
-            fps, share = _our_speed(ours, source, count)
+            fps, share, alone = _our_speed(ours, source, count)
             rival = _their_speed(theirs, source, count)
             per_flop = (fps / flops[0]) / (rival / flops[1])
-            ratio = f"{fps / rival:.2f}"
-            rows.append(
-                (what, runtime, f"{fps:.1f}", f"{rival:.1f}", ratio, f"{per_flop:.2f}", f"{share:.0%}")
-            )
-    print_head("source", "runtime", "our fps", "other fps", "ratio", "ratio per GFLOP", "our pre + post")
+            speeds = (f"{fps:.1f}", f"{alone:.1f}", f"{rival:.1f}")
+            rows.append((what, runtime, *speeds, f"{fps / rival:.2f}", f"{per_flop:.2f}", f"{share:.0%}"))
+    head = ("source", "runtime", "our fps", "our network alone", "other fps", "ratio", "ratio per GFLOP")
+    print_head(*head, "our pre + post")
     for row in rows:
         print_row(*row)
 
@@ -142,7 +141,7 @@ def _in_runtime(runtime: str, weights: Path, name: str, folder: Path) -> tuple[P
     """Return both networks, ours and the one of that name, in a runtime."""
     from benchmarks.others import yolo
     from engine.export import command as export
-    from engine.runtimes import load_predictor
+    from engine.runtimes import FORMATS, load_predictor
     from utils.ultralytics_adapter import load
 
     if runtime == "torch":
@@ -158,15 +157,20 @@ def _in_runtime(runtime: str, weights: Path, name: str, folder: Path) -> tuple[P
     return ours, load("ultralytics").YOLO(exported, task="detect", verbose=False)
 
 
-def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, float]:
-    """Frames a second, and the share of preprocessing and postprocessing in the work."""
+def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, float, float]:
+    """Frames a second, the share of preprocessing and postprocessing in the work, and calls a second alone."""
+    import os
     from itertools import islice
 
+    import torch
+
+    from benchmarks.race import race
     from data.media.sources import open_source
     from engine.inference.pipeline import detect_images
-    from engine.inference.settings import DetectSettings
+    from engine.inference.settings import DetectSettings, usual_batch
 
-    settings = DetectSettings((SIDE, SIDE))
+    torch.set_num_threads(os.cpu_count() or 1)  # Ultralytics' choice of a device takes one away
+    settings = DetectSettings((SIDE, SIDE), batch_size=usual_batch(predictor, (SIDE, SIDE)))
 
     def once(frames: int) -> list[Any]:
         return list(islice(detect_images(predictor, open_source(source), settings), frames))
@@ -176,7 +180,9 @@ def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, f
     results = once(count)
     seconds = time.perf_counter() - start
     work = [sum(getattr(one.stages, name) for one in results) for name in ("pre", "inference", "post")]
-    return len(results) / seconds, (work[0] + work[2]) / sum(work)
+    batch = torch.rand(1, 3, *results[0].shape)
+    alone = race({"network": lambda: predictor(batch)}, 20)["network"]
+    return len(results) / seconds, (work[0] + work[2]) / sum(work), 1 / alone
 
 
 def _their_speed(model: Any, source: Path, count: int) -> float:
@@ -209,14 +215,15 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
     from benchmarks.race import race
     from data.tiling import Tiling
     from engine.inference.pipeline import detect_images
-    from engine.inference.settings import DetectSettings
+    from engine.inference.settings import BATCH, DetectSettings, usual_batch
     from engine.inference.sizes import input_size
     from engine.runtimes import load_predictor
 
     predictor = load_predictor(weights)
     imgsz = input_size(None, predictor)
     tiling = Tiling((predictor.config.get("tile") or {}).get("size") or imgsz[0], 0.2)
-    settings = DetectSettings(imgsz, tiling=tiling, max_det=100_000)
+    size = usual_batch(predictor, imgsz)
+    settings = DetectSettings(imgsz, tiling=tiling, max_det=100_000, batch_size=size)
     source_image = _read(next((SAMPLES / "train").glob("*.jpg")))
     times = -(-cfg.side // min(source_image.shape[:2]))
     image = np.tile(source_image, (times, times, 1))[: cfg.side, : cfg.side].copy()
@@ -226,11 +233,11 @@ def _tiles(cfg: DetectBenchmark, weights: Path) -> None:
 
     result = ours()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    batch = torch.rand(settings.batch_size, 3, *imgsz).to(memory_format=torch.channels_last)  # as images are
-    batches = -(-result.tiles // settings.batch_size)
+    batch = torch.rand(BATCH, 3, *imgsz).to(memory_format=torch.channels_last)  # as images are
+    batches = -(-result.tiles // BATCH)
     sides = {"whole": ours, "batches": lambda: [predictor(batch) for _ in range(batches)]}
     laps = race(sides, 1 if cfg.quick else 3)
-    seconds, network = laps["whole"], laps["batches"] * result.tiles / (batches * settings.batch_size)
+    seconds, network = laps["whole"], laps["batches"] * result.tiles / (batches * BATCH)
     print(
         f"\n{cfg.side} x {cfg.side} pixels, {result.tiles} tiles of {tiling.size} px at {imgsz[0]} px; ",
         end="",

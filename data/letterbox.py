@@ -85,6 +85,22 @@ def place(width: int, height: int, new_w: int, new_h: int, size: tuple[int, int]
     return Letterbox(scale_x, pad_x, pad_y, width, height, scale_y / scale_x)
 
 
+def fit_input(
+    width: int,
+    height: int,
+    size: int | tuple[int, int],
+    stride: int | None = None,
+    scale: float | None = None,
+) -> tuple[Letterbox, int, int, tuple[int, int]]:
+    """Return how `letterbox` fits an image: what `fit` returns, and the input's height and width, pixels."""
+    shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    placed, new_w, new_h = fit(width, height, shape, scale)
+    if stride is not None:
+        shape = (-(-new_h // stride) * stride, -(-new_w // stride) * stride)
+        placed = place(width, height, new_w, new_h, shape)
+    return placed, new_w, new_h, shape
+
+
 def letterbox(
     image: np.ndarray,
     size: int | tuple[int, int],
@@ -105,11 +121,7 @@ def letterbox(
         The input (h, w, 3) uint8, and where the image lies in it.
     """
     height, width = image.shape[:2]
-    shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    placed, new_w, new_h = fit(width, height, shape, scale)
-    if stride is not None:
-        shape = (-(-new_h // stride) * stride, -(-new_w // stride) * stride)
-        placed = place(width, height, new_w, new_h, shape)
+    placed, new_w, new_h, shape = fit_input(width, height, size, stride, scale)
     return framed(resize(image, new_w, new_h, interpolation), placed, shape), placed
 
 

@@ -19,7 +19,7 @@ class RectangleFinder:
     """Finds white (class 0) and red (class 1) rectangles, exactly."""
 
     stride, imgsz, task = 32, None, "detect"
-    device, overlaps = torch.device("cpu"), True
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.names, self.config, self.shapes = list(NAMES), {"imgsz": 320}, []

@@ -187,7 +187,7 @@ class Peer:
         parameters: as trained.
     """
 
-    stride, task, overlaps = 32, "detect", False
+    stride, task = 32, "detect"
     imgsz: tuple[int, int] | None = None
 
     def __init__(self, weights: Path, threads: int) -> None:

@@ -284,12 +284,12 @@ def detect_settings(
 
     detection = DetectConfig(
         imgsz=imgsz,
-        batch_size=cfg.batch_size,
         suppression=replace(cfg.suppression, max_det=kept_per_image(cfg, 1000)),
         tiles=cfg.tiles,
         resizing=cfg.resizing,
     )
-    settings = replace(make_settings(predictor, detection), multi_label=True)
+    settings = make_settings(predictor, detection)
+    settings = replace(settings, multi_label=True, batch_size=min(cfg.batch_size, settings.batch_size))
     if cfg.tiles.tile is None:
         settings = replace(settings, tiling=data.tile, tile_from=0)
     return settings

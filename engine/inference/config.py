@@ -72,7 +72,7 @@ class DetectConfig(Options):
         min=4,
     )
     batch_size: int | None = opt(
-        None, "images, frames or tiles at a time (default: 8, of streams 1)", "--batch", min=1
+        None, "images, frames or tiles at a time (default: 1 to 8 by size and device)", "--batch", min=1
     )
     augment: bool = opt(
         False, "detect on scaled and mirrored copies as well: about 2.1 times the work", task="detect"

@@ -5,17 +5,19 @@ Detection, evaluation of full images and the Python API all go through `detect_i
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeGuard, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.letterbox import Letterbox, letterbox
+from data.letterbox import Letterbox, fit_input, letterbox
 from data.media.image_files import ImageReadError
 from data.media.large_image import LargeImage
 from data.tiling import tile_boxes
@@ -25,6 +27,7 @@ from engine.runtimes import Predictor
 from utils.detections import Detections
 from utils.nms import non_max_suppression
 from utils.prefetch import prefetch
+from utils.workers import ordered_map
 
 
 class HasImage(Protocol):
@@ -41,7 +44,11 @@ Item = TypeVar("Item", bound=HasImage)
 
 @dataclass
 class StageTimes:
-    """Seconds spent on preprocessing, in the network, and on NMS and merging."""
+    """Seconds spent on preprocessing, in the network, and on NMS and merging.
+
+    Where several batches are worked on at once, a stage counts with its share of the machine: the sum is what
+    the image adds to the time of a run.
+    """
 
     pre: float = 0.0
     inference: float = 0.0
@@ -76,15 +83,23 @@ class _Job(Generic[Item]):
     shape: tuple[int, int] = (0, 0)
     done: list[Detections] = field(default_factory=list)  # of its tiles
     stages: StageTimes = field(default_factory=StageTimes)
+    error: ImageReadError | None = None  # of the first tile that could not be read
+    reported: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, times: StageTimes, share: float) -> None:
+        """Add its share of the time of a batch; its tiles may be in several."""
+        with self.lock:
+            self.stages.pre += share * times.pre
+            self.stages.inference += share * times.inference
+            self.stages.post += share * times.post
 
 
-@dataclass(eq=False)
-class _TileInput(Generic[Item]):
-    """One tile of an image as the network sees it."""
+@dataclass(frozen=True, eq=False)
+class _Batch(Generic[Item]):
+    """Tiles, x0, y0, x1, y1, of one or several images, whose inputs have the same shape."""
 
-    job: _Job[Item]
-    pixels: np.ndarray  # (h, w, 3) uint8 RGB
-    box: Letterbox
+    tiles: list[tuple[_Job[Item], list[int]]]
 
 
 @dataclass(frozen=True)
@@ -112,72 +127,127 @@ def detect_images(
         predictor: see `engine.runtimes`.
         items: what to detect on; each has an `image`.
         settings: how.
-        threads: read, prepare, compute and finish at the same time, a batch or two ahead, where that is
-            faster (see `Predictor.overlaps`).
+        threads: work on several batches at once, each in a thread with its share of the processor's, while
+            the next image is read. A network computes two batches on two cores sooner than both cores compute
+            one after the other, and waits for nothing while others are prepared and finished.
         report: is called with one line for an image of which a tile cannot be read, and which is then left
             out; None raises instead.
 
     Raises:
         ImageReadError: a tile cannot be read.
     """
-    if not (threads and predictor.overlaps):
-        return _finish(_infer(_prepare(items, predictor, settings, report), predictor), settings)
-    prepared = prefetch(_prepare(prefetch(items), predictor, settings, report))
-    return prefetch(_finish(prefetch(_infer(prepared, predictor)), settings))
+    available = torch.get_num_threads()
+    workers = _workers(predictor, available) if threads else 1
+    batches = _batches(prefetch(items) if workers > 1 else items, predictor, settings)
+    share = partial(torch.set_num_threads, max(1, available // workers))
+    worked = ordered_map(partial(_detect, predictor, settings, workers), batches, workers, share)
+    try:
+        for batch, found in worked:
+            yield from _finish(batch, found, settings, report)
+    finally:
+        worked.close()
+        if workers > 1:
+            torch.set_num_threads(available)  # of threads that are made later, which take the last number set
 
 
-def _prepare(
-    items: Iterable[Item],
-    predictor: Predictor,
-    settings: DetectSettings,
-    report: Callable[[str], None] | None,
-) -> Iterator[tuple[list[_TileInput[Item]], Tensor]]:
-    """Cut, fit and stack; a batch ends when it is full or the shape changes."""
-    batch: list[_TileInput[Item]] = []
-    for tile_input in _tile_inputs(items, predictor, settings, report):
-        if batch and batch[0].pixels.shape != tile_input.pixels.shape:
-            yield _stacked(batch, predictor)
-            batch = []
-        batch.append(tile_input)
-        if len(batch) == settings.batch_size:
-            yield _stacked(batch, predictor)
-            batch = []
-    if batch:
-        yield _stacked(batch, predictor)
+MOST_WORKERS = 4  # each holds a batch in memory
 
 
-def _stacked(batch: list[_TileInput[Item]], predictor: Predictor) -> tuple[list[_TileInput[Item]], Tensor]:
-    """Return a batch with its images, (T, 3, h, w) float on the device, channels last in memory."""
-    start = time.perf_counter()
-    pixels = torch.from_numpy(np.stack([tile_input.pixels for tile_input in batch])).to(predictor.device)
-    images = pixels.permute(0, 3, 1, 2).float().div_(255)
-    share = (_now(predictor) - start) / len(batch)
-    for tile_input in batch:
-        tile_input.job.stages.pre += share
-    return batch, images
+def _workers(predictor: Predictor, threads: int) -> int:
+    """Return how many batches to work on at once: one is prepared and one finished while a GPU computes."""
+    return 3 if predictor.device.type != "cpu" else min(threads, MOST_WORKERS)
 
 
-def _tile_inputs(
-    items: Iterable[Item],
-    predictor: Predictor,
-    settings: DetectSettings,
-    report: Callable[[str], None] | None,
-) -> Iterator[_TileInput[Item]]:
+def _batches(items: Iterable[Item], predictor: Predictor, settings: DetectSettings) -> Iterator[_Batch[Item]]:
+    """Cut images; a batch ends when it is full or the shape changes."""
     stride = None if predictor.imgsz else predictor.stride
+    batch: list[tuple[_Job[Item], list[int]]] = []
+    last: object = None
     for item in items:
         job = _Job(item, tiles_of(item.image, settings))
         for tile in job.tiles.tolist():
-            start = time.perf_counter()
-            try:
-                pixels, box = fit_tile(item.image, tile, settings, stride)
-            except ImageReadError as error:
-                if report is None:
-                    raise
-                report(str(error))
-                break
-            job.shape = (pixels.shape[0], pixels.shape[1])
-            job.stages.pre += time.perf_counter() - start
-            yield _TileInput(job, pixels, box)
+            shape = _input_shape(item.image, tile, settings, stride)
+            if batch and (shape != last or len(batch) == settings.batch_size):
+                yield _Batch(batch)
+                batch = []
+            batch.append((job, tile))
+            last = shape
+        if len(batch) == settings.batch_size:  # not only when the next image is there
+            yield _Batch(batch)
+            batch = []
+    if batch:
+        yield _Batch(batch)
+
+
+def _input_shape(
+    image: np.ndarray | LargeImage, tile: Sequence[int], settings: DetectSettings, stride: int | None
+) -> object:
+    """Return what the inputs of a batch must have in common: the shape, where it is known before reading."""
+    x0, y0, x1, y1 = tile
+    if _is_overview(image, tile):
+        return object()
+    return fit_input(x1 - x0, y1 - y0, settings.imgsz, stride)[-1]
+
+
+def _detect(
+    predictor: Predictor, settings: DetectSettings, workers: int, batch: _Batch[Item]
+) -> tuple[_Batch[Item], list[Detections | ImageReadError]]:
+    """Read, fit and stack tiles, run the network and NMS: what was found in each, in pixels of the tile."""
+    stride = None if predictor.imgsz else predictor.stride
+    start = time.perf_counter()
+    found: list[Any] = []  # letterboxes, in whose place come detections, and errors
+    inputs = []
+    for job, tile in batch.tiles:
+        try:
+            if job.error is not None:
+                raise job.error
+            pixels, box = fit_tile(job.item.image, tile, settings, stride)
+        except ImageReadError as error:
+            job.error = error
+            found.append(error)
+            continue
+        job.shape = (pixels.shape[0], pixels.shape[1])
+        inputs.append(pixels)
+        found.append(box)
+    if inputs:
+        images = _stacked(inputs, predictor)
+        prepared = _now(predictor)
+        pred = predictor(images)
+        computed = _now(predictor)
+        kept = iter(suppress(pred, settings))
+        for i, box in enumerate(found):
+            if isinstance(box, Letterbox):
+                found[i] = Detections.from_array(box.to_image(next(kept).cpu().numpy()))
+        times = StageTimes(prepared - start, computed - prepared, time.perf_counter() - computed)
+        for job, _ in batch.tiles:
+            job.add(times, 1 / (len(batch.tiles) * workers))
+    return batch, found
+
+
+def _stacked(inputs: Sequence[np.ndarray], predictor: Predictor) -> Tensor:
+    """Stack inputs (h, w, 3) uint8 -> (T, 3, h, w) float on the device, channels last in memory."""
+    pixels = torch.from_numpy(np.stack(inputs)).to(predictor.device)
+    return pixels.permute(0, 3, 1, 2).float().div_(255)
+
+
+def _finish(
+    batch: _Batch[Item],
+    found: Sequence[Detections | ImageReadError],
+    settings: DetectSettings,
+    report: Callable[[str], None] | None,
+) -> Iterator[DetectionResult[Item]]:
+    """Give each image what was found in its tiles; it is done when all of them are."""
+    for (job, _), one in zip(batch.tiles, found, strict=True):
+        if isinstance(one, ImageReadError):
+            if report is None:
+                raise one
+            if not job.reported:
+                report(str(one))
+            job.reported = True
+            continue
+        job.done.append(one)
+        if len(job.done) == len(job.tiles):
+            yield _merge(job, settings)
 
 
 def tiles_of(image: np.ndarray | LargeImage, settings: DetectSettings) -> np.ndarray:
@@ -206,7 +276,7 @@ def fit_tile(
     """
     x0, y0, x1, y1 = tile
     size, interpolation = settings.imgsz, settings.interpolation
-    if isinstance(image, LargeImage) and image.shape[:2] == (y1 - y0, x1 - x0):
+    if _is_overview(image, tile):
         small = image.overview(2 * max(size))
         pixels, box = letterbox(small, size, stride, interpolation=interpolation)
         scale_x, scale_y = small.shape[1] / (x1 - x0), small.shape[0] / (y1 - y0)
@@ -217,33 +287,10 @@ def fit_tile(
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), box
 
 
-def _infer(
-    batches: Iterable[tuple[list[_TileInput[Item]], Tensor]], predictor: Predictor
-) -> Iterator[tuple[list[_TileInput[Item]], Tensor]]:
-    """Run the network: each batch with its (T, N, 5 + classes)."""
-    for batch, images in batches:
-        start = time.perf_counter()
-        pred = predictor(images)
-        share = (_now(predictor) - start) / len(batch)
-        for tile_input in batch:
-            tile_input.job.stages.inference += share
-        yield batch, pred
-
-
-def _finish(
-    outputs: Iterable[tuple[list[_TileInput[Item]], Tensor]], settings: DetectSettings
-) -> Generator[DetectionResult[Item], None, None]:
-    """NMS in every tile; an image is done when all of its tiles are."""
-    for batch, pred in outputs:
-        start = time.perf_counter()
-        kept = suppress(pred, settings)
-        share = (time.perf_counter() - start) / len(batch)
-        for tile_input, boxes in zip(batch, kept, strict=True):
-            job = tile_input.job
-            job.done.append(Detections.from_array(tile_input.box.to_image(boxes.cpu().numpy())))
-            job.stages.post += share
-            if len(job.done) == len(job.tiles):
-                yield _merge(job, settings)
+def _is_overview(image: np.ndarray | LargeImage, tile: Sequence[int]) -> TypeGuard[LargeImage]:
+    """Whether the tile is the whole of an image that is too large to be decoded."""
+    x0, y0, x1, y1 = tile
+    return isinstance(image, LargeImage) and image.shape[:2] == (y1 - y0, x1 - x0)
 
 
 def suppress(pred: Tensor, settings: DetectSettings) -> list[Tensor]:

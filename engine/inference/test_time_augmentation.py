@@ -31,7 +31,6 @@ class TestTimeAugmentation:
         self.predictor, self.copies = predictor, copies
         self.names, self.task, self.config = predictor.names, predictor.task, predictor.config
         self.stride, self.imgsz, self.device = predictor.stride, predictor.imgsz, predictor.device
-        self.overlaps = predictor.overlaps
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, about 1.7 N, 5 + classes), in pixels of the images."""

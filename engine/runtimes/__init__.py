@@ -52,7 +52,9 @@ IN_FOLDERS = ("*.xml", "*.param", "*/*/model.onnx")  # which of a folder's files
 
 
 class Predictor(Protocol):
-    """A detector or classifier ready for use.
+    """A detector or classifier ready for use, by several threads at once.
+
+    On a CPU it computes with as many threads as PyTorch has in the thread that calls it.
 
     Attributes:
         names: the classes.
@@ -61,8 +63,6 @@ class Predictor(Protocol):
         task: "detect" or "classify".
         config: how it was trained, or {}.
         device: where the output is; images are best there, too.
-        overlaps: whether preparing and finishing other images meanwhile saves time. Not so for PyTorch on
-            a CPU, whose threads wait for each other busily and lose more to the others than these gain.
     """
 
     names: list[str]
@@ -71,7 +71,6 @@ class Predictor(Protocol):
     task: str
     config: dict[str, Any]
     device: torch.device
-    overlaps: bool
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in 0..1 -> (B, N, 5 + classes), or a classifier's logits (B, classes).
@@ -163,7 +162,7 @@ class Ensemble:
                 f"the weights of an ensemble take different image sizes: {sorted(map(str, sizes))}"
             )
         self.names, self.task, self.config = first.names, first.task, first.config
-        self.device, self.overlaps = first.device, all(other.overlaps for other in self.predictors)
+        self.device = first.device
         self.stride = max(other.stride for other in self.predictors)
         self.imgsz = next(iter(sizes), None)
 
@@ -181,7 +180,7 @@ class OneClass:
     def __init__(self, predictor: Predictor):
         self.predictor, self.names = predictor, ["object"]
         self.task, self.config, self.device = predictor.task, predictor.config, predictor.device
-        self.stride, self.imgsz, self.overlaps = predictor.stride, predictor.imgsz, predictor.overlaps
+        self.stride, self.imgsz = predictor.stride, predictor.imgsz
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, 6)."""

@@ -9,6 +9,7 @@ compared.
 from __future__ import annotations
 
 import platform
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,12 @@ def load(
     coremltools = _coremltools(f"{file}: running CoreML files")
     model = coremltools.models.MLModel(str(file))
     metadata, batch, imgsz = _describe(model.get_spec(), names, file)
+    one_at_a_time = threading.Lock()  # nothing says that a model may be used by several threads
 
     def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(np.asarray(model.predict({"images": images.cpu().numpy()})["output0"]))
+        with one_at_a_time:
+            output = model.predict({"images": images.cpu().numpy()})["output0"]
+        return torch.from_numpy(np.asarray(output))
 
     return FilePredictor(file, run, metadata, torch.device("cpu"), batch, imgsz)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,29 @@ from engine.runtimes.metadata import Metadata
 from utils.errors import UserError
 from utils.limits import INPUT_SIDE, INPUT_VALUES
 from utils.reading import check_regular, guarded
+
+T = TypeVar("T")
+
+
+class ByThreads(Generic[T]):
+    """What runs a file with a number of threads that it was opened with, for every number that callers have.
+
+    The caller's number is PyTorch's, which each thread of Python has its own of.
+
+    Args:
+        make: opens the file to run with so many threads.
+    """
+
+    def __init__(self, make: Callable[[int], T]):
+        self._make, self._made, self._lock = make, dict[int, T](), threading.Lock()
+
+    def get(self) -> T:
+        """Return the one with the caller's number of threads."""
+        count = torch.get_num_threads()
+        with self._lock:
+            if count not in self._made:
+                self._made[count] = self._make(count)
+            return self._made[count]
 
 
 class FilePredictor:
@@ -31,7 +55,6 @@ class FilePredictor:
         device: where the output is.
         batch: the only batch size it takes; None takes any.
         imgsz: the only height and width it takes, pixels; None takes any.
-        overlaps: see `engine.runtimes.Predictor`.
     """
 
     def __init__(
@@ -42,7 +65,6 @@ class FilePredictor:
         device: torch.device,
         batch: int | None,
         imgsz: tuple[int, int] | None,
-        overlaps: bool = True,
     ):
         sides = imgsz or (1, 1)
         if min(*sides, batch or 1) < 1:
@@ -52,7 +74,7 @@ class FilePredictor:
         self.file, self.run, self.device, self.batch, self.imgsz = file, run, device, batch, imgsz
         self.names, self.stride, self.task = metadata.names, metadata.stride, metadata.task
         self.config: dict[str, Any] = metadata.config
-        self.nms, self.overlaps = metadata.nms, overlaps
+        self.nms = metadata.nms
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from engine.runtimes.exported_file import FilePredictor, check_file, read_metadata
+from engine.runtimes.exported_file import ByThreads, FilePredictor, check_file, read_metadata
 from engine.runtimes.metadata import Metadata
 from engine.runtimes.ncnn_checks import check_files
 from engine.runtimes.tracing import silenced, strided, trace
@@ -48,10 +49,11 @@ def load(
     metadata = read_metadata(_strings(file), names, None, file)
     if metadata.imgsz is None:
         raise UserError(f"{file.with_name(METADATA)}: imgsz is missing, the size that the graph takes")
-    net = _open(ncnn, file)
+    nets = ByThreads(partial(_open, ncnn, file))
+    nets.get()  # or say why not
 
     def run(images: Tensor) -> Tensor:
-        extractor = net.create_extractor()  # one for each image, so threads do not meet
+        extractor = nets.get().create_extractor()  # one for each image, so threads do not meet
         extractor.input("in0", ncnn.Mat(images[0].cpu().numpy()).clone())
         code, output = extractor.extract("out0")
         if code:
@@ -61,12 +63,12 @@ def load(
     return FilePredictor(file, run, metadata, device, 1, metadata.imgsz)
 
 
-def _open(ncnn: Any, file: Path) -> Any:
+def _open(ncnn: Any, file: Path, threads: int) -> Any:
     net = ncnn.Net()
     for option in dir(net.opt):  # in 16 bits it does not give what PyTorch gives
         if option.startswith(("use_fp16", "use_bf16", "use_vulkan")):
             setattr(net.opt, option, False)
-    net.opt.num_threads = torch.get_num_threads()
+    net.opt.num_threads = threads
     with silenced():
         failed = net.load_param(str(file)) or net.load_model(str(file.with_suffix(".bin")))
     if failed:

@@ -7,6 +7,7 @@ Input `images` (B, 3, H, W); output `output0`: (B, N, 5 + classes), decoded, of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.runtimes.exported_file import FilePredictor, check_file, output_dimensions, read_metadata
+from engine.runtimes.exported_file import (
+    ByThreads,
+    FilePredictor,
+    check_file,
+    output_dimensions,
+    read_metadata,
+)
 from engine.runtimes.metadata import Metadata
 from engine.runtimes.onnx_checks import check_model, run_loops
 from engine.runtimes.tracing import Decoded, quiet
@@ -38,7 +45,8 @@ def load(
     """
     check_file(file, half)
     loops = check_model(file)
-    session = open_session(file, device)
+    sessions = ByThreads(partial(open_session, file, device))
+    session = sessions.get()
     columns = _check_graph(session, file)
     metadata = read_metadata(session.get_modelmeta().custom_metadata_map, names, columns, file)
     entry, result = session.get_inputs()[0], session.get_outputs()[0]
@@ -48,7 +56,8 @@ def load(
     def run(images: Tensor) -> Tensor:
         array = images.cpu().numpy().astype(dtype, copy=False)
         feed = {entry.name: array}
-        outputs = run_loops(session, result.name, feed) if loops else session.run([result.name], feed)
+        mine = sessions.get()
+        outputs = run_loops(mine, result.name, feed) if loops else mine.run([result.name], feed)
         return torch.from_numpy(outputs[0])
 
     return FilePredictor(
@@ -61,8 +70,8 @@ def load(
     )
 
 
-def open_session(file: Path, device: torch.device) -> onnxruntime.InferenceSession:
-    """Open a file in ONNX Runtime.
+def open_session(file: Path, device: torch.device, threads: int) -> onnxruntime.InferenceSession:
+    """Open a file in ONNX Runtime, to run with so many threads on a CPU.
 
     Raises:
         UserError: ONNX Runtime is missing, has no CUDA where that is asked for, or cannot open the file.
@@ -74,7 +83,7 @@ def open_session(file: Path, device: torch.device) -> onnxruntime.InferenceSessi
         raise UserError(f"{file}: running ONNX files needs onnxruntime: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     providers = ["CPUExecutionProvider"]
     if device.type == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():

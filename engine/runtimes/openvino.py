@@ -13,7 +13,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from engine.runtimes.exported_file import FilePredictor, check_file, output_dimensions, read_metadata
+from engine.runtimes.exported_file import (
+    ByThreads,
+    FilePredictor,
+    check_file,
+    output_dimensions,
+    read_metadata,
+)
 from engine.runtimes.metadata import Metadata
 from utils.errors import UserError
 from utils.files import read_yaml
@@ -44,12 +50,18 @@ def load(
         model = core.read_model(file)
         batch, imgsz, columns = _check_graph(model, file)
         metadata = read_metadata(_strings(model) or _beside(file), names, columns, file)
-        options = {
-            "INFERENCE_PRECISION_HINT": "f32",  # left to itself it takes bf16 where the processor has it
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        compiled = core.compile_model(model, "CPU", options)
+        available = torch.get_num_threads()
+
+        def compile_for(threads: int) -> Any:
+            options = {
+                "INFERENCE_PRECISION_HINT": "f32",  # left to itself it takes bf16 where the processor has it
+                "INFERENCE_NUM_THREADS": max(available, threads),
+                "NUM_STREAMS": max(1, available // threads),  # requests that are computed at once
+            }
+            return core.compile_model(model, "CPU", options)
+
+        compiled = ByThreads(compile_for)
+        compiled.get()
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise UserError(
@@ -58,8 +70,9 @@ def load(
     requests = threading.local()  # a request serves one thread
 
     def run(images: Tensor) -> Tensor:
-        if not hasattr(requests, "mine"):
-            requests.mine = compiled.create_infer_request()
+        threads = torch.get_num_threads()
+        if getattr(requests, "threads", None) != threads:
+            requests.mine, requests.threads = compiled.get().create_infer_request(), threads
         return torch.from_numpy(requests.mine.infer([images.cpu().numpy()])[0].copy())
 
     return FilePredictor(file, run, metadata, device, batch, imgsz)

@@ -37,7 +37,6 @@ class TorchPredictor:
         self.task, self.names = model.task, list(model.names)
         self.stride = int(model.stride.max()) if isinstance(model, DetectionModel) else 1
         self.config = config or {}
-        self.overlaps = device.type != "cpu"
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

@@ -61,8 +61,7 @@ def load(
         return output[0] if isinstance(output, tuple) else output
 
     imgsz = metadata.imgsz if fixed or metadata.task == "classify" else None
-    batch, overlaps = metadata.batch if fixed else None, device.type != "cpu"
-    return FilePredictor(file, run, metadata, device, batch, imgsz, overlaps)
+    return FilePredictor(file, run, metadata, device, metadata.batch if fixed else None, imgsz)
 
 
 @functools.cache

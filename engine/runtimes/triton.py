@@ -43,7 +43,7 @@ def export_triton(graph: Path, repository: Path, name: str, metadata: Metadata) 
     model = repository / name
     (model / MODEL).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(graph, model / MODEL)
-    session = open_session(graph, torch.device("cpu"))
+    session = open_session(graph, torch.device("cpu"), torch.get_num_threads())
     (model / CONFIG).write_text(config_text(session, metadata), encoding="utf-8")
     labels = (" ".join(label.split()) for label in metadata.names)
     (model / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")

@@ -121,12 +121,14 @@ def _check(cfg: DetectConfig, resumed: Path | None = None) -> Checked:
     from engine.inference.fleet.network import LoadNetwork
     from engine.inference.fleet.run import RunState, hash_of, hash_of_files
     from engine.inference.fleet.shards import Origin
-    from engine.inference.settings import make_settings
+    from engine.inference.settings import BATCH, make_settings
 
     names, category_ids = read_class_names(cfg.data) if cfg.data else (None, None)
     load = LoadNetwork(cfg.weights, "cpu", False, names, cfg.augment)
     predictor: Predictor = load()
     settings = make_settings(predictor, cfg)
+    if cfg.batch_size is None:  # each batch costs Ray something, too
+        settings = dataclasses.replace(settings, batch_size=BATCH)
     decisive = dataclasses.asdict(dataclasses.replace(settings, batch_size=0))
     decisive |= {"augment": cfg.augment, "half": cfg.hardware.half, "vid_stride": cfg.vid_stride}
     origin = Origin(predictor.names, hash_of_files(cfg.weights), hash_of(decisive))

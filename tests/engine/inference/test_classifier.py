@@ -18,7 +18,7 @@ class Brightness:
     """A classifier that is 90% sure of what is bright and what is dark."""
 
     stride, imgsz, task = 1, None, "classify"
-    device, overlaps = torch.device("cpu"), True
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.names, self.config, self.shapes = ["dark", "bright"], {"imgsz": 32}, []

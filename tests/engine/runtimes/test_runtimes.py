@@ -50,7 +50,7 @@ class Scene:
     """A predictor of one box an image, where the brightest pixel is."""
 
     names, stride, imgsz, task, config = ["spot"], 32, None, "detect", {}
-    device, overlaps = torch.device("cpu"), True
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []

@@ -94,7 +94,7 @@ def test_a_free_batch_is_left_to_triton(free):
 
 
 def test_the_largest_batch_can_be_chosen(free):
-    session = open_session(free / "best" / "1" / "model.onnx", torch.device("cpu"))
+    session = open_session(free / "best" / "1" / "model.onnx", torch.device("cpu"), threads=1)
     text = config_text(session, Metadata(["tree"], 8, dynamic=True, batch=32))
     assert text == FREE.replace("max_batch_size: 8", "max_batch_size: 32")
 
@@ -132,7 +132,7 @@ def test_the_configuration_is_of_tritons_schema_and_fits_the_graph(repository, r
     config = text_format.Parse((folder / "config.pbtxt").read_text(), schema.ModelConfig())
     assert config.backend == "onnxruntime"
     assert config.HasField("dynamic_batching") == (config.max_batch_size > 0) == (repository == "free")
-    session = open_session(folder / "1" / "model.onnx", torch.device("cpu"))
+    session = open_session(folder / "1" / "model.onnx", torch.device("cpu"), threads=1)
     batch = [-1] if config.max_batch_size else []
     for told, tensors in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
         for tensor, ours in zip(told, tensors, strict=True):
