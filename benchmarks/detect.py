@@ -158,7 +158,7 @@ def _in_runtime(runtime: str, weights: Path, name: str, folder: Path) -> tuple[P
 
 
 def _our_speed(predictor: Predictor, source: Path, count: int) -> tuple[float, float, float]:
-    """Frames a second, the share of preprocessing and postprocessing in the work, and calls a second alone."""
+    """Frames a second, the share of pre- and postprocessing in the work, and calls of the network alone."""
     import os
     from itertools import islice
 
