@@ -90,7 +90,8 @@ class NetworkEntry(Checked):
         tile: of the data set, such as {size: 320, overlap: .2}, instead of its own.
         data: data sets that it runs on, instead of all.
         seeds: instead of the suite's.
-        epochs: that fill a budget in minutes; None times two epochs on this machine.
+        epochs: that fill the budget in minutes, where the suite has one only.
+        epochs_per_minute: that fill budgets in minutes; with neither, two epochs are timed on this machine.
     """
 
     cfg: str | None = None
@@ -108,6 +109,7 @@ class NetworkEntry(Checked):
     data: Names = ()
     seeds: Count | None = None
     epochs: Count | None = None
+    epochs_per_minute: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _names_a_network(self) -> Self:
