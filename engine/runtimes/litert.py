@@ -29,6 +29,7 @@ from utils.archives import check_sums
 from utils.errors import UserError
 from utils.limits import METADATA_BYTES
 from utils.offline import keep_offline
+from utils.reading import guarded
 
 MEMBER = "metadata.json"  # of the archive behind the graph, as in Ultralytics' files
 IDENTIFIER = b"TFL3"  # bytes 4 to 8 of the graph
@@ -114,7 +115,7 @@ def _strings(file: Path) -> dict[str, str]:
     """Read the metadata behind the graph: ours, Ultralytics', or YOLOv5's text file of another name."""
     if not zipfile.is_zipfile(file):
         return {}
-    with zipfile.ZipFile(file) as archive:
+    with guarded(file, "metadata"), zipfile.ZipFile(file) as archive:
         check_sums(archive, file)
         members = [name for name in archive.namelist() if name.endswith((".json", ".txt"))]
         if not members:

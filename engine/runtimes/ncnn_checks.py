@@ -115,6 +115,8 @@ def _check_text(text: str) -> int:
 
 def _check_layer(line: list[str], names: set[str]) -> int:
     """Add what a layer returns to `names`; return how many weights it has."""
+    if len(line) < 4:
+        raise ValueError(f"a layer of {len(line)} words")
     kind, name, bottoms, tops = line[0], line[1], int(line[2]), int(line[3])
     if kind not in KINDS:
         raise ValueError(f"layer {quoted(name)} is of the kind {quoted(kind)}, which is not known here")

@@ -12,6 +12,7 @@ import json
 import pickle
 import struct
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,8 @@ def binary_seeds() -> dict[str, bytes]:
         "pixel_cache/good": struct.pack("<8sqqII", b"pixels01", 0, 1, 2, 3) + bytes(18),
         "checkpoint/good": _checkpoint(),
         "onnx/good": _onnx(),
+        "ncnn/good": NCNN.encode() + bytes(4 + 9 * 4),  # a flag, 6 weights and 2 biases; and one more
+        "litert/good": _litert(),
         **_images(),
         **_videos(),
     }
@@ -168,6 +171,23 @@ def _onnx() -> bytes:
     weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
     node = helper.make_node("Add", ["images", "w"], ["output0"])
     return helper.make_model(helper.make_graph([node], "g", [value], [output], [weight])).SerializeToString()
+
+
+NCNN = """7767517
+4 4
+Input            in0   0 1 in0
+Convolution      conv  1 1 in0 1 0=2 1=1 5=1 6=6
+Sigmoid          act   1 1 1 2
+Reshape          out   1 1 2 out0 0=6 1=-1
+\0"""
+
+
+def _litert() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        content = {"stride": 32, "names": ["tree"], "imgsz": [64, 64], "task": "detect"}
+        archive.writestr(zipfile.ZipInfo("metadata.json"), json.dumps(content))
+    return struct.pack("<I4s", 8, b"TFL3") + bytes(24) + stream.getvalue()
 
 
 def _images() -> dict[str, bytes]:

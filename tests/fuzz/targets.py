@@ -344,6 +344,30 @@ def openvino(content: bytes) -> None:
     Metadata.from_strings(_beside(folder() / "m.xml"), "m.xml")
 
 
+def ncnn(content: bytes) -> None:
+    import torch
+
+    from engine.runtimes import ncnn as runtime
+    from utils.errors import UserError
+
+    text, _, weights = content.partition(b"\0")  # both files in one
+    file, metadata = written("n.param", text), "stride: 32\nnames: [tree]\nimgsz: [8, 8]\n"
+    written("n.bin", weights)
+    written(runtime.METADATA, metadata.encode())
+    runtime.check_files(file)
+    with contextlib.suppress(UserError):  # also where NCNN is not installed
+        runtime.load(file, torch.device("cpu"), True, False)(torch.zeros(1, 3, 8, 8))
+
+
+def litert(content: bytes) -> None:
+    from engine.runtimes.litert import _check_start, _strings
+    from engine.runtimes.metadata import Metadata
+
+    file = written("l.tflite", content)
+    _check_start(file)
+    Metadata.from_strings(_strings(file), "l.tflite")
+
+
 def voc(content: bytes) -> None:
     from data.converters.voc import _read_image
 
@@ -420,6 +444,8 @@ TARGETS: dict[str, Target] = {
     "metadata": Target(metadata, structured=True),
     "onnx": Target(onnx, runs=500),
     "openvino": Target(openvino, structured=True, runs=300),
+    "ncnn": Target(ncnn, runs=200),
+    "litert": Target(litert, runs=300),
     "voc": Target(voc, runs=500),
     "text_tables": Target(text_tables),
     "geojson": Target(geojson, structured=True),
