@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
@@ -33,6 +36,7 @@ def logged(run: Run, place: Place) -> dict[str, Any]:
     from benchmarks.reproduce.runs import execute
     from utils.log import setup_logging
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     folder = place.folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -42,3 +46,11 @@ def logged(run: Run, place: Place) -> dict[str, Any]:
     ):
         setup_logging()
         return execute(run, place)
+
+
+def _end_with_parent() -> None:
+    """Stop, as at SIGTERM, once the process that wants the row is gone, however it ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
