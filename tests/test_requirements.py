@@ -12,7 +12,7 @@ from tools.licenses import FILES, license_of, required
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"benchmarks", "data", "engine", "models", "tests", "tools", "utils"}
 OPTIONAL = {  # imported where they are there, or with a message that says what to install
-    *("fsspec", "optuna", "pyarrow"),  # requirements-ray.txt, and what they bring
+    *("fsspec", "optuna", "pyarrow", "sqlalchemy"),  # requirements-ray.txt, and what they bring
     *("gradio", "mlflow", "onnxslim", "openvino", "psutil", "ray", "rasterio", "sahi", "tensorboard"),
     *(
         "tensorrt",
