@@ -8,6 +8,7 @@ that a row may give.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import types
@@ -101,21 +102,27 @@ _KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: 
 
 def _check_arguments(build: Builder, arguments: list[Any]) -> None:
     """Compare a row's arguments with the builder's signature; positions count from 1, as in the row."""
-    hints = get_type_hints(build)
-    parameters = [p for p in inspect.signature(build).parameters.values() if p.kind is not p.KEYWORD_ONLY][2:]
+    parameters = _positional(build)
     if len(arguments) > len(parameters):
         extra = len(parameters)
         raise UserError(f"unexpected argument {extra + 1}, {quoted(arguments[extra])}")
-    for position, parameter in enumerate(parameters, 1):
+    for position, (parameter, kinds) in enumerate(parameters, 1):
         if position > len(arguments):
             if parameter.default is parameter.empty:
                 raise UserError(f"argument {position}, '{parameter.name}', is missing")
             continue
-        value, hint = arguments[position - 1], hints[parameter.name]
-        kinds = _kinds_of(hint)
+        value = arguments[position - 1]
         if type(value) not in kinds and not (float in kinds and type(value) is int):
             expected = " or ".join(_KINDS.get(kind, "None") for kind in kinds)
             raise UserError(f"argument {position}, '{parameter.name}', takes {expected}, got {quoted(value)}")
+
+
+@functools.cache
+def _positional(build: Builder) -> list[tuple[inspect.Parameter, list[type]]]:
+    """Return the parameters that a row's arguments fill, in order, with the types that each takes."""
+    hints = get_type_hints(build)
+    parameters = [p for p in inspect.signature(build).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    return [(parameter, _kinds_of(hints[parameter.name])) for parameter in parameters[2:]]
 
 
 def _kinds_of(hint: Any) -> list[type]:

@@ -148,10 +148,8 @@ def _listed(config: Any) -> tuple[Option, ...]:
     return tuple(_options(config, config, "", {}))
 
 
-def _options(
-    config: type[Options], root: type[Options], path: str, defaults: Mapping[str, Any]
-) -> Iterator[Option]:
-    hints = get_type_hints(config)
+def _options(config: Any, root: Any, path: str, defaults: Mapping[str, Any]) -> Iterator[Option]:
+    kinds = _kinds(config)
     for field in dataclasses.fields(config):
         if "group" in field.metadata:
             assert config is root, f"{config.__name__}: a group holds options, not groups"
@@ -159,7 +157,18 @@ def _options(
             continue
         what = {key: value for key, value in field.metadata.items() if key != "group"}
         default = defaults.get(field.name, field.default)
-        yield Option(field.name, default, kind_of(hints[field.name]), config, path, **what)
+        yield Option(field.name, default, kinds[field.name], config, path, **what)
+
+
+@functools.cache
+def _kinds(config: Any) -> dict[str, Kind]:
+    """Return the kind of each option that a class itself declares."""
+    hints = get_type_hints(config)
+    return {
+        field.name: kind_of(hints[field.name])
+        for field in dataclasses.fields(config)
+        if "group" not in field.metadata
+    }
 
 
 @dataclass(frozen=True)
@@ -177,11 +186,12 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check choices and ranges of every field, and turn str into Path where the field is one."""
-        hints = get_type_hints(type(self))
+        of_class: Any = type(self)
+        kinds = _kinds(of_class)
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if "group" not in field.metadata:
-                object.__setattr__(self, field.name, _checked(field, kind_of(hints[field.name]), value))
+            if field.name in kinds:
+                value = _checked(field, kinds[field.name], getattr(self, field.name))
+                object.__setattr__(self, field.name, value)
 
     @classmethod
     def of(cls: type[Config], **values: Any) -> Config:

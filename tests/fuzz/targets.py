@@ -7,7 +7,6 @@ else it raises is a fault, and so is taking 5 seconds, or 500 MB.
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import os
 import random
@@ -264,19 +263,37 @@ def _state(model: Any) -> Any:
     return TrainState(model, Hyperparameters(), Schedule(2, 3, 4, 4, warmup_epochs=0.0))
 
 
-def _changed_checkpoint(content: bytes) -> dict[str, Any]:
-    """A checkpoint of which some values are changed, as the bytes say; none of the bytes "good"."""
+def _changed_checkpoint(content: bytes, *within: str) -> dict[str, Any]:
+    """A checkpoint of which some values are changed, as the bytes say; none of the bytes "good".
+
+    Args:
+        content: what happens.
+        within: keys of the checkpoint, of which one is changed first; all of them by default.
+    """
     from tests.fuzz.mutate import changed_value
 
     if content.endswith(b"good"):
         return _trained()
     rng = random.Random(content)
     tree: dict[str, Any] = dict(_trained())
-    for _ in range(rng.choice((1, 1, 2))):
-        key = rng.choice(list(tree))
-        changed = changed_value({key: copy.deepcopy(tree[key])}, rng)
+    for number in range(rng.choice((1, 1, 2))):
+        key = rng.choice(within if within and not number else list(tree))
+        changed = changed_value({key: _own_containers(tree[key])}, rng)
         tree = {**tree, **changed} if key in changed else {k: v for k, v in tree.items() if k != key}
     return tree
+
+
+def _own_containers(tree: Any) -> Any:
+    """Copy dicts and lists, whose values are then changed, but not their tensors."""
+    if isinstance(tree, dict):
+        return {key: _own_containers(value) for key, value in tree.items()}
+    return [_own_containers(value) for value in tree] if isinstance(tree, list) else tree
+
+
+@cache
+def _large_file() -> Path:
+    """A file that could hold the tensors of the checkpoint."""
+    return written("fields.pt", bytes(10**6))
 
 
 def checkpoint_fields(content: bytes) -> None:
@@ -284,7 +301,7 @@ def checkpoint_fields(content: bytes) -> None:
     from models.load import from_checkpoint
     from utils.reading import reading
 
-    file = written("w.pt", bytes(10**6))
+    file = _large_file()
     with reading(file, "a checkpoint"):
         checked = _checked(_bounded(_changed_checkpoint(content), file), file)
     from_checkpoint(checked, str(file))
@@ -297,22 +314,25 @@ def resumed_options(content: bytes) -> None:
     from engine.training.config import TrainConfig
     from models.checkpoint import _checked
 
-    file = written("w.pt", bytes(10**6))
-    checked = _checked(_changed_checkpoint(content), file)
+    file = folder() / "w.pt"
+    checked = _checked(_changed_checkpoint(content, "config", "epoch", "training"), file)
     with mock.patch.object(resume, "read_checkpoint", lambda path: checked):
         run = resume.interrupted_run(TrainConfig.of(resume=str(file)))
     run.check_names(["0", "1"], file)
 
 
-def training_state(content: bytes) -> None:
-    import torch
-
+@cache
+def _resumed() -> Any:
+    """A state that takes one file after the other: what one leaves behind is no reason to refuse the next."""
     from models import build_model
 
-    torch.manual_seed(0)
-    changed = _changed_checkpoint(b"training" + content)
+    return _state(build_model(TINY))
+
+
+def training_state(content: bytes) -> None:
+    changed = _changed_checkpoint(content, "training", "weights")
     if isinstance(changed.get("training"), dict) and isinstance(changed.get("weights"), dict):
-        _state(build_model(TINY)).load_state_dict(changed["training"], changed["weights"])
+        _resumed().load_state_dict(changed["training"], changed["weights"])
 
 
 def metadata(content: bytes) -> None:
