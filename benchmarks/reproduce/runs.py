@@ -94,8 +94,8 @@ def epochs_of(run: Run, place: Place, data: Path, options: dict[str, Any]) -> in
     if run.budget.minutes is None:
         assert run.budget.epochs is not None
         return run.budget.epochs
-    if run.entry.epochs is not None:
-        return run.entry.epochs
+    if run.epochs is not None:
+        return run.epochs
     if run.entry.epochs_per_minute is not None:
         return max(1, round(run.budget.minutes * run.entry.epochs_per_minute))
     from filelock import FileLock

@@ -90,7 +90,7 @@ class NetworkEntry(Checked):
         tile: of the data set, such as {size: 320, overlap: .2}, instead of its own.
         data: data sets that it runs on, instead of all.
         seeds: instead of the suite's.
-        epochs: that fill the budget in minutes, where the suite has one only.
+        epochs: that fill the budget in minutes, where the suite has one only; by data set, if they differ.
         epochs_per_minute: that fill budgets in minutes; with neither, two epochs are timed on this machine.
     """
 
@@ -108,7 +108,7 @@ class NetworkEntry(Checked):
     tile: Keys = NO_KEYS
     data: Names = ()
     seeds: Count | None = None
-    epochs: Count | None = None
+    epochs: Count | dict[str, Count] | None = None
     epochs_per_minute: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
@@ -139,7 +139,7 @@ class Suite(Checked):
             if name not in self.networks:
                 raise ValueError(f"'against' names no network '{name}'. {suggest(name, self.networks)}")
         for network, entry in self.networks.items():
-            for name in entry.data:
+            for name in (*entry.data, *(entry.epochs if isinstance(entry.epochs, dict) else ())):
                 if name not in self.data:
                     raise ValueError(f"'{network}' names no data set '{name}'. {suggest(name, self.data)}")
         return self
@@ -175,6 +175,12 @@ class Run:
         return {**self.data_entry.hyp, **self.entry.hyp}
 
     @property
+    def epochs(self) -> int | None:
+        """What the suite says of the epochs on these data that fill the budget in minutes."""
+        said = self.entry.epochs
+        return said.get(self.data) if isinstance(said, dict) else said
+
+    @property
     def key(self) -> tuple[str, ...]:
         """Data, network, budget and seed: what a row is known by."""
         return self.data, self.network, str(self.budget), str(self.seed)
@@ -187,8 +193,10 @@ class Run:
     def definition(self) -> str:
         """Everything that the suite says of the run, as one line of JSON; rows of one key must share it."""
         entry = self.entry.model_dump(
-            exclude_defaults=True, exclude={"seeds", "data", "options"}, mode="json"
+            exclude_defaults=True, exclude={"seeds", "data", "options", "epochs"}, mode="json"
         )
+        if self.epochs is not None:
+            entry["epochs"] = self.epochs
         of_data = {"split": self.data_entry.split, "checkpoint": self.data_entry.checkpoint}
         return json.dumps(
             {**entry, **of_data, "hyp": self.hyp, "options": dict(self.options)}, sort_keys=True

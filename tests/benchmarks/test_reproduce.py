@@ -181,6 +181,16 @@ def test_the_data_sets_own_recipe_chooses_neither_the_network_nor_the_epochs() -
     assert options == {"hyp": "small-data", "imgsz": 64, "batch_size": 28}
 
 
+def test_epochs_may_differ_by_data_set_and_a_row_says_its_own(tmp_path: Path) -> None:
+    content = {"about": "x", "data": {"treecrowns": {}, "bccd": {}}, "budgets": [{"minutes": 8}], "seeds": 1}
+    for epochs in ({"treecrowns": 130, "bccd": 35}, 130):
+        content["networks"] = {"a": {"cfg": "yolov5n", "epochs": epochs}}
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        crowns, cells = runs_of(read_suite(tmp_path / "mine.yaml"), "mine")
+        assert (crowns.epochs, cells.epochs) == (130, 35 if isinstance(epochs, dict) else 130)
+        assert json.loads(cells.definition())["epochs"] == cells.epochs
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -188,6 +198,7 @@ def test_the_data_sets_own_recipe_chooses_neither_the_network_nor_the_epochs() -
         ({"networks": {"a": {}}}, "a network needs cfg, peer or weights"),
         ({"budgets": [{"epochs": 3, "minutes": 1}]}, r"a budget is \{epochs: 100\} or \{minutes: 8\}"),
         ({"against": ["c"]}, "'against' names no network 'c'"),
+        ({"networks": {"a": {"cfg": "x", "epochs": {"bcd": 3}}}}, "'a' names no data set 'bcd'"),
     ],
 )
 def test_a_mistake_in_a_suite_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
