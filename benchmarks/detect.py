@@ -92,10 +92,10 @@ def _media(cfg: DetectBenchmark, weights: Path, folder: Path) -> None:
         for what, (source, count) in sources.items():
             fps, share, alone = _our_speed(ours, source, count)
             rival = _their_speed(theirs, source, count)
-            per_flop = (fps / flops[0]) / (rival / flops[1])
+            per_flop = (fps * flops[0]) / (rival * flops[1])
             speeds = (f"{fps:.1f}", f"{alone:.1f}", f"{rival:.1f}")
             rows.append((what, runtime, *speeds, f"{fps / rival:.2f}", f"{per_flop:.2f}", f"{share:.0%}"))
-    head = ("source", "runtime", "our fps", "our network alone", "other fps", "ratio", "ratio per GFLOP")
+    head = ("source", "runtime", "our fps", "our network alone", "other fps", "ratio", "ratio of GFLOP/s")
     print_head(*head, "our pre + post")
     for row in rows:
         print_row(*row)

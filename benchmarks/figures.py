@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from models.downsample import RESAMPLERS
 from models.downsample.spd import space_to_depth
+from utils.cli import run
+from utils.options import Options
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +28,11 @@ FULL_IMAGE = Path(__file__).parents[1] / "data/samples/treecrowns/images/val/yel
 CORNER, SIDE = (890, 720), 96  # left, top and side of the square shown, pixels
 OFFSETS = {0: "row 0, column 0", 1: "row 1, column 0", 2: "row 0, column 1", 3: "row 1, column 1"}
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44")  # a color for each offset
+
+
+@dataclass(frozen=True)
+class FiguresConfig(Options):
+    """Draw the figures of docs/spd.md and docs/downsampling.md anew, into docs/images."""
 
 
 def save(name: str) -> None:
@@ -125,7 +133,7 @@ def draw_zone_plates() -> None:
     plt.close()
 
 
-def main() -> None:
+def main(cfg: FiguresConfig) -> None:
     """Draw everything."""
     draw_space_to_depth()
     draw_kernels()
@@ -133,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(FiguresConfig, main)

@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,8 +25,15 @@ from data.detection.yolo_labels import read_labels
 from engine.runtimes.exported_file import FilePredictor
 from engine.runtimes.metadata import Metadata
 from models import build_model
+from utils.cli import run
+from utils.options import Options
 
 LABELS, IMAGES, ROUNDS = 5000, 40, 9
+
+
+@dataclass(frozen=True)
+class GuardsBenchmark(Options):
+    """Load 5,000 labels and detect, with and without the guards of readers, in turns."""
 
 
 @contextlib.contextmanager
@@ -65,7 +73,7 @@ def ratio(what: str, work: Callable[[], None]) -> None:
     )
 
 
-def main() -> None:
+def main(cfg: GuardsBenchmark) -> None:
     """Measure loading and detecting."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -101,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(GuardsBenchmark, main)

@@ -125,12 +125,15 @@ class FleetOptions(Options):
 
     ray: str | None = opt(
         None,
-        "detect with actors of Ray: on this machine, or on the cluster at HOST:PORT or auto",
+        "share the work out to actors of Ray: on this machine, or on the cluster at HOST:PORT or auto",
         const=LOCAL,
         task="detect",
     )
     actors: int | None = opt(
-        None, "with --ray: networks at work, one a GPU or core (default: all but one)", min=1, task="detect"
+        None,
+        "with --ray: actors at work (default: one a GPU; without GPUs, one a core but one)",
+        min=1,
+        task="detect",
     )
 
     def __post_init__(self) -> None:

@@ -135,7 +135,8 @@ def api_section(name: str, thing: Any) -> Iterator[str]:
 
 
 def _signature(name: str, thing: Callable[..., Any]) -> str:
-    text = str(inspect.signature(thing)).replace("'", "")
+    # annotations are texts, shown without their quotes; defaults that are texts keep them
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing))).replace("'", '"')
     return f"```python\n{name}{text}\n```\n"
 
 

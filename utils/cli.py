@@ -41,6 +41,8 @@ def _parser(config_class: type[Options], prog: str | None) -> _Parser:
             )
             groups[option.group] = parser.add_argument_group(title)
         _add(groups[option.group], option)
+    if config_class not in groups:
+        groups[config_class] = parser.add_argument_group("options")
     groups[config_class].add_argument("-h", "--help", action="help", help="show this message")
     return parser
 

@@ -189,12 +189,14 @@ def limits(facts: Facts) -> str | None:
     warnings = []
     if fullest > NMS_LIMIT:
         above = int((facts.counts > NMS_LIMIT).sum())
-        warnings.append(f"--max-det {fullest}: {above:,} images hold more than the {NMS_LIMIT} NMS keeps")
+        hold = "images hold" if above > 1 else "image holds"
+        warnings.append(f"--max-det {fullest}: {above:,} {hold} more than the {NMS_LIMIT} NMS keeps")
     if fullest_class > COCO_LIMIT and facts.tiling is None:
         above = int((facts.sizes.fullest_class > COCO_LIMIT).sum())
+        hold = "hold" if above > 1 else "holds"
         warnings.append(
-            f"val.py --max-dets 1 10 {fullest_class}: {above:,} hold more of one class than the {COCO_LIMIT} "
-            "that COCO's AP counts"
+            f"val.py --max-dets 1 10 {fullest_class}: {above:,} {hold} more of one class than the "
+            f"{COCO_LIMIT} that COCO's AP counts"
         )
     return "; ".join(warnings) + f" (the fullest has {fullest:,})." if warnings else None
 

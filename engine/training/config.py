@@ -125,7 +125,9 @@ class TuneOptions(Options):
         min=1,
     )
     tune_metric: str = opt("fitness", "what is maximized: AP_S, AP, fitness or another metric of results.csv")
-    tune_space: Path = opt("data/hyps/search/tune.yaml", "YAML of what is searched, and in which range")
+    tune_space: Path | None = opt(
+        None, "YAML of what is searched, and in which range (default: by the network, in data/hyps/search)"
+    )
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class TrainConfig(Options):
     )
     downsample: str | None = opt(
         None,
-        "block that replaces each strided convolution: strided, spd, max, avg, blur, spectral, diffstride",
+        "block for each strided 3x3 convolution: strided, spd, max, avg, blur, spectral or diffstride",
     )
     data: Path | None = opt(
         None, "data-set YAML (default: data/treecrowns.yaml, of classifiers data/mnist5k.yaml)"

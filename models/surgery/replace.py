@@ -42,7 +42,7 @@ def replace_downsampling(
         to: "spd".
         preserve: keep what the network computes. Otherwise new convolutions are initialized at random, and
             poolings, max pooling included, start as averages.
-        where: the layers to replace: patterns of names ("backbone.*"), or a function of name and module;
+        where: the layers to replace: patterns of names ("model.[0-7].*"), or a function of name and module;
             None is all.
         skip: leave a layer that cannot be replaced, and give the reason in the report.
         example: an input to measure with; zeros of 128x128 pixels if there is none.

@@ -75,7 +75,7 @@ def prepare(cfg: TrainConfig) -> Study:
 
     from engine.training.resolve import resolve
     from engine.training.tasks import choose_task, default_data
-    from engine.training.tune.space import read_space
+    from engine.training.tune.space import read_space, usual_space
     from models.checkpoint import read_checkpoint
     from utils.distributed import World
 
@@ -98,7 +98,7 @@ def prepare(cfg: TrainConfig) -> Study:
     trial = cfg.replace(
         tune=None, ray=None, actors=None, project=folder / "trials", exist_ok=True, plots=False, data=data
     )
-    space = read_space(options.tune_space, settings.hyp)
+    space = read_space(options.tune_space or usual_space(architecture or task.default_model), settings.hyp)
     return Study(trial, folder, options.tune, metric, settings.hyp, space)
 
 

@@ -15,6 +15,7 @@ from utils.files import read_yaml
 if TYPE_CHECKING:
     from optuna import Trial
 
+SPACES = Path("data/hyps/search")
 EXPECTED = "{low: 0.1, high: 0.5}, with log: true perhaps, or {choices: [a, b]}"
 
 
@@ -49,6 +50,17 @@ class Range:
         if self.choices:
             return value in self.choices
         return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+def usual_space(architecture: str | Path | dict[str, Any]) -> Path:
+    """Return the search space that ships for a kind of network: with anchors, anchor-free or a classifier."""
+    from models.architecture import is_classifier, read_architecture
+
+    content = read_architecture(architecture)
+    if is_classifier(content):
+        return SPACES / "tune-classifier.yaml"
+    anchor_free = content["head"][-1][2] == "AnchorFreeDetect"
+    return SPACES / ("tune-anchor-free.yaml" if anchor_free else "tune.yaml")
 
 
 def read_space(path: Path, hyp: OptimizerSettings) -> dict[str, Range]:

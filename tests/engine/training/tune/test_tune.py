@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from engine.training import command as training
+from engine.training.classifier_hyperparameters import ClassifierHyperparameters
 from engine.training.config import TrainConfig
 from engine.training.hyperparameters import Hyperparameters, read_hyp
 from tests.training_cases import config
@@ -24,7 +25,7 @@ optuna = pytest.importorskip("optuna")
 from engine.training.tune import study as study_module  # noqa: E402
 from engine.training.tune.command import prepare, report, tune, work  # noqa: E402
 from engine.training.tune.page import importances  # noqa: E402
-from engine.training.tune.space import Range, read_space  # noqa: E402
+from engine.training.tune.space import Range, read_space, usual_space  # noqa: E402
 from engine.training.tune.study import Study  # noqa: E402
 
 SPACE = {
@@ -208,11 +209,26 @@ def test_a_search_space_that_cannot_be_used_is_one_line(tmp_path, text, message)
         read_space(path, Hyperparameters())
 
 
-def test_the_search_space_that_ships_holds_the_recipes_that_ship():
-    space = read_space(Path("data/hyps/search/tune.yaml"), Hyperparameters())
-    for name in ("low.yaml", "high.yaml", "small-data.yaml"):
-        hyp = read_hyp(Path(name)).plain()
-        assert all(one.holds(hyp[key]) for key, one in space.items()), name
+@pytest.mark.parametrize(
+    ("model", "space", "recipes"),
+    [
+        ("yolov5n-spd", "tune.yaml", ("low", "high", "small-data")),
+        ("yolov5n-p234-u", "tune-anchor-free.yaml", ("low", "small-objects", "finetune-small")),
+        (
+            "resnet18-spd",
+            "tune-classifier.yaml",
+            ("mnist5k", "resnet-spd-cifar10", "resnet-spd-tiny-imagenet"),
+        ),
+    ],
+)
+def test_the_search_spaces_that_ship_hold_the_recipes_that_ship(model, space, recipes):
+    file = usual_space(model)
+    assert file.name == space
+    kind = ClassifierHyperparameters if "classifier" in space else Hyperparameters
+    searched = read_space(file, kind())
+    for name in recipes:
+        hyp = read_hyp(Path(f"{name}.yaml"), kind).plain()
+        assert all(one.holds(hyp[key]) for key, one in searched.items()), name
 
 
 def test_metrics_and_folders_that_do_not_fit_are_one_line(squares, tmp_path):
