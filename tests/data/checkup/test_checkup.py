@@ -132,7 +132,7 @@ def test_crowded_images_meet_the_limits_of_nms_and_evaluation() -> None:
     crowded = facts([record(squares(*[20] * 301)), record(squares(*[20] * 101)), record(squares(20))], 1000)
     said = advice.limits(crowded)
     assert said is not None
-    assert "--max-det 301: 1 images" in said and "--max-dets 1 10 301: 2 hold more" in said
+    assert "--max-det 301: 1 image holds" in said and "--max-dets 1 10 301: 2 hold more" in said
     assert advice.limits(facts([record(squares(20))], 1000)) is None
 
 
