@@ -35,7 +35,10 @@ def read_architecture(
     path, letter, anchor_free = find_config(cfg)
     content = {**_read_yaml(path), **(overrides or {})}
     architecture = _checked(content, letter, str(cfg))
-    return swap_head(architecture) if anchor_free else architecture
+    if anchor_free:
+        return swap_head(architecture)
+    architecture.pop("bins", None)  # only the anchor-free form has them
+    return architecture
 
 
 def model_names() -> list[str]:

@@ -269,4 +269,6 @@ def detect(c_in: list[int], scale: Scale, num_classes: int, anchors: int | list[
 @block("AnchorFreeDetect", joins=True)
 def anchor_free_detect(c_in: list[int], scale: Scale, num_classes: int, bins: int = BINS) -> Layer:
     """[num_classes, bins]."""
+    if bins < 2:
+        raise UserError(f"bins must be at least 2, got {bins}")
     return AnchorFreeDetect(num_classes, c_in, bins), 0

@@ -16,6 +16,7 @@ KEYS = {
     "ch": "the number of input channels",
     "task": "detect or classify",
     "anchors": "rows of width, height in pixels, or a number per level",
+    "bins": "the bins of its anchor-free form: distances of 0 to bins - 1 strides",
     "scales": "letter: [depth, width, max_channels]",
     "scale": "the letter chosen",
     "depth_multiple": "the factor of repeats",
@@ -52,7 +53,7 @@ def check_detector(content: Architecture, letter: str | None, where: str) -> Arc
     if result.pop("task", "detect") != "detect":
         raise UserError(f"{where}: task must be detect or classify, got {quoted(content['task'])}")
     result.setdefault("ch", 3)
-    for key in ("nc", "ch"):
+    for key in ("nc", "ch", "bins") if "bins" in result else ("nc", "ch"):
         check_whole(result.get(key), f"{where}: {key}, {KEYS[key]},")
     CLASSES.check(result["nc"], f"{where}: nc")
     if result["ch"] != 3:
@@ -149,11 +150,11 @@ def check_anchors(anchors: Any, where: str = "anchors") -> int | list[list[float
 
 
 def swap_head(architecture: Architecture) -> Architecture:
-    """Return a copy whose last row is an anchor-free head on the same levels."""
+    """Return a copy whose last row is an anchor-free head on the same levels, with `bins` of the YAML."""
     result = copy.deepcopy(architecture)
     result.pop("anchors", None)
-    row = result["head"][-1]
-    row[2:] = ["AnchorFreeDetect", ["nc"]]
+    bins = result.pop("bins", None)
+    result["head"][-1][2:] = ["AnchorFreeDetect", ["nc"] if bins is None else ["nc", bins]]
     return result
 
 

@@ -48,6 +48,11 @@ class AnchorFreeDetect(DetectionHead):
             for c in channels
         )
 
+    @property
+    def longest_side(self) -> float:
+        """Pixels of the input: no box can be wider or higher, even one whose center is a cell's."""
+        return 2 * (self.bins - 1) * float(self.stride.max())
+
     def initialize_bias(self) -> None:
         """Start from boxes of about three strides, and from 8 objects per 640-pixel image.
 

@@ -35,7 +35,7 @@ from models.layers.anchor_free import AnchorFreeDetect
 from models.layers.head import Detect
 from models.load import load_model, transfer_weights
 from utils.errors import UserError
-from utils.log import RESULT
+from utils.log import RESULT, counted
 
 if TYPE_CHECKING:
     from engine.training.config import TrainConfig
@@ -177,14 +177,15 @@ class DetectionTask(Task):
             settings.architecture,
         )
         model.names = names
-        if model.anchor_head is None:
+        sizes = box_sizes(_detection(loaders.train).dataset)
+        if isinstance(model.head, AnchorFreeDetect):
             _refuse_options_of_anchors(settings)
+            _warn_of_long_boxes(model.head, sizes)
         if pretrained:
             copied, total = transfer_weights(model, pretrained["weights"])
             LOG.info("%d of %d tensors copied from %s", copied, total, options.weights)
         if options.optimization.autoanchor:
             hyp = _of_detector(settings)
-            sizes = box_sizes(_detection(loaders.train).dataset)
             LOG.info("%s", suit_anchors(model, sizes, hyp.anchor_t, hyp.anchor_recall, options.seed))
         return model
 
@@ -324,6 +325,19 @@ def default_workers(device: torch.device) -> int:
     """Feed a GPU from up to 8 processes; beside a network on the CPU one process is enough."""
     cores = os.cpu_count() or 1
     return min(cores, 8) if device.type == "cuda" else min(cores - 1, 1)
+
+
+def _warn_of_long_boxes(head: AnchorFreeDetect, sizes: np.ndarray) -> None:
+    """Say how many objects, (N, 2) pixels of the input, are larger than the head can frame."""
+    beyond = int((sizes.max(axis=1, initial=0) > head.longest_side).sum())
+    if beyond:
+        LOG.warning(
+            "%s of %d exceed %d px, the most that this network can frame; one with an output "
+            "at stride 32, such as yolov5n-p2-u, frames larger ones",
+            counted(beyond, "object"),
+            len(sizes),
+            head.longest_side,
+        )
 
 
 def box_sizes(dataset: DetectionDataset) -> np.ndarray:
