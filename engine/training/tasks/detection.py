@@ -180,7 +180,7 @@ class DetectionTask(Task):
         sizes = box_sizes(_detection(loaders.train).dataset)
         if isinstance(model.head, AnchorFreeDetect):
             _refuse_options_of_anchors(settings)
-            _warn_of_long_boxes(model.head, sizes)
+            warn_of_long_boxes(model.head, sizes)
         if pretrained:
             copied, total = transfer_weights(model, pretrained["weights"])
             LOG.info("%d of %d tensors copied from %s", copied, total, options.weights)
@@ -327,15 +327,16 @@ def default_workers(device: torch.device) -> int:
     return min(cores, 8) if device.type == "cuda" else min(cores - 1, 1)
 
 
-def _warn_of_long_boxes(head: AnchorFreeDetect, sizes: np.ndarray) -> None:
+def warn_of_long_boxes(head: AnchorFreeDetect, sizes: np.ndarray) -> None:
     """Say how many objects, (N, 2) pixels of the input, are larger than the head can frame."""
     beyond = int((sizes.max(axis=1, initial=0) > head.longest_side).sum())
     if beyond:
         LOG.warning(
-            "%s of %d exceed %d px, the most that this network can frame; one with an output "
+            "%s of %d %s %d px, the most that this network can frame; one with an output "
             "at stride 32, such as yolov5n-p2-u, frames larger ones",
             counted(beyond, "object"),
             len(sizes),
+            "exceeds" if beyond == 1 else "exceed",
             head.longest_side,
         )
 

@@ -1,11 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from engine.training.tasks.detection import warn_of_long_boxes
 from models import build_model, fuse_detector
 from models.layers.anchor_free import AnchorFreeDetect
+from utils.errors import UserError
 
 BINS = 5
 
@@ -83,3 +86,35 @@ def test_a_row_of_anchors_is_not_needed_and_not_kept() -> None:
     assert model.anchor_head is None
     with pytest.raises(ValueError, match="no anchors"):
         model.set_anchors(torch.ones(3, 3, 2))
+
+
+def test_no_box_is_longer_than_the_head_says() -> None:
+    head = make_head()
+    raw = [torch.full((1, 1, *size, 4 * BINS + 3), -1e4) for size in ((3, 5), (2, 4))]
+    for level in raw:
+        level[..., BINS - 1 : 4 * BINS : BINS] = 1e4  # all of every share in the last bin
+    assert head.decode(raw)[..., 2:4].max().item() == head.longest_side == 2 * (BINS - 1) * 16
+
+
+def test_networks_for_small_objects_have_fewer_bins_and_older_checkpoints_theirs() -> None:
+    assert [build_model(name).head.bins for name in ("yolov5n-p234-u", "yolov5n-spd-p234-u")] == [8, 8]
+    assert build_model("yolov5n-p2-u").head.bins == 16
+    assert "bins" not in build_model("yolov5n-p234").yaml
+    row = build_model("yolov5n-p234-u").yaml["head"][-1]
+    assert row[2:] == ["AnchorFreeDetect", ["nc", 8]]
+    older = {**build_model("yolov5n-p234-u").yaml}
+    older["head"] = [*older["head"][:-1], [row[0], 1, "AnchorFreeDetect", ["nc"]]]
+    assert build_model(older).head.bins == 16
+    older["head"][-1] = [row[0], 1, "AnchorFreeDetect", ["nc", 1]]
+    with pytest.raises(UserError, match="bins must be at least 2, got 1"):
+        build_model(older)
+
+
+def test_training_tells_of_objects_that_the_head_cannot_frame(caplog: pytest.LogCaptureFixture) -> None:
+    head = make_head()  # 128 pixels
+    warn_of_long_boxes(head, np.array([[128.0, 20.0], [20.0, 128.0]]))
+    assert not caplog.records
+    warn_of_long_boxes(head, np.array([[129.0, 20.0], [20.0, 20.0]]))
+    assert "1 object of 2 exceeds 128 px" in caplog.text
+    warn_of_long_boxes(head, np.zeros((0, 2)))
+    assert len(caplog.records) == 1
