@@ -45,7 +45,16 @@ def logged(run: Run, place: Place) -> dict[str, Any]:
         contextlib.redirect_stderr(file),
     ):
         setup_logging()
-        return execute(run, place)
+        try:
+            return execute(run, place)
+        finally:
+            if not _has_parent():  # a training that was asked to stop has ended; nobody takes what came of it
+                os._exit(1)
+
+
+def _has_parent() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
 
 
 def _end_with_parent() -> None:

@@ -6,6 +6,9 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,3 +248,33 @@ def test_resampled_images_bring_all_their_rows_each_time_they_are_drawn() -> Non
 def test_numbers_are_written_as_in_papers() -> None:
     assert (fraction(0.0942), signed(-0.0042), signed(0.01)) == (".094", "-.004", "+.010")
     assert mean_sd([0.1, 0.2]) == ".150 ± .071" and mean_sd([0.1]) == ".100" and mean_sd([]) == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+def test_a_run_whose_command_was_killed_stops_and_leaves_no_process(command: Any, tmp_path: Path) -> None:
+    suite = yaml.safe_load((tmp_path / "toy.yaml").read_text())
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump({**suite, "budgets": [{"epochs": 10_000}]}))
+    words = [str(tmp_path / "toy.yaml"), "--out", str(tmp_path / "toy.csv"), "--work", str(tmp_path / "work")]
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.reproduce", *words]) as process:
+        try:
+            wait_until(lambda: bool(list(tmp_path.glob("work/**/results.csv"))))
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        finally:
+            process.kill()
+    assert children
+    wait_until(lambda: not any(is_running(child) for child in children))
+    assert list(tmp_path.glob("work/**/last.pt")), "what it had is kept"
+
+
+def is_running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.1)
