@@ -18,9 +18,9 @@ PARAMETERS = {  # at 80 classes
     "yolov5n-p234": 567_869,
     "yolov5s-p234": 2_141_565,
     "yolov5m-p234": 6_616_125,
-    "yolov5n-spd-p234": 663_101,
-    "yolov5s-spd-p234": 2_522_493,
-    "yolov5m-spd-p234": 7_473_213,
+    "yolov5n-spd-p234": 996_413,
+    "yolov5s-spd-p234": 3_855_741,
+    "yolov5m-spd-p234": 10_473_021,
 }
 NAMES = ["yolov5n-p234", "yolov5n-spd-p234"]
 
@@ -28,6 +28,10 @@ NAMES = ["yolov5n-p234", "yolov5n-spd-p234"]
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts_are_the_documented_ones(name):
     assert count_parameters(build_model(name)) == PARAMETERS[name]
+
+
+def test_the_spd_form_has_the_papers_block_wherever_the_other_has_a_strided_3x3_convolution():
+    assert build_model("yolov5n-spd-p234-u").yaml == build_model("yolov5n-p234-u", downsample="spd").yaml
 
 
 @pytest.mark.parametrize("name", NAMES)
