@@ -92,17 +92,25 @@ def crop_record(record: ImageRecord, tile: TileBox, min_area: float) -> ImageRec
         tile: x0, y0, x1, y1 in the image's pixels.
         min_area: share of a box's area, 0 to 1.
     """
-    boxes = xyxy_of(record.boxes_xywh)
+    return _crop(record, tile, min_area, np.arange(len(record.classes)), np.arange(len(record.ignore)))
+
+
+def _crop(
+    record: ImageRecord, tile: TileBox, min_area: float, near: np.ndarray, regions_near: np.ndarray
+) -> ImageRecord:
+    """`crop_record`, given the indices of all boxes and regions that may overlap the tile, in their order."""
+    boxes = xyxy_of(record.boxes_xywh[near])
     clipped, inside = _clipped(boxes, tile)
-    regions, area = _clipped(record.ignore, tile)
+    regions, area = _clipped(record.ignore[regions_near], tile)
     shift = np.tile(tile[:2], 2)
     share = inside / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-9)
-    keep = (inside > 0) & (record.crowd | (share >= min_area - 1e-9))
+    crowd = record.crowd[near]
+    keep = (inside > 0) & (crowd | (share >= min_area - 1e-9))
     annotations = ground_truth_arrays(
         clipped[keep] - shift,
-        record.classes[keep],
-        record.areas[keep] * share[keep],
-        record.crowd[keep],
+        record.classes[near][keep],
+        record.areas[near][keep] * share[keep],
+        crowd[keep],
     )
     x0, y0, x1, y1 = tile
     return ImageRecord(
@@ -133,7 +141,31 @@ def tile_records(records: Iterable[ImageRecord], tiling: Tiling) -> list[ImageRe
         if len(boxes_xyxy) == 1:
             tiles.append(record)
             continue
+        near = _overlapping(xyxy_of(record.boxes_xywh), boxes_xyxy)
+        regions_near = _overlapping(record.ignore, boxes_xyxy)
         tiles += [
-            crop_record(record, (x0, y0, x1, y1), tiling.min_area) for x0, y0, x1, y1 in boxes_xyxy.tolist()
+            _crop(record, (x0, y0, x1, y1), tiling.min_area, boxes, regions)
+            for (x0, y0, x1, y1), boxes, regions in zip(boxes_xyxy.tolist(), near, regions_near, strict=True)
         ]
     return tiles
+
+
+def _overlapping(boxes_xyxy: np.ndarray, tiles_xyxy: np.ndarray) -> list[np.ndarray]:
+    """Return, for each tile of a grid, the ascending indices of the boxes (n, 4) that overlap it.
+
+    Along each axis the tiles that a box overlaps are neighbors, so two searches find them, whatever the number
+    of tiles: comparing each box with each tile took minutes for 50,000 boxes in 10,000 tiles.
+    """
+    first, last = np.zeros((2, len(boxes_xyxy)), int), np.zeros((2, len(boxes_xyxy)), int)
+    for axis in (0, 1):
+        starts, ends = np.unique(tiles_xyxy[:, axis]), np.unique(tiles_xyxy[:, 2 + axis])
+        first[axis] = np.searchsorted(ends, boxes_xyxy[:, axis], side="right")
+        last[axis] = np.searchsorted(starts, boxes_xyxy[:, 2 + axis], side="left")
+    columns, rows = np.maximum(last - first, 0)
+    count = columns * rows
+    box = np.repeat(np.arange(len(boxes_xyxy)), count)
+    place = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)  # among the tiles of its box
+    row, column = first[1][box] + place // columns[box], first[0][box] + place % columns[box]
+    tile = row * len(np.unique(tiles_xyxy[:, 0])) + column
+    order = np.argsort(tile, kind="stable")
+    return np.split(box[order], np.searchsorted(tile[order], np.arange(1, len(tiles_xyxy))))

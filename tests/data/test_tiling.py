@@ -88,6 +88,26 @@ def test_an_image_that_fits_one_tile_stays_whole() -> None:
     assert tile_records([record], Tiling(300, 0.2)) == [record]
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(17, 90), st.floats(0, 0.9), st.floats(0, 1))
+def test_tiles_hold_what_each_of_them_cut_alone_would_hold(
+    seed: int, count: int, size: int, overlap: float, min_area: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    low = rng.integers(-20, 200, (2, count, 2))  # some outside, some of no size
+    boxes, regions = (np.concatenate((each, each + rng.integers(0, 80, each.shape)), 1) for each in low)
+    record = record_of(boxes.astype(float), crowd=rng.random(count) < 0.2)
+    record = replace(record, ignore=regions.astype(np.float32))
+    cut = tile_records([record], Tiling(size, overlap, min_area))
+    grid = tile_boxes(record.width, record.height, size, overlap).tolist()
+    alone = [crop_record(record, tuple(tile), min_area) for tile in grid]
+    assert [tile.tile for tile in cut] == [tile.tile for tile in alone]
+    for ours, theirs in zip(cut, alone, strict=True):
+        assert ours.parent is record
+        for name in ("boxes_xywh", "classes", "areas", "crowd", "ignore"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), strict=True)
+
+
 @pytest.mark.parametrize(("split", "tiles", "crowns"), [("train", 56, 574), ("val", 12, 279)])
 def test_treecrowns_ship_exact_and_tiled(split: str, tiles: int, crowns: int) -> None:
     description = read_dataset_yaml("data/treecrowns.yaml")
