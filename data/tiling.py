@@ -153,8 +153,8 @@ def tile_records(records: Iterable[ImageRecord], tiling: Tiling) -> list[ImageRe
 def _overlapping(boxes_xyxy: np.ndarray, tiles_xyxy: np.ndarray) -> list[np.ndarray]:
     """Return, for each tile of a grid, the ascending indices of the boxes (n, 4) that overlap it.
 
-    Along each axis the tiles that a box overlaps are neighbors, so two searches find them, whatever the number
-    of tiles: comparing each box with each tile took minutes for 50,000 boxes in 10,000 tiles.
+    Along each axis the tiles that a box overlaps are neighbors, so two searches find them, whatever the
+    number of tiles: comparing each box with each tile took minutes for 50,000 boxes in 10,000 tiles.
     """
     first, last = np.zeros((2, len(boxes_xyxy)), int), np.zeros((2, len(boxes_xyxy)), int)
     for axis in (0, 1):
