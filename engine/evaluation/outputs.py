@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +33,7 @@ from engine.inference.outputs.coco import CocoWriter
 from engine.inference.outputs.labels import corner_text
 from engine.options import LabelOptions
 from utils.files import write_atomically
+from utils.unique_names import UniqueNames
 
 LOG = logging.getLogger(__name__)
 
@@ -85,13 +87,18 @@ def write_json(evaluation: EvaluationResult, path: Path, category_ids: Sequence[
 
 
 def write_labels(evaluation: EvaluationResult, folder: Path, options: LabelOptions) -> None:
-    """Write a label file for each full image, named like it; images of equal names keep their subfolders."""
+    """Write a label file for each full image, named like it.
+
+    Where names are equal, all images keep their subfolders, and in each of these a.jpg and a.png become 'a'
+    and 'a-2'.
+    """
     scored = evaluation.full_images
     paths = [Path(record.path) for record in scored.records]
     names = [Path(path.stem) for path in paths]
-    if len(set(names)) < len(names):
+    if len({str(name).lower() for name in names}) < len(names):  # some file systems ignore case
         root = os.path.commonpath([path.parent for path in paths])
-        names = [path.relative_to(root).with_suffix("") for path in paths]
+        name_in: defaultdict[Path, UniqueNames] = defaultdict(UniqueNames)
+        names = [path.parent.relative_to(root) / name_in[path.parent](path) for path in paths]
     for name, record, detections in zip(names, scored.records, scored.predicted.per_image(), strict=True):
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)

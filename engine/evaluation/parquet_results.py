@@ -108,7 +108,7 @@ class _Numbers:
         return self._of[name]
 
     def _look_up(self, name: str) -> int:
-        parts = PurePosixPath(name.partition("?")[0].replace("\\\\", "/")).parts
+        parts = PurePosixPath(name.partition("?")[0].replace("\\", "/")).parts
         fitting = self._by_end.get(parts[-1:], [])
         for count in range(2, len(parts) + 1):
             if len(fitting) < 2:

@@ -98,10 +98,11 @@ def _detected_frames(
     cfg: DetectConfig, predictor: Predictor, source: Source, settings: DetectSettings
 ) -> Generator[DetectedFrame, None, None]:
     """Detect on every frame, and track the objects where asked to."""
-    from engine.inference.outputs.result import DetectedFrame, Style, UniqueNames
+    from engine.inference.outputs.result import DetectedFrame, Style
     from engine.inference.pipeline import detect_images
     from engine.inference.tracking import Tracking
     from utils.ultralytics_adapter import import_before_threads
+    from utils.unique_names import UniqueNames
 
     if cfg.draws or cfg.track:
         import_before_threads()
@@ -111,7 +112,7 @@ def _detected_frames(
     with closing(detect_images(predictor, source, settings, report=source.leave_out)) as results:
         for one in results:
             detections = track(one.item, one.detections) if track else one.detections
-            about = (one.item, name_of(one.item.path), names)
+            about = (one.item, name_of(one.item.path, one.item.is_video), names)
             yield DetectedFrame(*about, detections, one.shape, one.tiles, one.stages, style=style)
 
 

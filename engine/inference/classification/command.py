@@ -16,11 +16,12 @@ from engine.inference.outputs.csv_file import ClassesCsv
 from engine.inference.outputs.display import Display
 from engine.inference.outputs.labels import ClassLabels
 from engine.inference.outputs.media import Frames, Media
-from engine.inference.outputs.result import ClassifiedFrame, Output, Style, UniqueNames
+from engine.inference.outputs.result import ClassifiedFrame, Output, Style
 from engine.inference.outputs.writing import write_results
 from engine.runtimes import Predictor
 from utils.errors import UserError
 from utils.log import RESULT
+from utils.unique_names import UniqueNames
 
 if TYPE_CHECKING:
     from engine.inference.config import DetectConfig
@@ -62,7 +63,9 @@ def _results(
     name_of = UniqueNames()
     with closing(classify_frames(source, predictor, transform, batch_size)) as frames:
         for frame, best in frames:
-            yield ClassifiedFrame(frame, name_of(frame.path), predictor.names, best, style=style)
+            yield ClassifiedFrame(
+                frame, name_of(frame.path, frame.is_video), predictor.names, best, style=style
+            )
 
 
 def _open_outputs(cfg: DetectConfig, folder: Path | None) -> list[Output[ClassifiedFrame]]:

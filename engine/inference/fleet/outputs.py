@@ -24,10 +24,11 @@ from engine.inference.fleet.run import RunState
 from engine.inference.fleet.shards import detections_of, read_shards
 from engine.inference.fleet.stores import local_file
 from engine.inference.outputs.chosen import open_outputs
-from engine.inference.outputs.result import DetectedFrame, Style, UniqueNames
+from engine.inference.outputs.result import DetectedFrame, Style
 from engine.inference.pipeline import StageTimes
 from utils.detections import Detections
 from utils.errors import UserError
+from utils.unique_names import UniqueNames
 
 LOG = logging.getLogger(__name__)
 Image = tuple[dict[str, Any], Detections]  # a row of images/, and what was detected
@@ -59,7 +60,7 @@ def write_outputs(
         outputs = [stack.enter_context(closing(output)) for output in open_outputs(cfg, folder, category_ids)]
         for _, images in itertools.groupby(_images(folder), key=lambda image: image[0]["index"]):
             for frame, (row, detections) in _frames(list(images), cfg.vid_stride, with_pixels):
-                name = name_of(Path(row["image"].partition("?")[0]))
+                name = name_of(Path(row["image"].partition("?")[0]), frame.is_video)
                 about = (frame, name, state.names, detections)
                 result = DetectedFrame(*about, (0, 0), row["tiles"], StageTimes(), style=style)
                 for output in outputs:

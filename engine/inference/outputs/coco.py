@@ -11,6 +11,7 @@ import numpy as np
 from engine.inference.outputs.result import DetectedFrame
 from utils.detections import Detections
 from utils.files import GrowingFile
+from utils.unique_names import ImageIds
 
 
 class CocoWriter:
@@ -67,12 +68,11 @@ class CocoResults:
     """predictions.json of a run, with an image id by each frame's name."""
 
     def __init__(self, path: Path, category_ids: Sequence[int] | None = None):
-        self._writer = CocoWriter(path, category_ids)
+        self._writer, self._id_of = CocoWriter(path, category_ids), ImageIds()
 
     def add(self, result: DetectedFrame) -> None:
         """Append this frame's objects."""
-        name = result.frame_name
-        self._writer.write(int(name) if name.isdecimal() else name, result.detections)
+        self._writer.write(self._id_of(result.frame_name), result.detections)
 
     def close(self) -> None:
         """Close the list."""

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -133,22 +132,3 @@ class Output(Protocol[Result]):
             UserError: a file cannot be written.
         """
         ...
-
-
-class UniqueNames:
-    """Give each file a stem no other has: a.jpg and b/a.jpg become 'a' and 'a-2'."""
-
-    def __init__(self) -> None:
-        self._names: dict[Path, str] = {}
-        self._taken: set[str] = set()
-
-    def __call__(self, path: Path) -> str:
-        """Return the stem for `path`, always the same."""
-        if path not in self._names:
-            name, number = path.stem, 1
-            while name.lower() in self._taken:  # some file systems ignore case
-                number += 1
-                name = f"{path.stem}-{number}"
-            self._taken.add(name.lower())
-            self._names[path] = name
-        return self._names[path]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.evaluation import score
+from engine.evaluation.parquet_results import _Numbers
 from utils.detections import Detections
 from utils.errors import UserError
 
@@ -97,6 +98,11 @@ def test_images_of_equal_names_are_told_apart_or_refused(case):
     (case / "gt.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="may be 2 images of the annotations"):
         values(case, "run")
+
+
+def test_images_detected_on_windows_are_found() -> None:
+    images = _Numbers([Path("/data/images/a.jpg"), Path("/other/a.jpg")])
+    assert [images.of(name) for name in ("C:\\data\\images\\a.jpg", "other/a.jpg", "b.jpg")] == [0, 1, -1]
 
 
 def test_a_folder_without_parquet_is_one_line(case):
