@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from data.media.signatures import HEAD, PILLOW_FORMATS, is_image_data, size_in_header
+from data.media.tiff_alpha import keep_colors
 from utils.limits import IMAGE_PIXELS, IMAGE_RATIO
 from utils.reading import check_regular, reason
 
@@ -105,7 +106,7 @@ def check_pixels(path: Path, width: int, height: int) -> None:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Return the pixels (H, W, 3) uint8 BGR, rotated as EXIF says.
+    """Return the pixels (H, W, 3) uint8 BGR, rotated as EXIF says; alpha, or a fourth band, is dropped.
 
     Raises:
         ImageReadError: missing or unreadable.
@@ -116,6 +117,7 @@ def read_image(path: Path) -> np.ndarray:
         known = is_image_data(encoded[:HEAD].tobytes())
         if known:
             check_pixels(path, *(size_in_header(encoded) or (0, 0)))
+            keep_colors(encoded)
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if known else None
     except (OSError, MemoryError, cv2.error) as error:
         raise ImageReadError(f"{path}: broken image ({reason(error)})") from error

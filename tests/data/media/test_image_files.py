@@ -69,6 +69,27 @@ def test_header_size_is_decoded_size_and_the_pixels_stand_upright(
             assert abs(middle - color).max() <= (60 if mode == "P" else 8)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_alpha_is_dropped_and_darkens_nothing(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a.{suffix}"
+    Image.new("RGBA", (50, 40), (200, 100, 60, 64)).save(file, lossless=True, exact=True)
+    assert (read_image(file) == (60, 100, 200)).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
+def test_a_tiff_that_ends_anywhere_is_read_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    quartered("RGBA").save(file)
+    whole = file.read_bytes()
+    lengths = [*range(4, 300), *range(300, len(whole), 997)]
+    for data in [whole[:length] for length in lengths] + [whole[:4] + b"\xff" * 4 + whole[8:]]:
+        file.write_bytes(data)
+        try:
+            assert read_image(file).shape == (40, 64, 3)
+        except ImageReadError as error:
+            assert "broken image" in str(error)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_a_tiff_whose_range_of_values_is_unknown_is_refused_by_its_header(tmp_path: Path, kind: type) -> None:
     file = tmp_path / "height.tif"

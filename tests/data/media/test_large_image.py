@@ -46,6 +46,31 @@ def test_crops_equal_the_decoded_image(tmp_path, suffix, kind):
     np.testing.assert_allclose(small.mean(), whole.mean(), atol=2)
 
 
+@pytest.mark.parametrize("alpha", ["YES", "NO", "PREMULTIPLIED"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"interleave": "band", "compress": "deflate"},
+        {"tiled": True, "compress": "lzw"},
+        {"endianness": "big"},
+        {"bigtiff": "YES"},
+        {"bigtiff": "YES", "endianness": "big"},
+    ],
+    ids=lambda options: " ".join(options) or "plain",
+)
+def test_a_fourth_band_of_any_tiff_is_dropped_and_changes_no_color(tmp_path, alpha, kind, layout):
+    image, path = random_image((160, 240, 4), kind), tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", "GTiff", 240, 160, 4, dtype=kind, photometric="RGB", alpha=alpha, **layout
+    ) as file:
+        file.write(image.transpose(2, 0, 1))
+    colors = (image // (257 if kind == np.uint16 else 1))[..., 2::-1]
+    np.testing.assert_array_equal(read_image(path), colors)
+    np.testing.assert_array_equal(LargeImage(path)[0:160, 0:240], colors)
+
+
 def test_small_turned_broken_and_other_images_are_read_whole(tmp_path):
     assert open_large(save(tmp_path / "small.tif", random_image((80, 80, 3)))) is None
     assert open_large(save(tmp_path / "a.png", random_image((160, 240, 3)))) is None
