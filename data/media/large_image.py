@@ -39,6 +39,7 @@ class LargeImage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             self._file = rasterio.open(path, driver=DRIVERS[path.suffix.lower()])
+        self._negative = self._file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"  # 0 is white
         self.shape = (self._file.height, self._file.width, 3)
 
     def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
@@ -73,6 +74,8 @@ class LargeImage:
             raise ImageReadError(f"{self.path}: broken image ({error})") from error
         if pixels.dtype == np.uint16:
             pixels = (pixels >> 8).astype(np.uint8)
+        if self._negative:
+            pixels = ~pixels
         if len(bands) == 1:
             return cv2.cvtColor(pixels[0], cv2.COLOR_GRAY2BGR)
         return np.ascontiguousarray(pixels[::-1].transpose(1, 2, 0))

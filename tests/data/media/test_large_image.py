@@ -71,6 +71,17 @@ def test_a_fourth_band_of_any_tiff_is_dropped_and_changes_no_color(tmp_path, alp
     np.testing.assert_array_equal(LargeImage(path)[0:160, 0:240], colors)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_tiff_whose_zero_is_white_is_no_negative(tmp_path, kind):
+    image, path = random_image((160, 240), kind), tmp_path / "a.tif"
+    with rasterio.open(path, "w", "GTiff", 240, 160, 1, dtype=kind, photometric="MINISWHITE") as file:
+        file.write(image, 1)
+    large, whole = open_large(path), read_image(path)
+    np.testing.assert_array_equal(whole[..., 0], 255 - image // (257 if kind == np.uint16 else 1))
+    np.testing.assert_array_equal(large[0:160, 0:240], whole)
+    np.testing.assert_array_equal(large.overview(240), whole)
+
+
 def test_small_turned_broken_and_other_images_are_read_whole(tmp_path):
     assert open_large(save(tmp_path / "small.tif", random_image((80, 80, 3)))) is None
     assert open_large(save(tmp_path / "a.png", random_image((160, 240, 3)))) is None
