@@ -1,7 +1,7 @@
 """Cameras and network streams, several at once, each read by a thread of its own.
 
 A live stream yields its newest frame; frames that a slow detector cannot keep up with are skipped. A video
-behind a URL, whose length is known, yields every frame. A stream that drops is reopened, at most five times.
+behind a URL, whose length is known, yields every frame once. A stream that drops is reopened, at most five times.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Reader:
         self.path = Path(prefix + _file_name(self.address))
         self.frame: Frame | None = None
         self.done = False
-        self.read = 0  # frames so far
+        self.read = 0  # frames so far; of a video of known length, where it has come to
         self.began = time.monotonic()
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -166,7 +166,13 @@ class _Reader:
             self.stop.wait(delay)
 
     def _read_once(self) -> bool:
-        """Read until the stream drops; return whether that is the end of a video of known length."""
+        """Read until the stream drops; return whether that is the end of a video of known length.
+
+        Such a video begins anew when it is reopened; frames that were read before are passed over.
+
+        Raises:
+            BrokenVideo: it ends early, and where it ended before.
+        """
         capture = self.streams.open_capture(self.address)
         try:
             fps, total = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -176,16 +182,24 @@ class _Reader:
                 if math.isfinite(total) and 0 < total < 1e9 and not self.address.isdigit()
                 else None
             )
-            count = 0
+            count, before = 0, self.read
             while not self.stop.is_set() and capture.grab():
                 count += 1
+                if known and count <= before:
+                    continue
                 self.read += 1
                 if (count - 1) % self.streams.vid_stride:
                     continue
                 decoded, image = capture.retrieve()
                 if decoded:
                     self._offer(image, known, fps / self.streams.vid_stride)
-            return known is not None and count >= known - max(2, known // 100)
+            if known is None or self.stop.is_set():
+                return False
+            if count >= known - max(2, known // 100):  # headers are often off by one or two
+                return True
+            if 0 < count == before:
+                raise BrokenVideo(f"{self.shown}: the video ends after frame {count} of {known}")
+            return False
         finally:
             capture.release()
 

@@ -60,6 +60,23 @@ def test_video_behind_a_url_gives_every_frame_and_ends():
     assert not lines and not source.problems
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_video_behind_a_url_that_drops_gives_every_frame_once(stride):
+    source, lines = streams(
+        [Camera(12, total=30), Camera(0, total=-1), Camera(5, total=30), Camera(30, total=30)],
+        vid_stride=stride,
+    )
+    assert [frame.number for frame in source] == list(range(1, 31, stride))
+    assert len(lines) == 3 and not source.problems
+
+
+def test_video_behind_a_url_whose_data_end_early_ends_there():
+    source, lines = streams([Camera(24, total=40) for _ in range(9)])
+    assert [frame.number for frame in source] == list(range(1, 25))
+    assert len(lines) == 1
+    assert source.problems == ["rtsp://***@cam0/live: the video ends after frame 24 of 40"]
+
+
 def test_slow_consumer_of_a_live_stream_sees_the_newest_frame():
     source, _ = streams([Camera(60, delay=0.002)])
     numbers = []
