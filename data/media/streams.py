@@ -21,6 +21,7 @@ import numpy as np
 
 from data.media.frame import BrokenVideo, Frame
 from utils.errors import UserError
+from utils.reading import reason
 
 LOG = logging.getLogger(__name__)
 RETRIES = 5  # then a stream is given up
@@ -139,6 +140,8 @@ class _Reader:
             self._read_until_lost()
         except BrokenVideo as error:
             self.streams.leave_out(str(error))
+        except Exception as error:  # OpenCV and its backends raise what they like; a thread would lose it
+            self.streams.leave_out(f"{self.shown}: {without_password(reason(error))}")
         finally:
             with self.changed:
                 self.done = True

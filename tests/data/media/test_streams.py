@@ -101,6 +101,25 @@ def test_stream_that_cannot_be_opened_is_one_clear_line():
         list(source)
 
 
+def test_what_a_capture_raises_is_a_problem_of_its_stream():
+    def broken(address):
+        raise cv2.error("no backend for rtsp://me:secret@cam")
+
+    with pytest.raises(UserError, match=r"^rtsp://\*\*\*@a: no backend for rtsp://\*\*\*@cam$"):
+        list(Streams(["rtsp://me:secret@a"], open_capture=broken))
+
+    class Breaking(Camera):
+        def retrieve(self):
+            if self.left == 10:
+                raise cv2.error("cannot convert")
+            return super().retrieve()
+
+    source, _ = streams([Breaking(20, total=20)], [Camera(20, total=20)])
+    frames = list(source)
+    assert [sum(frame.index == index for frame in frames) for index in (1, 2)] == [9, 20]
+    assert source.problems == ["rtsp://***@cam0/live: cannot convert"]
+
+
 def test_several_streams_come_in_turn_and_one_that_is_lost_stops_nobody():
     source, _ = streams([Camera(20, total=20)], [], [Camera(20, total=20)])
     frames = list(source)
