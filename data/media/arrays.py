@@ -31,6 +31,11 @@ class Arrays:
     files: Sequence[Path] = ()
 
     @property
+    def live(self) -> bool:
+        """Whether frames are skipped that are not taken in time: none are."""
+        return False
+
+    @property
     def count(self) -> int | None:
         """How many images there are."""
         return len(self.images)

@@ -46,6 +46,11 @@ class Frame:
         return self.fps is not None
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether frames of other videos come between its own, since streams are read at the same time."""
+        return self.address is not None
+
+    @property
     def where(self) -> str:
         """The file or address, for messages."""
         return self.address or str(self.path)

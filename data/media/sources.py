@@ -49,6 +49,11 @@ class Source(Protocol):
         ...
 
     @property
+    def live(self) -> bool:
+        """Whether frames are skipped that are not taken in time, so that none should wait for another."""
+        ...
+
+    @property
     def count(self) -> int | None:
         """How many frames will come; None where it is not known."""
         ...
@@ -80,6 +85,11 @@ class MediaFiles:
     vid_stride: int = 1
     report: Callable[[str], None] = LOG.warning
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def live(self) -> bool:
+        """Whether frames are skipped that are not taken in time: none are."""
+        return False
 
     @property
     def count(self) -> int | None:

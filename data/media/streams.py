@@ -1,7 +1,8 @@
 """Cameras and network streams, several at once, each read by a thread of its own.
 
 A live stream yields its newest frame; frames that a slow detector cannot keep up with are skipped. A video
-behind a URL, whose length is known, yields every frame once. A stream that drops is reopened, at most five times.
+behind a URL, whose length is known, yields every frame once. A stream that drops is reopened, at most five
+times.
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ class Streams:
     open_capture: Callable[[str], cv2.VideoCapture] = open_capture
     wait: float = 1.0
     files: Sequence[Path] = ()
+
+    @property
+    def live(self) -> bool:
+        """Whether frames are skipped that are not taken in time: they may be."""
+        return True
 
     @property
     def count(self) -> int | None:

@@ -66,7 +66,7 @@ def detect_source(
     from engine.inference.test_time_augmentation import TestTimeAugmentation
     from engine.inference.tracking import Tracks
 
-    settings = make_settings(predictor, cfg, live=source.count is None)
+    settings = make_settings(predictor, cfg, live=source.live)
     if cfg.augment:
         predictor = TestTimeAugmentation(predictor)
     tiles = f", tiles of {settings.tiling.size} px" if settings.tiling else ""

@@ -84,7 +84,7 @@ class Detector:
 
         cfg = detect_options(options)
         opened = open_any(source, cfg.vid_stride)
-        settings = make_settings(self.predictor, cfg, live=opened.count is None)
+        settings = make_settings(self.predictor, cfg, live=opened.live)
         predictor = TestTimeAugmentation(self.predictor) if cfg.augment else self.predictor
         return self._results(predictor, opened, settings, cfg)
 

@@ -35,7 +35,7 @@ class Tracking:
         if not frame.is_video or not isinstance(frame.image, np.ndarray):
             raise UserError(f"{frame.where}: objects are tracked through videos and streams, not images")
         if frame.path not in self._trackers:
-            if frame.seconds is None:  # only streams come side by side
+            if not frame.side_by_side:
                 self._trackers.clear()
             self._trackers[frame.path] = make_tracker(self.kind, self.conf_thres, TRACKED_FROM)
         tracks, ids = self._trackers[frame.path](detections.to_array(), frame.image)

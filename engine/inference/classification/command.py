@@ -40,7 +40,7 @@ def classify_source(cfg: DetectConfig, source: Source, weights: Sequence[Path], 
         raise UserError(f"--imgsz takes one side for a classifier, got {' '.join(map(str, cfg.imgsz))}")
     transform = input_transform(predictor, cfg.imgsz[0] if cfg.imgsz else None)
     LOG.info("%s on %s: %s", " + ".join(map(str, weights)), predictor.device, source)
-    batch_size = cfg.batch_size or (1 if source.count is None else 8)
+    batch_size = cfg.batch_size or (1 if source.live else 8)
     start, count = time.perf_counter(), 0
 
     def log(result: ClassifiedFrame) -> None:

@@ -28,7 +28,7 @@ class HeatMap:
         """Count the objects of a frame."""
         path = result.frame.path
         if path not in self._grids:
-            if result.frame.seconds is None:  # only streams come side by side
+            if not result.frame.side_by_side:
                 self.close()
             self._grids[path] = _Grid(result)
         self._grids[path].add(result)

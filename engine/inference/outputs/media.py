@@ -36,7 +36,7 @@ class Media:
             write_image(self.folder / f"{result.name}{suffix}", result.drawn)
             return
         if frame.path not in self._videos:
-            if frame.seconds is None:
+            if not frame.side_by_side:
                 self.close()
             self._videos[frame.path] = _Video(self.folder / result.name, frame)
         self._videos[frame.path].write(result.drawn, frame.seconds)

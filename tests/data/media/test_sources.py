@@ -7,7 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from data.media.arrays import Arrays
 from data.media.sources import open_source
 from utils.errors import UserError
 
@@ -44,6 +46,13 @@ def test_folder_glob_and_list_give_the_same_files_in_order(tmp_path, monkeypatch
     (tmp_path / "in" / "here").mkdir()
     (tmp_path / "in" / "here" / "list.txt").write_text("a.jpg")  # relative to the current folder
     assert names("here/list.txt") == ["a.jpg"]
+
+
+def test_only_streams_are_live(tmp_path):
+    Image.new("L", (64, 48)).save(tmp_path / "a.gif")  # whose header says no number of frames
+    assert open_source(tmp_path / "a.gif").count is None and not open_source(tmp_path / "a.gif").live
+    assert not Arrays([np.zeros((8, 8, 3), np.uint8)]).live
+    assert open_source("https://host/a.mp4").live
 
 
 def test_image_with_brackets_in_its_name_is_a_file_not_a_glob(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from data.media.frame import Frame
+from engine.inference.outputs.heat_map import HeatMap
 from engine.inference.outputs.media import Media
 from engine.inference.outputs.result import DetectedFrame
 from engine.inference.pipeline import StageTimes
@@ -121,3 +122,37 @@ def test_a_live_video_plays_in_real_time(tmp_path):
     media.close()
     fps, frames = read_video(tmp_path / "cam.mp4")
     assert fps == 10 and len(frames) == 21
+
+
+def side_by_side(image, frames):
+    """Frames of two videos behind URLs, in turn."""
+    for number in range(1, frames + 1):
+        for name in ("a", "b"):
+            options = {"number": number, "total": frames, "fps": 10.0, "address": f"http://host/{name}.mp4"}
+            yield Frame(image, Path(name), **options)
+
+
+@pytest.mark.parametrize("kind", [Media, HeatMap])
+def test_videos_side_by_side_are_complete(tmp_path, kind):
+    output, box = kind(tmp_path), Detections.from_array([[20, 20, 50, 50, 0.9, 0]])
+    for number, frame in enumerate(side_by_side(draw_image(), 10)):
+        detections = box if number < 2 else Detections.empty()
+        output.add(DetectedFrame(frame, frame.path.name, ["x"], detections, (240, 320), 1, StageTimes()))
+    output.close()
+    for name in ("a", "b"):
+        if kind is Media:
+            assert len(read_video(tmp_path / f"{name}.mp4")[1]) == 10
+        else:  # the object of the first frame is there at the end
+            warm = cv2.imread(str(tmp_path / f"{name}.jpg")).astype(int)
+            assert warm[35, 35, 2] > warm[35, 35, 0] + 40
+
+
+@pytest.mark.usefixtures("lap")
+def test_tracks_of_videos_side_by_side_go_on():
+    track = Tracking("bytetrack", 0.25)
+    ids = []
+    for frame in side_by_side(draw_image(), 10):
+        score = 0.9 if frame.number == 1 else 0.2  # which continues a track but starts none
+        box = Detections.from_array([[20, 20, 50, 50, score, 0]])
+        ids += track(frame, box).track_ids.tolist()
+    assert ids == [1] * 20
