@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
+
+from utils.prefetch import prefetch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,43 +20,39 @@ def ordered_map(
 ) -> Generator[R, None, None]:
     """Apply a function to each item in `workers` threads; yield the results in the order of the items.
 
-    At most twice as many items as workers are taken before their results are. An error is raised where the
-    result would be, and later items are given up. Closing the generator waits for the items at work and
-    closes `items`.
+    At most twice as many items as workers are taken before their results are, and no result waits for a later
+    item. An error, of the function or of `items`, is raised where the result would be, and later items are
+    given up. Closing the generator waits for the items at work and closes `items`.
 
     Args:
         function: is called in the threads.
-        items: are taken in the caller's thread.
+        items: are taken in one more thread.
         workers: how many threads; with 1 everything happens in the caller's.
         initializer: is called once in each of the threads, not in the caller's.
     """
+    if workers == 1:
+        yield from _applied(function, items)
+        return
+    pool = ThreadPoolExecutor(workers, initializer=initializer)
+    ahead = 2 * workers - 2  # beside one that is being handed over and one whose result is waited for
+    started = prefetch(_applied(lambda item: pool.submit(function, item), items), ahead)
+    try:
+        for future in started:
+            yield _result(future)
+    finally:
+        started.close()
+        pool.shutdown(cancel_futures=True)
+
+
+def _applied(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+    """Like map, but closing it closes `items`."""
     iterator = iter(items)
     try:
-        if workers == 1:
-            for item in iterator:
-                yield function(item)
-        else:
-            yield from _in_threads(function, iterator, workers, initializer)
+        yield from map(function, iterator)
     finally:
-        close = getattr(iterator, "close", None)
+        close: Any = getattr(iterator, "close", None)
         if close is not None:
             close()
-
-
-def _in_threads(
-    function: Callable[[T], R], items: Iterable[T], workers: int, initializer: Callable[[], Any] | None
-) -> Generator[R, None, None]:
-    started: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=initializer)
-    try:
-        for item in items:
-            started.append(pool.submit(function, item))
-            while started and (len(started) == 2 * workers or started[0].done()):
-                yield _result(started.popleft())
-        while started:
-            yield _result(started.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _result(future: Future[R]) -> R:

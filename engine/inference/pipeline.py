@@ -26,7 +26,6 @@ from engine.inference.settings import DetectSettings
 from engine.runtimes import Predictor
 from utils.detections import Detections
 from utils.nms import non_max_suppression
-from utils.prefetch import prefetch
 from utils.workers import ordered_map
 
 
@@ -138,7 +137,7 @@ def detect_images(
     """
     available = torch.get_num_threads()
     workers = _workers(predictor, available) if threads else 1
-    batches = _batches(prefetch(items) if workers > 1 else items, predictor, settings)
+    batches = _batches(items, predictor, settings)
     share = partial(torch.set_num_threads, max(1, available // workers))
     worked = ordered_map(partial(_detect, predictor, settings, workers), batches, workers, share)
     try:
@@ -163,18 +162,23 @@ def _batches(items: Iterable[Item], predictor: Predictor, settings: DetectSettin
     stride = None if predictor.imgsz else predictor.stride
     batch: list[tuple[_Job[Item], list[int]]] = []
     last: object = None
-    for item in items:
-        job = _Job(item, tiles_of(item.image, settings))
-        for tile in job.tiles.tolist():
-            shape = _input_shape(item.image, tile, settings, stride)
-            if batch and (shape != last or len(batch) == settings.batch_size):
+    try:
+        for item in items:
+            job = _Job(item, tiles_of(item.image, settings))
+            for tile in job.tiles.tolist():
+                shape = _input_shape(item.image, tile, settings, stride)
+                if batch and (shape != last or len(batch) == settings.batch_size):
+                    yield _Batch(batch)
+                    batch = []
+                batch.append((job, tile))
+                last = shape
+            if len(batch) == settings.batch_size:  # not only when the next image is there
                 yield _Batch(batch)
                 batch = []
-            batch.append((job, tile))
-            last = shape
-        if len(batch) == settings.batch_size:  # not only when the next image is there
+    except Exception:  # of the source, or of one in memory that is no image
+        if batch:
             yield _Batch(batch)
-            batch = []
+        raise
     if batch:
         yield _Batch(batch)
 

@@ -48,6 +48,37 @@ def test_an_error_is_raised_in_the_place_of_its_result(workers):
         next(results)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_an_error_of_the_items_comes_after_the_results_of_those_before(workers):
+    def three():
+        yield from range(3)
+        raise ValueError("no more")
+
+    def slow(x):
+        time.sleep(0.01)
+        return x
+
+    results = ordered_map(slow, three(), workers)
+    assert [next(results), next(results), next(results)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="no more"):
+        next(results)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_no_result_waits_for_the_next_item(workers):
+    wanted = threading.Semaphore(1)
+
+    def one_at_a_time():
+        for number in range(5):
+            assert wanted.acquire(timeout=5)
+            yield number
+
+    results = ordered_map(lambda x: x, one_at_a_time(), workers)
+    for number in range(5):
+        assert next(results) == number
+        wanted.release()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_closing_closes_the_source_and_ends_the_threads(workers):
     closed = threading.Event()

@@ -95,6 +95,34 @@ def test_an_image_with_an_unreadable_tile_is_told_once_and_the_others_are_whole(
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_what_came_before_a_source_broke_is_detected(threads, batch_size):
+    items = pictures(5)
+
+    def broken():
+        yield from items
+        raise ImageReadError("no more")
+
+    results = detect_images(RectangleFinder(), broken(), DetectSettings((320, 320), batch_size=batch_size))
+    assert [next(results).item for _ in items] == items
+    with pytest.raises(ImageReadError, match="no more"):
+        next(results)
+
+
+def test_a_result_does_not_wait_for_the_next_image(threads):
+    items, wanted = pictures(3), threading.Semaphore(1)
+
+    def slow():
+        for item in items:
+            assert wanted.acquire(timeout=5)
+            yield item
+
+    results = detect_images(RectangleFinder(), slow(), DetectSettings((320, 320), batch_size=1))
+    for item in items:
+        assert next(results).item is item
+        wanted.release()
+
+
 def test_detection_that_is_given_up_leaves_no_threads(threads):
     before = threading.active_count()
     results = detect_images(RectangleFinder(), pictures(12), DetectSettings((320, 320), batch_size=1))
