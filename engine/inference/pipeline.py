@@ -26,6 +26,7 @@ from engine.inference.settings import DetectSettings
 from engine.runtimes import Predictor
 from utils.detections import Detections
 from utils.nms import non_max_suppression
+from utils.torch_threads import get_threads, set_own_threads
 from utils.workers import ordered_map
 
 
@@ -135,18 +136,16 @@ def detect_images(
     Raises:
         ImageReadError: a tile cannot be read.
     """
-    available = torch.get_num_threads()
+    available = get_threads()
     workers = _workers(predictor, available) if threads else 1
     batches = _batches(items, predictor, settings)
-    share = partial(torch.set_num_threads, max(1, available // workers))
+    share = partial(set_own_threads, max(1, available // workers))
     worked = ordered_map(partial(_detect, predictor, settings, workers), batches, workers, share)
     try:
         for batch, found in worked:
             yield from _finish(batch, found, settings, report)
     finally:
         worked.close()
-        if workers > 1:
-            torch.set_num_threads(available)  # of threads that are made later, which take the last number set
 
 
 MOST_WORKERS = 4  # each holds a batch in memory

@@ -17,6 +17,7 @@ from engine.inference.pipeline import MOST_WORKERS, detect_images
 from engine.inference.settings import DetectSettings, usual_batch
 from engine.runtimes.exported_file import ByThreads
 from tests.rectangles import RectangleFinder, draw_image
+from utils.torch_threads import get_threads
 
 
 @dataclass
@@ -129,6 +130,27 @@ def test_detection_that_is_given_up_leaves_no_threads(threads):
     next(results)
     results.close()
     assert threading.active_count() == before and torch.get_num_threads() == threads
+
+
+def test_threads_that_are_made_while_others_detect_have_all_cores(threads):
+    settings, items = DetectSettings((320, 320), batch_size=1), pictures(6)
+    counts: list[int] = []
+
+    def detect() -> None:
+        counts.append(get_threads())
+        network = SlowAtTimes()
+        assert [one.item for one in detect_images(network, items, settings)] == items
+        assert {count for _, count in network.callers} == {1}
+        counts.append(torch.get_num_threads())
+
+    results = detect_images(RectangleFinder(), pictures(12), settings)
+    next(results)
+    users = [threading.Thread(target=detect) for _ in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert len(list(results)) == 11 and counts == [threads] * 6
 
 
 def test_a_cpu_gets_fewer_large_inputs_at_a_time():
