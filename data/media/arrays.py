@@ -58,14 +58,18 @@ def as_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
             (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, of 8 or 16 bits. Alpha is dropped.
 
     Raises:
-        UserError: another shape or type.
+        UserError: another shape or type; Pillow's modes I and F, whose range is not known.
     """
     if isinstance(image, Image.Image):
-        if image.mode.startswith("I;16"):
-            image = np.asarray(image)
-        else:
-            rgb = ImageOps.exif_transpose(image).convert("RGB")
-            return cv2.cvtColor(np.asarray(rgb), cv2.COLOR_RGB2BGR)
+        if image.mode in ("I", "F"):
+            raise UserError(
+                f"a Pillow image of mode {image.mode} has 32 bits per pixel, whose range is not known; "
+                "convert it to L, RGB or I;16"
+            )
+        image = ImageOps.exif_transpose(image)
+        if not image.mode.startswith("I;16"):
+            return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+        image = np.asarray(image).astype(np.uint16)  # I;16B has the other byte order
     array = image
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
