@@ -30,7 +30,8 @@ def non_max_suppression(
 
     Args:
         pred: (B, N, 5 + nc) decoded output: cx, cy, w, h in pixels, objectness, class scores; any float type
-            and device. Predictions with a NaN or an infinity are dropped.
+            and device. Of NaN and infinities, those in a box or an objectness drop the prediction, those in a
+            class score only its class.
         conf_thres: objectness · class score must exceed this.
         iou_thres: the largest IoU that two kept boxes (of one class) may have.
         classes: keep only these classes; None is all.
@@ -63,9 +64,11 @@ def candidates_of(
     scores = predictions[:, 5:] * predictions[:, 4:5]  # (n, nc)
     if multi_label and scores.shape[1] > 1:
         index, label = (scores > conf_thres).nonzero(as_tuple=True)
+        finite = scores[index, label].isfinite()
+        index, label = index[finite], label[finite]
         score = scores[index, label]
     else:
-        score, label = scores.nan_to_num(nan=-1.0).max(1)
+        score, label = scores.nan_to_num(nan=-1.0, posinf=-1.0).max(1)
         index = (score > conf_thres).nonzero()[:, 0]
         score, label = score[index], label[index]
     if classes is not None:

@@ -85,8 +85,9 @@ def test_predictions_that_are_not_finite_are_dropped():
     assert torch.equal(non_max_suppression(pred, 0.01, 0.5, multi_label=True)[0], expected)
 
 
-def test_one_bad_class_score_does_not_hide_the_others():
-    pred = torch.tensor([[[10.0, 10, 4, 4, 1, float("nan"), 0.9]]])
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
+def test_one_bad_class_score_does_not_hide_the_others(bad):
+    pred = torch.tensor([[[10.0, 10, 4, 4, 1, float(bad), 0.9], [50, 50, 4, 4, 1, float(bad), float(bad)]]])
     for multi_label in (True, False):
         (kept,) = non_max_suppression(pred, multi_label=multi_label)
         assert kept[:, 4:].tolist() == [[pytest.approx(0.9), 1.0]]
