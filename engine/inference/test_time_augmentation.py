@@ -49,14 +49,15 @@ class TestTimeAugmentation:
     def _copy(self, images: Tensor, scale: float, mirrored: bool) -> tuple[Tensor, tuple[int, int]]:
         """The output for one copy, in pixels of the images, and the height and width of its input."""
         height, width = images.shape[2:]
+        new_h, new_w = int(height * scale), int(width * scale)
         x = images.flip(3) if mirrored else images
         if scale != 1:
-            new_h, new_w = int(height * scale), int(width * scale)
             x = F.interpolate(x, (new_h, new_w), mode="bilinear", align_corners=False)
             full_h, full_w = self.imgsz or (self._rounded(height * scale), self._rounded(width * scale))
             x = F.pad(x, (0, full_w - new_w, 0, full_h - new_h), value=GRAY)
         decoded = self.predictor(x).clone()
-        decoded[..., :4] /= scale
+        ratios = (width / new_w, height / new_h)  # whole pixels: not quite those of `scale`
+        decoded[..., :4] *= decoded.new_tensor(ratios * 2)
         if mirrored:
             decoded[..., 0] = width - decoded[..., 0]
         return decoded, (x.shape[2], x.shape[3])

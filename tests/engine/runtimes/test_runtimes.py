@@ -197,6 +197,26 @@ def test_augmented_views_find_the_object_where_it_is(fixed):
     assert sizes == ({fixed} if fixed else {(96, 160), (96, 128)})
 
 
+class Blob(Scene):
+    """A predictor of one box an image, whose center is the center of what is brighter than gray."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        light = (images.mean(1) - 0.45).clamp(min=0)  # (B, H, W)
+        sides = [torch.arange(n) + 0.5 for n in images.shape[2:]]
+        y, x = ((light.sum(3 - i) * sides[i - 1]).sum(1) / light.sum((1, 2)) for i in (1, 2))
+        side = torch.full_like(x, 20)
+        return torch.stack([x, y, side, side, side, side], 1)[:, None]
+
+
+@pytest.mark.parametrize(("height", "width"), [(416, 1280), (1280, 640), (95, 163)])
+def test_augmented_views_agree_to_a_fraction_of_a_pixel(height, width):
+    for x, y in ((20, 20), (width - 20, height - 20), (width // 2, height - 20)):
+        images = torch.zeros(1, 3, height, width)
+        images[..., y - 6 : y + 6, x - 6 : x + 6] = 1.0
+        rows = TestTimeAugmentation(Blob())(images)
+        assert (rows[0, :, :2] - torch.tensor([x, y])).abs().max() < 0.3  # of resampling
+
+
 def test_parity_finds_a_difference_and_not_a_number():
     scene = Scene()
     assert compare(scene, scene, [(2, 32, 64)]).agree
