@@ -148,7 +148,8 @@ def detect_images(
         worked.close()
 
 
-MOST_WORKERS = 4  # each holds a batch in memory
+MOST_WORKERS = 4  # each has two batches in memory, with their images: one at work, one that waits
+BATCH_PIXELS = 32_000_000  # of a batch's decoded images, unless it is one image: 100 MB
 
 
 def _workers(predictor: Predictor, threads: int) -> int:
@@ -157,7 +158,7 @@ def _workers(predictor: Predictor, threads: int) -> int:
 
 
 def _batches(items: Iterable[Item], predictor: Predictor, settings: DetectSettings) -> Iterator[_Batch[Item]]:
-    """Cut images; a batch ends when it is full or the shape changes."""
+    """Cut images; a batch ends when it is full, the shape changes or its images are large."""
     stride = None if predictor.imgsz else predictor.stride
     batch: list[tuple[_Job[Item], list[int]]] = []
     last: object = None
@@ -166,7 +167,8 @@ def _batches(items: Iterable[Item], predictor: Predictor, settings: DetectSettin
             job = _Job(item, tiles_of(item.image, settings))
             for tile in job.tiles.tolist():
                 shape = _input_shape(item.image, tile, settings, stride)
-                if batch and (shape != last or len(batch) == settings.batch_size):
+                full = len(batch) == settings.batch_size
+                if batch and (full or shape != last or _holds_too_much(batch, job)):
                     yield _Batch(batch)
                     batch = []
                 batch.append((job, tile))
@@ -180,6 +182,14 @@ def _batches(items: Iterable[Item], predictor: Predictor, settings: DetectSettin
         raise
     if batch:
         yield _Batch(batch)
+
+
+def _holds_too_much(batch: list[tuple[_Job[Item], list[int]]], job: _Job[Item]) -> bool:
+    """Whether another image would keep too many pixels in memory; a file that is read by tiles keeps none."""
+    if batch[-1][0] is job:
+        return False
+    images = [one.item.image for one in {job, *(one for one, _ in batch)}]
+    return sum(x.shape[0] * x.shape[1] for x in images if not isinstance(x, LargeImage)) > BATCH_PIXELS
 
 
 def _input_shape(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from data.media.image_files import ImageReadError
 from data.tiling import Tiling
+from engine.inference import pipeline
 from engine.inference.pipeline import MOST_WORKERS, detect_images
 from engine.inference.settings import DetectSettings, usual_batch
 from engine.runtimes.exported_file import ByThreads
@@ -20,7 +22,7 @@ from tests.rectangles import RectangleFinder, draw_image
 from utils.torch_threads import get_threads
 
 
-@dataclass
+@dataclass(eq=False)
 class Item:
     image: Any
 
@@ -122,6 +124,34 @@ def test_a_result_does_not_wait_for_the_next_image(threads):
     for item in items:
         assert next(results).item is item
         wanted.release()
+
+
+@pytest.mark.parametrize("images, most", [(0.5, 1), (1, 1), (2.5, 2), (100, 8)])
+def test_a_batch_has_few_large_images_but_all_tiles_of_one(threads, monkeypatch, images, most):
+    items = [Item(draw_image((20 + 5 * i, 20, 50 + 5 * i, 50), size=(256, 256))) for i in range(17)]
+    monkeypatch.setattr(pipeline, "BATCH_PIXELS", int(images * 256 * 256))
+    for tiling, largest in ((None, most), (Tiling(64, 0.0), 8)):
+        network = RectangleFinder()
+        settings = DetectSettings((64, 64), tiling=tiling, batch_size=8)
+        assert [one.item for one in detect_images(network, iter(items), settings)] == items
+        assert max(shape[0] for shape in network.shapes) == largest
+
+
+def test_a_slow_user_has_two_batches_for_each_thread_in_memory(threads):
+    alive = weakref.WeakSet()
+
+    def images():
+        for item in pictures(40):
+            item = Item(item.image.copy())
+            alive.add(item)
+            yield item
+
+    batch_size, most = 2, 0
+    settings = DetectSettings((320, 320), batch_size=batch_size)
+    for _ in detect_images(SlowAtTimes(), images(), settings):
+        time.sleep(0.005)
+        most = max(most, len(alive))
+    assert most <= batch_size * (2 * min(threads, MOST_WORKERS) + 2)
 
 
 def test_detection_that_is_given_up_leaves_no_threads(threads):
