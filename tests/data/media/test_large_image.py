@@ -46,6 +46,7 @@ def test_crops_equal_the_decoded_image(tmp_path, suffix, kind):
     np.testing.assert_allclose(small.mean(), whole.mean(), atol=2)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")  # on big BigTIFF
 @pytest.mark.parametrize("alpha", ["YES", "NO", "PREMULTIPLIED"])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize(
