@@ -8,6 +8,7 @@ inputs.npz again, and `val.py --predictions` any such predictions.json.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,7 +139,10 @@ def metrics_of(result: EvaluationResult, names: Sequence[str]) -> Scores:
 
 
 def on_resamples(result: EvaluationResult, names: Sequence[str], count: int = RESAMPLES) -> Scores:
-    """Return AP, AP50 and AP_S on resamples of the inputs, each (count,); {} with a single input."""
+    """Return AP, AP50 and AP_S on resamples of the inputs, each (count,); {} with a single input.
+
+    NaN stands where a resample has no object that the metric counts.
+    """
     from engine.evaluation.metrics import evaluate_detections
 
     inputs = result.inputs
@@ -154,7 +158,8 @@ def on_resamples(result: EvaluationResult, names: Sequence[str], count: int = RE
         detections = replace(inputs.detections.select(which), num_images=len(chosen), image=image)
         scored = evaluate_detections(ground_truth, detections, names, protocol).values
         for name, kept in values.items():
-            kept.append(scored[name] or 0.0)
+            value = scored[name]
+            kept.append(math.nan if value is None else value)
     return {
         f"resampled_{name}": kept for name, kept in values.items() if inputs.metrics.values[name] is not None
     }

@@ -32,9 +32,9 @@ class Comparison:
 
     Attributes:
         difference: of the means over seeds, other - reference.
-        low: end of the 95% interval; None with a single seed.
+        low: end of the 95% interval; None with a single seed, or where all seeds differ by the same.
         high: likewise.
-        p: two-sided; None with a single seed.
+        p: two-sided; None likewise.
         p_holm: adjusted for the comparisons of the table.
         seeds: pairs.
         images: images that were resampled; 0: the interval is of the seeds alone.
@@ -50,9 +50,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """'better', 'worse', 'noise', or 'one seed'."""
+        """'better', 'worse', 'noise', 'one seed', or 'no spread', from which nothing follows."""
         if self.p_holm is None:
-            return "one seed"
+            return "one seed" if self.seeds == 1 else "no spread"
         if self.p_holm > LEVEL:
             return "noise"
         return "better" if self.difference > 0 else "worse"
@@ -70,7 +70,8 @@ def compare(
     Args:
         other: (S,) value of each seed.
         reference: (S,) of the same seeds.
-        resampled_other: (S, R) value of each seed on each resample of the images; None: images do not count.
+        resampled_other: (S, R) value of each seed on each resample of the images, NaN where there is none;
+            None: images do not count.
         resampled_reference: (S, R) on the same resamples.
         images: how many there are.
 
@@ -81,7 +82,7 @@ def compare(
     if gaps.ndim != 1 or not len(gaps):
         raise ValueError(f"seeds must be paired, got {np.shape(other)} and {np.shape(reference)}")
     difference, seeds = float(gaps.mean()), len(gaps)
-    if seeds < 2:
+    if np.ptp(gaps) < 1e-9:  # one seed, or several that say nothing of others
         return Comparison(difference, None, None, None, None, seeds)
     rng = np.random.default_rng(0)
     draws = difference + rng.standard_t(seeds - 1, DRAWS) * gaps.std(ddof=1) / np.sqrt(seeds)
@@ -91,7 +92,10 @@ def compare(
         if on_resamples.shape[:1] != gaps.shape:
             raise ValueError(f"{len(on_resamples)} seeds with resampled images, {seeds} without")
         errors = on_resamples.mean(0) - difference
-        draws += rng.choice(errors - errors.mean(), DRAWS)
+        errors = errors[np.isfinite(errors)]
+        counted = len(errors) > 1
+        if counted:
+            draws += rng.choice(errors - errors.mean(), DRAWS)
     low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2]).tolist()
     p = _two_sided(draws)
     return Comparison(difference, low, high, p, p, seeds, images if counted else 0)

@@ -74,6 +74,24 @@ def test_one_seed_has_no_interval() -> None:
     assert one.verdict == "one seed" and one.low is None and one.difference == pytest.approx(0.1)
 
 
+def test_seeds_that_all_differ_by_the_same_say_nothing_of_others() -> None:
+    same = compare([0.3, 0.4], [0.2, 0.3])
+    assert (same.p, same.low, same.verdict) == (None, None, "no spread")
+    assert adjusted([same, compare([0.3, 0.4, 0.5], [0.1, 0.3, 0.2])])[0].verdict == "no spread"
+
+
+def test_resamples_without_a_value_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.5, 0.01, 3), rng.normal(0.4, 0.01, 3)
+    drawn_a, drawn_b = (side[:, None] + rng.normal(0, 0.02, (3, 400)) for side in (a, b))
+    plain = compare(a, b, drawn_a, drawn_b, 12)
+    drawn_a[1, ::3] = np.nan
+    left = compare(a, b, drawn_a, drawn_b, 12)
+    assert left.images == 12
+    assert left.low == pytest.approx(plain.low, abs=0.01) and left.high == pytest.approx(plain.high, abs=0.01)
+    assert compare(a, b, np.full((3, 400), np.nan), drawn_b, 12).images == 0
+
+
 def test_seeds_must_be_paired() -> None:
     with pytest.raises(ValueError, match="paired"):
         compare([], [])
