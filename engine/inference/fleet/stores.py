@@ -46,7 +46,12 @@ def list_store(address: str) -> list[str]:
         store, path = _open(base + question + query)
         if not has_magic and store.get_file_info(path).type == FileType.File:
             return [address]
-        infos = store.get_file_info(FileSelector(path, recursive="**" in plain))
+        if has_magic and store.get_file_info(path + plain[len(base) :]).type == FileType.File:
+            return [address]  # a file whose name has brackets
+        below = plain[len(base) + 1 :]
+        infos = store.get_file_info(
+            FileSelector(path, recursive=has_magic and ("/" in below or "**" in below))
+        )
     prefix = base[: len(base) - len(path)]  # "s3://", which the store's own paths leave out
     names = sorted(prefix + info.path for info in infos if info.type == FileType.File)
     matches = re.compile(_pattern(plain) if has_magic else ".*", re.DOTALL).fullmatch
@@ -63,8 +68,16 @@ def _is_media(name: str) -> bool:
 
 def _pattern(glob: str) -> str:
     """Return the regular expression of a glob: * stays within a folder, **/ does not; ? begins options."""
-    pattern = re.escape(glob).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*")
-    return pattern.replace(r"\*", "[^/]*")
+    return re.sub(r"\*\*/|\*\*|\*|\[!?[^]/-]+\]|\[!?.-.\]|.", _expression, glob, flags=re.DOTALL)
+
+
+def _expression(found: re.Match[str]) -> str:
+    token = found[0]
+    if token[0] == "[" and len(token) > 1:  # characters, or one range of them
+        first, dash, last = token[1:-1].removeprefix("!").partition("-")
+        inside = re.escape(first) + dash + re.escape(last)
+        return f"[{'^' if token[1] == '!' else ''}{inside}]" if not dash or first <= last else "(?!)"
+    return {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}.get(token) or re.escape(token)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from engine.inference.fleet.stores import is_stored, list_store, local_file
@@ -79,6 +81,34 @@ def test_fsspec_reads_what_arrow_does_not(tmp_path):
     assert len(listed) == 1 and listed[0].endswith("/in/a.png")
     with local_file(listed[0]) as copy:
         assert copy.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "glob",
+    [
+        "*/a.png",
+        "20*/*.png",
+        "2024/[ab].png",
+        "2024/[!a].png",
+        "*/[a-c].png",
+        "**/b.png",
+        "2024/*.png",
+        "*.png",
+    ],
+)
+def test_globs_of_a_store_match_what_they_match_locally(tmp_path, glob):
+    for name in ("top.png", "2023/a.png", "2024/a.png", "2024/b.png", "2024/deep/b.png", "other/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    listed = [Path(name.removeprefix("file://")) for name in list_store(f"file://{tmp_path}/{glob}")]
+    assert listed == sorted(tmp_path.glob(glob)) and listed
+
+
+def test_a_file_whose_name_has_brackets_is_itself(tmp_path):
+    (tmp_path / "dir[1]").mkdir()
+    (tmp_path / "dir[1]" / "a.png").write_bytes(b"x")
+    address = f"file://{tmp_path}/dir[1]/a.png"
+    assert list_store(address) == [address]
 
 
 def test_streams_and_paths_are_no_stores():
