@@ -173,8 +173,8 @@ def paired(rows: Sequence[Row], others: Sequence[Row], metric: str) -> Compariso
 
 
 def _comparison_table(metric: str, reference: str, compared: dict[str, Comparison]) -> str:
-    first = next(iter(compared.values()))
-    uncertain = f"seeds and {first.images} images" if first.images else "seeds"
+    images = max(one.images for one in compared.values())  # none count where there is a single seed
+    uncertain = f"seeds and {images} images" if images else "seeds"
     heads = [
         f"{TITLES.get(metric, metric)} against {reference}",
         "seeds",
