@@ -142,7 +142,9 @@ class TrainState:
             TrainingDivergedError: it was not finite for the third time in a row.
         """
         accumulate = self.schedule.apply(self.optimizer, iteration)
-        is_last = iteration - self.last_step >= accumulate
+        # at the end of an epoch as well: the next one, and a run that is resumed, begin without gradients
+        ends_epoch = (iteration + 1) % self.schedule.batches == 0
+        is_last = ends_epoch or iteration - self.last_step >= accumulate
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float() / 255
         if self.resize is not None:
             images = self.resize(images, iteration)
