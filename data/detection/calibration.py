@@ -20,14 +20,17 @@ from utils.errors import UserError
 def calibration_batches(data: Path, imgsz: tuple[int, int], batch_size: int, count: int) -> Iterator[Tensor]:
     """Yield full batches (B, 3, H, W) in 0..1 of `count` training images or tiles, spread evenly.
 
+    Where images are missing for a full batch, its others are repeated: a graph may take no other size, and
+    repetitions do not change the ranges.
+
     Raises:
         UserError: there are no training images, or the input is not square.
     """
     records = _records(read_dataset_yaml(data), "train")
     chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, count).astype(int))]
     for batch in build_loader(_dataset(chosen, imgsz), batch_size, shuffle=False, workers=0):
-        if len(batch.images) == batch_size:  # a graph may take no other
-            yield batch.images.float() / 255
+        repeated = np.resize(np.arange(len(batch.images)), batch_size)
+        yield batch.images[repeated].float() / 255
 
 
 def validation_loader(data: Path, imgsz: tuple[int, int], stride: int, batch_size: int = 8) -> BatchLoader:

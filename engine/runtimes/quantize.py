@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,27 +39,30 @@ def quantize(file: Path, images: Iterable[Tensor]) -> None:
     except ImportError as error:
         raise UserError(f"int8 needs the package {error.name}: pip install onnx onnxruntime") from error
 
+    batches = iter(images)
+    first = next(batches, None)
+    if first is None:
+        raise UserError("int8 is calibrated on images, and there were none")
+
     class Reader(q.CalibrationDataReader):
         """Hands the batches over one by one."""
 
         def __init__(self) -> None:
-            self.batches: Iterator[Tensor] = iter(images)
-            self.count = 0
+            self.batches = itertools.chain([first], batches)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)
-            self.count += batch is not None
             return None if batch is None else {"images": np.ascontiguousarray(batch.numpy())}
 
     graph = onnx.load(str(file))
     properties = {entry.key: entry.value for entry in graph.metadata_props}
-    reader, result = Reader(), file.with_suffix(".int8.onnx")
+    result = file.with_suffix(".int8.onnx")
     try:
         with quiet():
             q.quantize_static(
                 str(file),
                 str(result),
-                reader,
+                Reader(),
                 quant_format=q.QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
                 per_channel=True,
@@ -68,8 +72,6 @@ def quantize(file: Path, images: Iterable[Tensor]) -> None:
                 weight_type=q.QuantType.QInt8,
                 calibrate_method=q.CalibrationMethod.MinMax,
             )
-        if not reader.count:
-            raise UserError("int8 is calibrated on images, and there were none")
         model = onnx.load(str(result))
         onnx.helper.set_model_props(model, properties)
         file.write_bytes(model.SerializeToString())

@@ -13,9 +13,11 @@ import onnx
 import pytest
 import torch
 
+from data.detection.calibration import calibration_batches
 from engine.export import command as export
 from engine.export.config import ExportConfig
 from engine.runtimes import FORMATS, load_predictor, parity
+from engine.runtimes.quantize import quantize
 from models import build_model
 from models.checkpoint import save_checkpoint
 from models.load import to_checkpoint
@@ -162,7 +164,9 @@ def test_nms_inside_the_file_finds_the_same_objects(tiny, capsys):
             torch.testing.assert_close(b, a, atol=1e-2, rtol=1e-4)
 
 
-def test_8_bits_are_calibrated_on_the_data_set_and_report_their_cost(tiny, tmp_path, capsys):
+@pytest.fixture
+def six_images(tmp_path) -> Path:
+    """The YAML of a data set of three images for training and three for validation."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for i in range(3):
@@ -173,7 +177,28 @@ def test_8_bits_are_calibrated_on_the_data_set_and_report_their_cost(tiny, tmp_p
             label.write_text("0 .5 .5 .3 .3\n")
     data = tmp_path / "d.yaml"
     data.write_text("path: set\ntrain: images/train\nval: images/val\nnames: [car, bus, x]\n")
-    assert export.main(ExportConfig.of(weights=tiny, data=data, int8=True, imgsz=(64,))) == 0
+    return data
+
+
+def test_calibration_fills_the_last_batch_by_repetition(six_images):
+    one_by_one = torch.cat(list(calibration_batches(six_images, (64, 64), 1, 100)))
+    assert len(one_by_one) == 3
+    (batch,) = calibration_batches(six_images, (64, 64), 5, 100)
+    assert torch.equal(batch, one_by_one[[0, 1, 2, 0, 1]])
+    batches = list(calibration_batches(six_images, (64, 64), 2, 100))
+    assert torch.equal(torch.cat(batches), one_by_one[[0, 1, 2, 2]])
+
+
+def test_8_bits_take_fewer_images_than_the_batch_but_not_none(tiny, six_images, tmp_path):
+    options = {"data": six_images, "int8": True, "imgsz": (64,), "batch_size": 4, "calibration": 2}
+    assert export.main(ExportConfig.of(weights=tiny, **options)) == 0
+    assert load_predictor(by_format(tiny, "onnx", "_int8")).run(torch.rand(4, 3, 64, 64)).shape[0] == 4
+    with pytest.raises(UserError, match="calibrated on images, and there were none"):
+        quantize(tmp_path / "any.onnx", [])
+
+
+def test_8_bits_are_calibrated_on_the_data_set_and_report_their_cost(tiny, six_images, capsys):
+    assert export.main(ExportConfig.of(weights=tiny, data=six_images, int8=True, imgsz=(64,))) == 0
     assert "int8: AP " in "".join(capsys.readouterr())
     predictor = load_predictor(by_format(tiny, "onnx", "_int8"))
     assert predictor.names == ["car", "bus", "x"]
