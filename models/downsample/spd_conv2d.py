@@ -139,14 +139,21 @@ def from_conv(conv: nn.Conv2d, preserve: bool = True) -> SPDConv2d:
     return layer.train(conv.training)
 
 
-def from_pool(pool: nn.AvgPool2d | nn.MaxPool2d, channels: int) -> SPDConv2d:
-    """Return the SPD layer in place of a pooling; it starts as the average over each window."""
+def from_pool(pool: nn.AvgPool2d | nn.MaxPool2d, channels: int, like: Tensor) -> SPDConv2d:
+    """Return the SPD layer in place of a pooling; it starts as the average over each window.
+
+    Args:
+        pool: of any window.
+        channels: of its input.
+        like: a tensor on the layer's device and in its precision.
+    """
     kernel, stride = _pair(pool.kernel_size), _pair(pool.stride)
     window = Window(kernel, _pair(pool.padding), stride[0], pool.ceil_mode)
     layer = SPDConv2d(channels, channels, window, groups=channels, bias=False)
+    layer.to(like.device, like.dtype)
     area = getattr(pool, "divisor_override", None) or kernel[0] * kernel[1]
     with torch.no_grad():
-        layer.weight.copy_(layer.embed(torch.full((channels, 1, *kernel), 1 / area)))
+        layer.weight.copy_(layer.embed(like.new_full((channels, 1, *kernel), 1 / area)))
     return layer.train(pool.training)
 
 

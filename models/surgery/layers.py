@@ -6,7 +6,8 @@ import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.downsample.spd_conv2d import SPDConv2d, from_conv, from_pool
@@ -33,13 +34,13 @@ def plan_layers(
     Returns:
         A report on each layer, and the new layers, by name, of those that can be replaced.
     """
-    owners = _owners(model)
+    owners, like = _owners(model), first_parameter(model)
     layers: list[LayerReport] = []
     new: dict[str, nn.Module] = {}
     for name, module in old.items():
         reason = _obstacle(name, module, preserve, channels.get(name), owners)
         if not reason:
-            new[name] = _replacement(module, preserve, channels.get(name))
+            new[name] = _replacement(module, preserve, channels.get(name), like)
         counts = (count_parameters(module), count_parameters(new.get(name, module)))
         layers.append(LayerReport(name, _kind(module), reason, counts))
     return layers, new
@@ -128,18 +129,23 @@ def _obstacle_of_pool(pool: nn.Module, preserve: bool, channels: int | None) -> 
     return ""
 
 
-def _replacement(module: nn.Module, preserve: bool, channels: int | None) -> SPDConv2d:
+def _replacement(module: nn.Module, preserve: bool, channels: int | None, like: Tensor) -> SPDConv2d:
     if isinstance(module, nn.Conv2d):
         layer = from_conv(module, preserve)
     else:
         assert isinstance(module, nn.MaxPool2d | nn.AvgPool2d)
         assert channels is not None
-        layer = from_pool(module, channels)
+        layer = from_pool(module, channels, like)
     own = {*vars(layer), *getattr(module, "__constants__", ())}
     for key, value in vars(module).items():  # hooks, and what the network stored on its layer
         if key.endswith("_hooks") or "_hooks_" in key or key not in own:
             setattr(layer, key, value)
     return layer
+
+
+def first_parameter(model: nn.Module) -> Tensor:
+    """Return a parameter, which tells device and precision of the network; an empty tensor if it has none."""
+    return next(model.parameters(), torch.empty(0))
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:

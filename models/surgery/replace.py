@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.classification.model import ClassificationModel
 from models.detection_model import DetectionModel
 from models.summary import count_parameters
-from models.surgery.layers import POOLS, Where, downsampling_layers, plan_layers
+from models.surgery.layers import POOLS, Where, downsampling_layers, first_parameter, plan_layers
 from models.surgery.report import SurgeryReport
 from utils.errors import UserError, quoted
 
@@ -126,8 +126,8 @@ def _example(model: nn.Module) -> Tensor:
 
 def _measure(model: nn.Module, example: Tensor) -> tuple[int, dict[str, int]]:
     """Run the example in eval mode; return the floating-point operations and each pooling's channels."""
-    parameter = next(model.parameters(), torch.empty(0))
-    example = example.to(parameter.device, parameter.dtype)
+    like = first_parameter(model)
+    example = example.to(like.device, like.dtype)
     channels: dict[str, int] = {}
 
     def note(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:

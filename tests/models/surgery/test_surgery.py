@@ -63,6 +63,22 @@ def test_average_pooling_becomes_an_equal_convolution_and_max_pooling_one_of_its
     assert model(x).shape == shape
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_poolings_are_replaced_in_the_precision_of_the_network(dtype):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.AvgPool2d(2), nn.Conv2d(8, 4, 1)).to(dtype)
+    x = torch.rand(1, 3, 16, 16, dtype=dtype)
+    before = model(x)
+    replace_downsampling(model)
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {dtype}
+    torch.testing.assert_close(model(x), before)
+
+
+def test_poolings_are_replaced_on_the_device_of_the_network():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AvgPool2d(2)).to("meta")
+    replace_downsampling(model)
+    assert isinstance(model[1], SPDConv2d) and model[1].weight.device.type == "meta"
+
+
 def randomized(model):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
