@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 _MIN_SIDE, _MIN_AREA, _MAX_ASPECT = 2.0, 0.1, 100.0
+_MIN_DEPTH = 1e-3  # of the depth at the center; at 0 and below, a point is not in front of the viewer
 
 
 def shift(x: float, y: float) -> np.ndarray:
@@ -21,9 +22,14 @@ def shift(x: float, y: float) -> np.ndarray:
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """(..., 2) points -> (..., 2), with the perspective division; or (n, m, 2) under n matrices (n, 3, 3)."""
-    offset = matrix[:, 2] if matrix.ndim == 2 else matrix[:, None, :, 2]
-    moved = points @ matrix[..., :2].swapaxes(-1, -2) + offset  # (..., 3)
+    moved = _homogeneous(points, matrix)
     return moved[..., :2] / moved[..., 2:]
+
+
+def _homogeneous(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """`transform` before its division: (..., 3), the last of which is the depth."""
+    offset = matrix[:, 2] if matrix.ndim == 2 else matrix[:, None, :, 2]
+    return points @ matrix[..., :2].swapaxes(-1, -2) + offset
 
 
 def corners(boxes_xyxy: np.ndarray) -> np.ndarray:
@@ -167,9 +173,13 @@ def warp_boxes(
 def enclosing_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return the smallest boxes (n, 4) float64 around warped boxes, clipped to height and width.
 
+    A box that is not wholly in front of the viewer becomes empty: its corners enclose nothing of it.
+
     The matrix is 3x3, or one for each box (n, 3, 3).
     """
-    points = transform(corners(boxes_xyxy), matrix)  # (n, 4, 2)
+    moved = _homogeneous(corners(boxes_xyxy), matrix)  # (n, 4, 3)
+    in_front = (moved[..., 2] > _MIN_DEPTH).all(axis=1, keepdims=True)
+    points = moved[..., :2] / np.maximum(moved[..., 2:], _MIN_DEPTH)
     height, width = shape
     boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
-    return np.minimum(np.maximum(boxes, 0), [width, height, width, height])
+    return in_front * np.minimum(np.maximum(boxes, 0), [width, height, width, height])

@@ -131,6 +131,15 @@ def test_warping_keeps_what_yolov5_keeps() -> None:
     assert keep.tolist() == [True, False, False, False]
 
 
+def test_warping_drops_boxes_that_reach_behind_the_viewer() -> None:
+    matrix = np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]])  # depth 1 - x / 100
+    boxes = np.array([[10, 10, 20, 20], [90, 10, 110, 20], [90, 10, 100, 20], [110, 10, 120, 20]], np.float32)
+    for matrices in (matrix, np.stack([matrix] * 4)):
+        moved, keep = warp_boxes(boxes, matrices, (120, 120))
+        assert keep.tolist() == [True, False, False, False]
+        np.testing.assert_allclose(moved[0], [10 / 0.9, 10 / 0.9, 20 / 0.8, 20 / 0.8], rtol=1e-6)
+
+
 def test_identity_warp_copies_the_image_exactly() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
     canvas = np.zeros((60, 60, 3), np.uint8)
