@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.training.config import TrainConfig
-from engine.training.tune.study import LOCK, STUDY, Reporter, Study
+from engine.training.tune.study import LOCK, STUDY, Reporter, Study, enqueue
 from utils.errors import UserError, suggest
 from utils.log import RESULT, counted
 
@@ -112,10 +112,14 @@ def work(study: Study, train: Train) -> int:
     def objective(trial: optuna.Trial) -> float:
         nonlocal stopped
         reporter = Reporter(trial, study.metric)
-        code = _run_trial(study, trial, reporter, train)
-        if code in STOPPED:
-            stopped = code
-            raise KeyboardInterrupt
+        try:
+            code = _run_trial(study, trial, reporter, train)
+            if code in STOPPED:
+                stopped = code
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            enqueue(opened, trial.params)  # for whoever continues the study
+            raise
         if reporter.best is None:
             raise optuna.TrialPruned("nothing was measured")  # it diverged in its first epoch
         return reporter.best

@@ -7,7 +7,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.training.config import TrainConfig
 from utils.errors import UserError, suggest
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HEARTBEAT, GRACE = 5, 30  # seconds: between signs of life, and after which a trial counts as dead
 FIRST = 5  # trials that are never pruned, since there is nothing to compare them with
 STUDY, LOCK = "study.db", "study.lock"
+QUEUED = "queued"  # a trial's attribute: the hyperparameters that it was given
 
 
 class Reporter:
@@ -116,7 +117,7 @@ class Study:
         import optuna
         from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings hold the traceback of a Ctrl-C
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         storage = RDBStorage(
             f"sqlite:///{self.folder / STUDY}",
@@ -136,8 +137,16 @@ class Study:
         )
         given = {name: value for name, value in self.hyp.plain().items() if name in self.space}
         if all(self.space[name].holds(value) for name, value in given.items()):
-            study.enqueue_trial(given, skip_if_exists=True)
+            trials = study.get_trials(deepcopy=False)
+            same = [trial for trial in trials if given in (trial.params, trial.user_attrs.get(QUEUED))]
+            if all(trial.state.name == "FAIL" for trial in same):
+                enqueue(study, given)
         return study
+
+
+def enqueue(study: optuna.Study, values: Mapping[str, Any]) -> None:
+    """Let the next trial take these hyperparameters."""
+    study.enqueue_trial(dict(values), user_attrs={QUEUED: dict(values)})
 
 
 def _lock_before_reading(engine: sqlalchemy.Engine) -> None:

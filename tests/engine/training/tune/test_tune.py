@@ -154,6 +154,37 @@ def test_a_run_that_is_stopped_stops_the_study_and_one_that_diverges_does_not(tm
     assert states(study) == {"PRUNED": 3} and report(study) == 1
 
 
+def interrupted(cfg: TrainConfig, reporter) -> int:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stop", [lambda cfg, reporter: 130, interrupted])
+def test_what_ctrl_c_stopped_is_tried_when_the_study_goes_on(tmp_path, capfd, stop):
+    study = make_study(tmp_path, 2)
+    for _ in range(2):
+        assert work(study, stop) == 130
+    assert work(study, made_up) == 0
+    trials = study.open().trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    given = {"lr0": 0.01, "mosaic": 1.0, "optimizer": "SGD"}
+    assert [trial.params == given for trial in trials] == [True, True, True, False]
+
+    longer = make_study(tmp_path, 3)
+    assert work(longer, stop) == 130
+    assert work(longer, made_up) == 0
+    stopped, retried = longer.open().trials[-2:]
+    assert stopped.params == retried.params != given
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_given_hyperparameters_are_tried_again_where_their_only_trial_failed(tmp_path):
+    study = make_study(tmp_path, 2)
+    opened = study.open()
+    opened.tell(opened.ask(), state=optuna.trial.TrialState.FAIL)  # before it had any hyperparameters
+    assert work(study, made_up) == 0
+    assert study.open().trials[1].params["mosaic"] == 1.0
+
+
 def test_a_study_that_is_no_database_or_is_deleted_meanwhile_is_one_line(squares, tmp_path):
     cfg = config(squares, tmp_path, tune=2)
     folder = tmp_path / "tune"
