@@ -174,7 +174,7 @@ class TrainConfig(Options):
     )
     device: str = opt("", "cpu, 0, cuda:1, mps (default: the best there is)")
     seed: int = opt(0, "of weights, order and augmentation", min=0)
-    resume: str | None = opt(None, "continue this last.pt, or the newest run", const="newest")
+    resume: str | None = opt(None, "continue this last.pt, or the newest interrupted run", const="newest")
     optimization: OptimizationOptions = group(OptimizationOptions)
     image: ImageOptions = group(ImageOptions)
     saving: SavingOptions = group(SavingOptions)

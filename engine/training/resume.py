@@ -73,8 +73,11 @@ def interrupted_run(cfg: TrainConfig) -> Interrupted:
     Raises:
         UserError: no such run, a finished one, or options that differ from the run's.
     """
-    last = _newest(cfg.run.project) if cfg.resume == "newest" else Path(cfg.resume or "")
-    checkpoint = read_checkpoint(last)
+    if cfg.resume == "newest":
+        last, checkpoint = _newest(cfg.run.project)
+    else:
+        last = Path(cfg.resume or "")
+        checkpoint = read_checkpoint(last)
     if "training" not in checkpoint:
         raise UserError(f"{last} is of a finished run: start from it with --weights {last}")
     known = {option.name for option in options_of(TrainConfig)}
@@ -98,8 +101,16 @@ def interrupted_run(cfg: TrainConfig) -> Interrupted:
     return Interrupted(saved.replace(**free), last.parent.parent, checkpoint)
 
 
-def _newest(project: Path) -> Path:
-    runs = sorted(project.glob("*/weights/last.pt"), key=lambda file: file.stat().st_mtime)
-    if not runs:
-        raise UserError(f"no run to resume in {project}; give the path of its last.pt")
-    return runs[-1]
+def _newest(project: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the last.pt of the newest run that is not finished, and its content."""
+    runs = sorted(project.glob("*/weights/last.pt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for last in runs:
+        try:
+            checkpoint = read_checkpoint(last)
+        except UserError as error:
+            LOG.warning("not resumed: %s", error)
+            continue
+        if "training" in checkpoint:
+            return last, checkpoint
+    such = "interrupted run" if runs else "run"
+    raise UserError(f"no {such} to resume in {project}; give the path of its last.pt")

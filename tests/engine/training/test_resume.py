@@ -136,6 +136,31 @@ def test_a_run_of_a_newer_version_resumes_without_the_options_that_are_unknown(
     assert len(errors_of_resuming(file, capsys)) == 1, "what it holds to go on with is not that of a run"
 
 
+def test_resume_without_a_value_takes_the_newest_run_that_is_not_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = TrainConfig.of(resume="newest", project=tmp_path)
+    with pytest.raises(UserError, match="no run to resume"):
+        interrupted_run(newest)
+    content = {**to_checkpoint(build_model("yolov5n", 2)), "config": {"project": str(tmp_path)}}
+    for age, (name, more) in enumerate(
+        {"broken": None, "finished": {}, "exp2": {"training": {}}, "exp": {"training": {}}}.items()
+    ):
+        last = tmp_path / name / "weights/last.pt"
+        last.parent.mkdir(parents=True)
+        if more is None:
+            last.write_bytes(b"half a file")
+        else:
+            save_checkpoint(last, content | more)
+        os.utime(last, (1e9 - age, 1e9 - age))
+    assert interrupted_run(newest).folder == tmp_path / "exp2"
+    assert "not resumed: " in capsys.readouterr().err
+    for name in ("exp", "exp2"):
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(UserError, match="no interrupted run to resume"):
+        interrupted_run(newest)
+
+
 @pytest.mark.parametrize("patience", [100, 1])
 def test_a_report_that_was_cut_off_is_finished_by_resuming(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
