@@ -115,6 +115,7 @@ def _train(
             folder = resumed.folder if resumed else make_run_folder(*place)
             ending.enter_context(locked(folder))
             run = TrainRun(folder, settings, state, task)
+            ending.callback(run.close)
             run.loggers += loggers
             if options.saving.plots and not (folder / "train_batch0.png").exists():
                 task.plot_data(folder, loaders)

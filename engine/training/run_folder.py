@@ -91,8 +91,6 @@ class TrainRun:
             self.state.best_epoch = self.state.epoch - 1
             save_checkpoint(self.best, self._content())
             self.save()
-        for logger in self.loggers:
-            logger.close()
 
     def finish(self) -> None:
         """The report is written, nothing is left to resume: leave only weights in last.pt."""
@@ -100,6 +98,11 @@ class TrainRun:
         content.pop("training")
         save_checkpoint(self.last, content)
         self.finished = True
+
+    def close(self) -> None:
+        """Training has ended, in whatever way: the loggers write what is pending."""
+        for logger in self.loggers:
+            logger.close()
 
     def _content(self) -> dict[str, Any]:
         average: Any = self.state.ema.model

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import engine.training.loggers
+from engine.training import command as train
 from engine.training.loggers import check_loggers, make_loggers
+from tests.training_cases import config
+from utils.distributed import World
 from utils.errors import UserError
 
 
@@ -55,6 +60,37 @@ def test_a_chosen_logger_gets_config_and_metrics_offline(
         assert calls[0] == ("set_tracking_uri", ((tmp_path / "train/exp/mlruns").as_uri(),), {})
         assert ("log_params", ({"epochs": 2},), {}) in calls
         assert calls[-2:] == [("log_metrics", ({"AP": 0.5},), {"step": 1}), ("end_run", (), {})]
+
+
+class Recorder:
+    """A logger that may stop the run, as a pruned trial does."""
+
+    def __init__(self, stop: BaseException | None) -> None:
+        self.stop, self.calls = stop, []
+
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        self.calls.append(f"epoch {epoch}")
+        if self.stop:
+            raise self.stop
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+class PrunedError(Exception):
+    """What Optuna raises."""
+
+
+@pytest.mark.parametrize("stop", [None, PrunedError(), KeyboardInterrupt()])
+def test_loggers_are_closed_once_however_the_run_ends(
+    squares: Path, tmp_path: Path, stop: BaseException | None
+) -> None:
+    recorder = Recorder(stop)
+    cfg = config(squares, tmp_path, epochs=1, batch_size=4)
+    with pytest.raises(PrunedError) if isinstance(stop, PrunedError) else contextlib.nullcontext():
+        code, _ = train.train(cfg, World(), (recorder,))
+        assert code == (130 if stop else 0)
+    assert recorder.calls == ["epoch 0", "close"]
 
 
 def test_unknown_and_missing_loggers_are_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
