@@ -63,6 +63,9 @@ class ClassificationLoader:
         augmentation: of training; None yields all images in order and as they are.
         seed: of order and augmentation.
         world: the processes that share each batch.
+
+    Attributes:
+        position: batches of the epoch up to the one just yielded.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class ClassificationLoader:
     ):
         self.dataset, self.augmentation, self.seed, self.world = dataset, augmentation, seed, world
         self.batch_size = min(batch_size, len(dataset))
-        self.epoch, self.start = 0, 0
+        self.epoch, self.start, self.position = 0, 0, 0
         self._pixels, self._labels = torch.from_numpy(dataset.pixels), torch.from_numpy(dataset.labels)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
@@ -95,6 +98,7 @@ class ClassificationLoader:
         if self.augmentation:
             order = torch.from_numpy(np.random.default_rng((self.seed, self.epoch)).permutation(count))
         for number, indices in list(enumerate(order.split(self.batch_size)))[self.start : len(self)]:
+            self.position = number + 1
             yield self._batch(indices, np.random.default_rng((self.seed, self.epoch, number)))
 
     def _batch(self, indices: Tensor, rng: np.random.Generator) -> ClassificationBatch:

@@ -42,6 +42,10 @@ class BatchLoader:
         seed: of the order.
         world: the processes that share each batch; the order is the same for any number of them.
         device: where planned images are made; None leaves the batches planned.
+
+    Attributes:
+        position: batches of the epoch up to the one just yielded, with those whose images are all broken: the
+            `start` from which the epoch goes on.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class BatchLoader:
         self.dataset, self.device = dataset, device
         self.batch_size, self.workers = batch_size, workers
         self._batches = _Batches(dataset, batch_size, shuffle, seed, world)
+        self.position = 0
         self._reported: set[str] = set()
         self._piped = False
         self._loader = self._make(workers)
@@ -117,7 +122,9 @@ class BatchLoader:
             UserError: there are images, but none of them can be decoded; or a worker process has ended.
         """
         last, yielded = None, 0
+        self.position = self._batches.start
         for batch, problems in self._received():
+            self.position += 1
             for problem in problems:
                 if problem not in self._reported:
                     self._reported.add(problem)

@@ -174,9 +174,9 @@ def train_one_epoch(
         loader, title, batches, initial=state.batch, disable=hidden, leave=False, dynamic_ncols=True
     ) as progress:
         for batch in progress:
-            iteration = state.epoch * batches + state.batch
+            iteration = state.epoch * batches + loader.position - 1
             terms = state.step(batch.images, batch.ground_truth, loss_fn, iteration)
-            state.batch += 1
+            state.batch = loader.position
             state.seen += len(batch.images)
             if terms is None:
                 paths = ", ".join(name_images(batch))

@@ -48,6 +48,11 @@ class Loader(Protocol):
         """What the batches are of."""
         ...
 
+    @property
+    def position(self) -> int:
+        """Batches of the epoch up to the one just yielded, with those that hold nothing to yield."""
+        ...
+
     def __len__(self) -> int:
         """Batches per epoch."""
         ...

@@ -216,6 +216,22 @@ def test_images_none_of_which_decodes_end_in_one_line(records: list[ImageRecord]
             next(iter(build_loader(DetectionDataset(records, 64, SOME), 4, shuffle, 0)))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_with_a_broken_batch_goes_on_where_it_stopped(
+    records: list[ImageRecord], workers: int
+) -> None:
+    loader = build_loader(DetectionDataset(records, 64), 1, True, workers)
+    order = [batch.indices[0] for batch in loader]
+    records[order[1]].path.write_bytes(b"x")
+    batches = iter(loader)
+    before = [next(batches).indices[0] for _ in range(3)]
+    assert loader.position == 4
+    loader.set_epoch(0, loader.position)
+    after = [batch.indices[0] for batch in loader]
+    assert before + after == [index for index in order if index != order[1]]
+    loader.close()
+
+
 def same_batches(loader: Iterable[Batch], other: Iterable[Batch]) -> bool:
     pairs = list(zip(loader, other, strict=True))
     return bool(pairs) and all(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -214,6 +215,22 @@ def test_ctrl_c_stops_after_a_step_and_keeps_the_epoch_so_far(
         before_step(6, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
         assert train.main(config(squares, tmp_path, name="stopped", **options)) == 130
     assert read_checkpoint(tmp_path / "stopped/weights/last.pt")["training"]["batch"] > 1
+    assert train.main(resumed(tmp_path / "stopped")) == 0
+    assert_same_end(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_an_epoch_with_a_broken_batch_goes_on_without_training_a_batch_twice(
+    movable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = config(movable, tmp_path, epochs=1, batch_size=1)
+    first = np.random.default_rng((cfg.seed, 0)).permutation(4)[0]
+    file = movable / f"images/train/{first}.png"
+    file.write_bytes(file.read_bytes()[:40])  # its size can still be read
+    train.main(cfg.replace(name="whole"))
+    with monkeypatch.context() as patch:
+        before_step(2, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
+        assert train.main(cfg.replace(name="stopped")) == 130
+    assert read_checkpoint(tmp_path / "stopped/weights/last.pt")["training"]["batch"] == 3
     assert train.main(resumed(tmp_path / "stopped")) == 0
     assert_same_end(tmp_path / "stopped", tmp_path / "whole")
 
