@@ -27,6 +27,30 @@ def free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
+def process_memory() -> tuple[int, int]:
+    """Return what this process holds and its peak since `reset_peak`, bytes.
+
+    Raises:
+        OSError: the system does not tell; only Linux does.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    values = {
+        line.partition(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))
+    }
+    if len(values) < 2:
+        raise OSError("/proc/self/status has no VmRSS and VmHWM")
+    return int(values["VmRSS"]) * 1024, int(values["VmHWM"]) * 1024
+
+
+def reset_peak() -> None:
+    """Let the peak of this process start from what it holds now.
+
+    Raises:
+        OSError: the system cannot do that.
+    """
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def ended_worker(error: BaseException) -> str | None:
     """Return in one line that a data loader's worker process has ended; None for any other error.
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable
 
 import torch
 
 from utils.errors import UserError
-from utils.memory import free_memory
+from utils.memory import free_memory, process_memory, reset_peak
 
 PROBES = (2, 4, 8)  # batch sizes tried; memory grows linearly
 SHARE = 0.8  # of the free memory that a run may take
 MULTIPLE = 8  # larger batch sizes are rounded down to a multiple of this
+NOISE = 2**20  # bytes an image: on the CPU, a smaller slope may be memory that was freed but not given back
+UNMEASURED = 64  # the largest batch where the slope is noise
 
 
 def largest_batch(train: Callable[[int], None], device: torch.device, images: int) -> int:
@@ -25,15 +25,19 @@ def largest_batch(train: Callable[[int], None], device: torch.device, images: in
         images: in the data set; a batch is never larger.
 
     Raises:
-        UserError: not even the first probe fits.
+        UserError: not even the first probe fits, or memory cannot be measured here.
     """
-    free = _free_bytes(device)
     try:
+        free = _free_bytes(device)
         used = [_peak_bytes(train, batch, device) for batch in PROBES]
     except torch.OutOfMemoryError:
         raise UserError(f"no batch of {PROBES[-1]} fits into {device}; choose --batch-size") from None
+    except OSError as error:
+        raise UserError(f"--batch-size -1 cannot measure memory here ({error}); choose one") from error
     slope = max((used[-1] - used[0]) / (PROBES[-1] - PROBES[0]), 1.0)
     batch = int((SHARE * free - used[0]) / slope) + PROBES[0]
+    if device.type == "cpu" and slope < NOISE:
+        batch = min(batch, UNMEASURED)
     batch = max(min(batch, images), 1)
     return batch // MULTIPLE * MULTIPLE if batch > MULTIPLE else batch
 
@@ -44,8 +48,9 @@ def _peak_bytes(train: Callable[[int], None], batch: int, device: torch.device) 
         torch.cuda.reset_peak_memory_stats(device)
         train(batch)
         return float(torch.cuda.max_memory_allocated(device))
+    reset_peak()
     train(batch)
-    return float(_peak_of_process())
+    return float(process_memory()[1])
 
 
 def _free_bytes(device: torch.device) -> float:
@@ -55,10 +60,4 @@ def _free_bytes(device: torch.device) -> float:
     available = free_memory()
     if available is None:
         raise UserError("--batch-size -1 cannot see how much memory is free here; choose one")
-    return float(available + _peak_of_process())
-
-
-def _peak_of_process() -> int:
-    """Return the largest amount of memory that the process has used so far, bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return float(available + process_memory()[0])

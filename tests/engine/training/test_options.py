@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from models import build_model
 from models.checkpoint import read_checkpoint
 from tests.training_cases import SMALL_NETWORK, before_step, config, results_of, resumed, sigterm
 from utils.errors import UserError
+from utils.memory import process_memory
 
 
 def test_save_period_keeps_epochs_and_nosave_writes_at_the_end_only(squares: Path, tmp_path: Path) -> None:
@@ -95,13 +98,43 @@ def test_flags_replace_hyperparameters_and_nothing_else() -> None:
 def test_the_largest_batch_follows_from_memory_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
     import engine.training.auto_batch
 
-    used = {2: 300.0, 4: 500.0, 8: 900.0}  # 100 per image, and 100 besides
+    used = {2: 300e6, 4: 500e6, 8: 900e6}  # 100 MB per image, and 100 besides
     monkeypatch.setattr(engine.training.auto_batch, "_peak_bytes", lambda train, batch, device: used[batch])
-    monkeypatch.setattr(engine.training.auto_batch, "_free_bytes", lambda device: 10_000.0)
+    monkeypatch.setattr(engine.training.auto_batch, "_free_bytes", lambda device: 10e9)
     device = torch.device("cpu")
     assert largest_batch(lambda batch: None, device, 1000) == 72  # (0.8 * 10,000 - 100) / 100, in eights
     assert largest_batch(lambda batch: None, device, 20) == 16
     assert largest_batch(lambda batch: None, device, 5) == 5
+    used |= {4: 300e6, 8: 300e6}
+    assert largest_batch(lambda batch: None, device, 100_000) == 64  # the probes tell nothing
+    used |= {8: 300e6 + 60_000}
+    assert largest_batch(lambda batch: None, torch.device("cuda"), 100_000) == 100_000  # counted exactly
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process its peak")
+def test_an_earlier_peak_of_memory_changes_no_largest_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import engine.training.auto_batch
+
+    def step(batch: int) -> None:
+        np.ones((batch, 2_000_000))  # 16 MB an image
+
+    held = process_memory()[0]
+    monkeypatch.setattr(engine.training.auto_batch, "free_memory", lambda: 2 * 10**9)
+    np.ones(100_000_000)  # for a moment, more than any probe
+    expected = 0.8 * (2e9 + held) - held
+    assert largest_batch(step, torch.device("cpu"), 10**6) == pytest.approx(expected / 16e6, abs=12)
+
+
+def test_memory_that_cannot_be_measured_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import engine.training.auto_batch
+
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(engine.training.auto_batch, "reset_peak", refuse)
+    monkeypatch.setattr(engine.training.auto_batch, "_free_bytes", lambda device: 1e9)
+    with pytest.raises(UserError, match=r"cannot measure memory here \(.*Permission denied.*\); choose one"):
+        largest_batch(lambda batch: None, torch.device("cpu"), 10)
 
 
 def test_batch_size_minus_one_trains_with_the_largest_batch_that_fits(
