@@ -135,8 +135,9 @@ class TrainState:
 
         Returns:
             The loss's terms, detached; None where the loss of some process was not finite, or on the CPU the
-            gradient. Then the gradients accumulated so far are dropped, and weights, statistics and average
-            stay as they were.
+            gradient. Then the gradients accumulated so far are dropped, and weights and their average stay as
+            they were. BatchNorm's running statistics have moved with the batch; only what is not finite in
+            them is replaced by the average's.
 
         Raises:
             TrainingDivergedError: it was not finite for the third time in a row.
