@@ -22,7 +22,7 @@ from data.media.sources import VIDEO_SUFFIXES, MediaFiles
 from engine.inference.config import DetectConfig
 from engine.inference.fleet.run import RunState
 from engine.inference.fleet.shards import detections_of, read_shards
-from engine.inference.fleet.stores import local_file
+from engine.inference.fleet.stores import local_file, path_of
 from engine.inference.outputs.chosen import open_outputs
 from engine.inference.outputs.result import DetectedFrame, Style
 from engine.inference.pipeline import StageTimes
@@ -60,7 +60,7 @@ def write_outputs(
         outputs = [stack.enter_context(closing(output)) for output in open_outputs(cfg, folder, category_ids)]
         for _, images in itertools.groupby(_images(folder), key=lambda image: image[0]["index"]):
             for frame, (row, detections) in _frames(list(images), cfg.vid_stride, with_pixels):
-                name = name_of(Path(row["image"].partition("?")[0]), frame.is_video)
+                name = name_of(path_of(row["image"]), frame.is_video)
                 about = (frame, name, state.names, detections)
                 result = DetectedFrame(*about, (0, 0), row["tiles"], StageTimes(), style=style)
                 for output in outputs:
@@ -81,7 +81,7 @@ def _images(folder: Path) -> Iterator[Image]:
 def _frames(images: Sequence[Image], vid_stride: int, with_pixels: bool) -> Iterator[tuple[Frame, Image]]:
     """Yield the frames of a file; without pixels they have a size only."""
     name = images[0][0]["image"]
-    path = Path(name.partition("?")[0])
+    path = path_of(name)
     if not with_pixels:
         is_video = path.suffix.lower() in VIDEO_SUFFIXES
         for image in images:

@@ -27,6 +27,11 @@ def is_stored(name: str) -> bool:
     return bool(separator) and scheme.lower() in ARROW + FSSPEC
 
 
+def path_of(name: str) -> Path:
+    """Return a source as a path: an address without the options behind its '?', which a file's name may hold."""
+    return Path(name.partition("?")[0] if is_stored(name) else name)
+
+
 def list_store(address: str) -> list[str]:
     """Return the addresses of images and videos: one, those of a folder itself, or those that a glob matches.
 

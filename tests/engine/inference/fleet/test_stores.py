@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.inference.fleet.stores import is_stored, list_store, local_file
+from engine.inference.fleet.stores import is_stored, list_store, local_file, path_of
 from tests.rectangles import draw_image, save
 from utils.errors import UserError
 
@@ -109,6 +109,11 @@ def test_a_file_whose_name_has_brackets_is_itself(tmp_path):
     (tmp_path / "dir[1]" / "a.png").write_bytes(b"x")
     address = f"file://{tmp_path}/dir[1]/a.png"
     assert list_store(address) == [address]
+
+
+def test_a_question_mark_begins_options_of_addresses_only():
+    assert path_of("s3://bucket/a.png?region=eu") == Path("s3://bucket/a.png")
+    assert path_of("photos/who?.png") == Path("photos/who?.png")
 
 
 def test_streams_and_paths_are_no_stores():
