@@ -28,7 +28,7 @@ def is_stored(name: str) -> bool:
 
 
 def path_of(name: str) -> Path:
-    """Return a source as a path: an address without the options behind its '?', which a file's name may hold."""
+    """Return a source as a path: an address without its options; the name of a file may hold a '?'."""
     return Path(name.partition("?")[0] if is_stored(name) else name)
 
 
