@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from data.detection import image_store
+from data.media.image_files import ImageReadError, read_image
 from engine.training import command as train
 from engine.training.config import TrainConfig
 from engine.training.resume import interrupted_run
@@ -220,12 +222,17 @@ def test_ctrl_c_stops_after_a_step_and_keeps_the_epoch_so_far(
 
 
 def test_an_epoch_with_a_broken_batch_goes_on_without_training_a_batch_twice(
-    movable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cfg = config(movable, tmp_path, epochs=1, batch_size=1)
+    cfg = config(squares, tmp_path, epochs=1, batch_size=1, nbs=1)
     first = np.random.default_rng((cfg.seed, 0)).permutation(4)[0]
-    file = movable / f"images/train/{first}.png"
-    file.write_bytes(file.read_bytes()[:40])  # its size can still be read
+
+    def read(path: Path) -> np.ndarray:
+        if path.match(f"train/{first}.png"):  # it broke after the labels were read
+            raise ImageReadError(f"{path}: broken image")
+        return read_image(path)
+
+    monkeypatch.setattr(image_store, "read_image", read)
     train.main(cfg.replace(name="whole"))
     with monkeypatch.context() as patch:
         before_step(2, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
