@@ -109,8 +109,10 @@ def main(cfg: HostileConfig) -> int:
 def prepare(readers: Sequence[str]) -> None:
     """Import what reads files, and read the good ones, so that a bad one pays for itself alone."""
     import cv2
+    import torch
 
     cv2.setNumThreads(0)  # threads do not survive a fork
+    torch.set_num_threads(1)
     os.chdir(TESTS.folder())
     for reader in readers:
         for good in sorted((TESTS.CORPUS / reader).glob("good*")):

@@ -105,6 +105,7 @@ INPUT_SIDE = Limit("input_side", 2**14, "pixels as the side of a network's input
 INPUT_VALUES = Limit("input_values", 2**28, "values in a network's input")
 NCNN_LAYERS = Limit("ncnn_layers", 20_000, "layers of an NCNN graph")
 NCNN_BYTES = Limit("ncnn_bytes", 2**22, "bytes of the text of an NCNN graph")
+WORKERS = Limit("workers", 64, "worker processes that read images")
 METADATA_BYTES = Limit("metadata_bytes", 2**21, "characters in the metadata of a network file")
 
 

@@ -21,6 +21,7 @@ from data.batch import Request, collate
 from data.handover import Handover, Piped, received, usable_workers
 from utils.distributed import World
 from utils.errors import UserError
+from utils.limits import WORKERS
 from utils.memory import ended_worker
 
 if TYPE_CHECKING:
@@ -170,7 +171,12 @@ def build_loader(
     world: World = World(),  # noqa: B008  (frozen)
     device: torch.device | str | None = None,
 ) -> BatchLoader:
-    """Return a loader of `dataset`; see BatchLoader."""
+    """Return a loader of `dataset`; see BatchLoader.
+
+    Raises:
+        UserError: there would be so many workers that they fill the memory.
+    """
+    WORKERS.check(workers, "--workers")
     return BatchLoader(dataset, batch_size, shuffle, workers, seed, world, device)
 
 

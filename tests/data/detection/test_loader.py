@@ -291,3 +291,8 @@ def test_a_worker_that_is_killed_is_one_line(records: list[ImageRecord]) -> None
     said = str(caught.value) if isinstance(caught.value, UserError) else ended_worker(caught.value)
     assert said is not None and said.startswith("a process that reads images has ended")
     loader.close()
+
+
+def test_so_many_workers_that_they_fill_the_memory_are_refused(records: list[ImageRecord]) -> None:
+    with pytest.raises(UserError, match=r"--workers: 1,000 worker processes that read images, at most 64"):
+        build_loader(DetectionDataset(records, 64), 4, False, 1000)
