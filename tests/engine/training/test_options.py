@@ -19,7 +19,7 @@ from models import build_model
 from models.checkpoint import read_checkpoint
 from tests.training_cases import SMALL_NETWORK, before_step, config, results_of, resumed, sigterm
 from utils.errors import UserError
-from utils.memory import process_memory
+from utils.memory import process_memory, reset_peak
 
 
 def test_save_period_keeps_epochs_and_nosave_writes_at_the_end_only(squares: Path, tmp_path: Path) -> None:
@@ -111,18 +111,29 @@ def test_the_largest_batch_follows_from_memory_and_images(monkeypatch: pytest.Mo
     assert largest_batch(lambda batch: None, torch.device("cuda"), 100_000) == 100_000  # counted exactly
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process its peak")
 def test_an_earlier_peak_of_memory_changes_no_largest_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    import engine.training.auto_batch
+    import engine.training.auto_batch as module
+
+    held, peak = 300 * 10**6, [2 * 10**9]  # once, the process had more than any probe needs
 
     def step(batch: int) -> None:
-        np.ones((batch, 2_000_000))  # 16 MB an image
+        peak[0] = max(peak[0], held + 16 * 10**6 * batch)
 
-    held = process_memory()[0]
-    monkeypatch.setattr(engine.training.auto_batch, "free_memory", lambda: 2 * 10**9)
-    np.ones(100_000_000)  # for a moment, more than any probe
-    expected = 0.8 * (2e9 + held) - held
-    assert largest_batch(step, torch.device("cpu"), 10**6) == pytest.approx(expected / 16e6, abs=12)
+    monkeypatch.setattr(module, "free_memory", lambda: 2 * 10**9)
+    monkeypatch.setattr(module, "process_memory", lambda: (held, peak[0]))
+    monkeypatch.setattr(module, "reset_peak", lambda: peak.__setitem__(0, held))
+    expected = (0.8 * (2e9 + held) - held) / 16e6 // 8 * 8
+    assert largest_batch(step, torch.device("cpu"), 10**6) == expected == 96
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process its peak")
+def test_the_peak_of_the_process_is_forgotten() -> None:
+    reset_peak()
+    before = process_memory()[1]
+    np.ones(100_000_000)  # 800 MB, for a moment
+    assert process_memory()[1] > before + 500 * 10**6
+    reset_peak()
+    assert process_memory()[1] < before + 300 * 10**6
 
 
 def test_memory_that_cannot_be_measured_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
